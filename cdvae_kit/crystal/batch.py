@@ -59,7 +59,13 @@ class CrystalBatch(Data):
         )
         self.num_nodes = len(frac_coords)
         self.properties = dict(properties or {})
-        self.material_ids = None if material_ids is None else list(material_ids)
+        # PyG drops an attribute that is None
+        if material_ids is not None:
+            self.names = list(material_ids)
+
+    @property
+    def material_ids(self) -> list[str] | None:
+        return self.names if "names" in self else None
 
     @property
     def num_crystals(self) -> int:

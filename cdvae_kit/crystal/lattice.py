@@ -86,3 +86,24 @@ def wrap_frac_coords(frac_coords: Tensor) -> Tensor:
 def wrap_displacement(displacement: Tensor) -> Tensor:
     """Fractional displacements brought to [-0.5, 0.5]: the nearest image along each axis, not in space."""
     return displacement - torch.round(displacement)
+
+
+def log_parameters(lattice: Tensor) -> Tensor:
+    """Six numbers (num_crystals, 6) that any cell has and any six numbers give back: the logarithm of the stretch.
+
+    With the metric tensor G = L L^T, half its matrix logarithm is a symmetric S with L = exp(S) up to a rotation;
+    the order is S11, S22, S33, S23, S13, S12. Rotations leave it as it is.
+    """
+    eigenvalues, vectors = torch.linalg.eigh(metric_tensor(lattice))
+    logs = 0.5 * torch.log(eigenvalues.clamp_min(1e-12))
+    stretch = vectors @ torch.diag_embed(logs) @ vectors.transpose(-1, -2)
+    return torch.stack([stretch[..., i, j] for i, j in _UPPER], dim=-1)
+
+
+def lattice_from_log_parameters(parameters: Tensor) -> Tensor:
+    """The lattice exp(S), (num_crystals, 3, 3), a symmetric matrix; the inverse of `log_parameters`, up to a rotation."""
+    rows = [parameters[..., k] for k in (0, 5, 4, 5, 1, 3, 4, 3, 2)]
+    return torch.linalg.matrix_exp(torch.stack(rows, dim=-1).unflatten(-1, (3, 3)))
+
+
+_UPPER = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))

@@ -1,0 +1,123 @@
+"""What a model is made of: validated, frozen settings that are stored in its checkpoint."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class EncoderConfig(_Settings):
+    """The network from a crystal to the mean and variance of its latent code."""
+
+    kind: Literal["equivariant", "dimenet++"] = "equivariant"
+    """`equivariant`: e3nn convolutions, then messages in the frame of the cell; `dimenet++`: as published."""
+    channels: int = Field(32, ge=1)
+    """Channels of each irrep (l = 0, 1, 2) in the equivariant convolutions."""
+    lmax: int = Field(2, ge=0, le=4)
+    """Highest degree of the spherical harmonics."""
+    num_convolutions: int = Field(2, ge=1)
+    """Equivariant convolutions; the last one gives scalars only."""
+    cutoff: float = Field(6.0, gt=0.0)
+    """Reach of an edge, angstrom."""
+    max_neighbors: int = Field(12, ge=1)
+    """Neighbours of an atom; ties at the last one are all kept."""
+    num_basis: int = Field(8, ge=1)
+    """Radial functions."""
+    width: int = Field(128, ge=2)
+    """Width of an atom's invariant features."""
+    num_frame_layers: int = Field(2, ge=0)
+    """Rounds of messages between all atoms on fractional differences, after the convolutions. They see the cell
+    that the crystal is written in; the crystals are Niggli-reduced, so that this cell is the crystal's own."""
+    num_frequencies: int = Field(8, ge=1)
+    """Fourier features of a fractional difference, per axis."""
+
+
+class ScoreNetworkConfig(_Settings):
+    """The network that denoises coordinates, types and lattice."""
+
+    kind: Literal["fractional", "painn", "gemnet"] = "fractional"
+    """`fractional`: all pairs, Fourier features of fractional differences; `painn`: equivariant messages on the
+    periodic graph; `gemnet`: messages with angles, for the published choices."""
+    width: int = Field(128, ge=2)
+    """Width of an atom's features."""
+    num_layers: int = Field(5, ge=1)
+    """Rounds of messages."""
+    num_frequencies: int = Field(10, ge=1)
+    """Fourier features of a fractional difference, per axis (`fractional`)."""
+    cutoff: float = Field(7.0, gt=0.0)
+    """Reach of an edge, angstrom (`painn`, `gemnet`)."""
+    max_neighbors: int = Field(20, ge=1)
+    """Neighbours of an atom (`painn`, `gemnet`)."""
+    num_basis: int = Field(32, ge=1)
+    """Radial functions (`painn`, `gemnet`)."""
+    knows_noise_level: bool = True
+    """False: the network is not told the noise level, as published."""
+
+
+class NoiseConfig(_Settings):
+    """What is noised, and how."""
+
+    coordinates: Literal["straight_path", "wrapped_normal", "gaussian"] = "straight_path"
+    """`straight_path`: from uniform points, matched to the atoms; `wrapped_normal`: exact score on the torus;
+    `gaussian`: score of the unwrapped normal, as published."""
+    match_atoms: bool = True
+    """`straight_path` only: pair noise and atoms of one element so that the paths are short."""
+    sigma_min: float = Field(0.01, gt=0.0)
+    """Smallest noise on coordinates, angstrom (not for `straight_path`)."""
+    sigma_max: float = Field(10.0, gt=0.0)
+    """Largest noise on coordinates, angstrom; a cell that is uniform earlier stops there (not for `straight_path`)."""
+    types: Literal["held", "absorbing", "published"] = "held"
+    """`held`: types come from the predicted counts of the elements and stay; `absorbing`: masked and revealed;
+    `published`: drawn from the composition, more so the higher the level, set to the argmax at every step."""
+    lattice: Literal["path", "held"] = "path"
+    """`path`: denoised together with the coordinates; `held`: the head's prediction is kept, as published."""
+
+
+class LossWeights(_Settings):
+    """Weights of the terms of the loss."""
+
+    num_atoms: float = Field(1.0, ge=0.0)
+    lattice_head: float = Field(1.0, ge=0.0)
+    composition: float = Field(1.0, ge=0.0)
+    coordinates: float = Field(1.0, ge=0.0)
+    types: float = Field(1.0, ge=0.0)
+    lattice: float = Field(1.0, ge=0.0)
+    property: float = Field(1.0, ge=0.0)
+    kl: float = Field(1e-4, ge=0.0)
+
+
+class PriorConfig(_Settings):
+    """The learned prior: a flow from N(0, I) to the codes of the training crystals, fitted after the autoencoder."""
+
+    width: int = Field(512, ge=1)
+    num_layers: int = Field(4, ge=1)
+
+
+class CDVAEConfig(_Settings):
+    """A whole model."""
+
+    max_atoms: int = Field(20, ge=1, le=512)
+    """Most atoms in a cell."""
+    latent_dim: int = Field(128, ge=1)
+    """Width of z."""
+    hidden_dim: int = Field(256, ge=1)
+    """Width of the heads."""
+    properties: tuple[str, ...] = ()
+    """Names of the properties that the heads predict from z."""
+    encoder: EncoderConfig = EncoderConfig()
+    score_network: ScoreNetworkConfig = ScoreNetworkConfig()
+    noise: NoiseConfig = NoiseConfig()
+    loss_weights: LossWeights = LossWeights()
+    prior: PriorConfig | None = PriorConfig()
+    """None: z is drawn from N(0, I), as published."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "CDVAEConfig":
+        if self.noise.sigma_min >= self.noise.sigma_max:
+            raise ValueError(
+                f"noise.sigma_min must be below noise.sigma_max, got {self.noise.sigma_min} and {self.noise.sigma_max}"
+            )
+        return self

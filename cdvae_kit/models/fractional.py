@@ -1,0 +1,71 @@
+"""The fully connected score network on fractional coordinates.
+
+Which symmetry holds: permutation of atoms, translation, periodic images and rotation of the crystal are exact, since
+it sees types, differences of fractional coordinates through functions of period 1, and rotation-invariant lattice
+parameters alone. Another choice of the cell's vectors gives other outputs: crystals are Niggli-reduced first.
+The idea of messages on Fourier features of fractional differences is CSPNet's (Jiao et al., arXiv 2309.04475).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.utils import scatter
+
+from cdvae_kit.models.config import ScoreNetworkConfig
+from cdvae_kit.models.state import NoisyCrystals, ScoreOutput
+from cdvae_kit.nn.embeddings import NoiseLevelEmbedding, PeriodicFourier
+from cdvae_kit.nn.fractional import FractionalLayer
+from cdvae_kit.nn.mlp import mlp
+
+NUM_ELEMENTS = 100
+
+
+class FractionalScoreNetwork(nn.Module):
+    """Messages between all atoms of a cell, conditioned on z, the noise level and the lattice."""
+
+    def __init__(self, config: ScoreNetworkConfig, *, latent_dim: int, max_atoms: int) -> None:
+        super().__init__()
+        width = config.width
+        self.knows_noise_level = config.knows_noise_level
+        self.level = NoiseLevelEmbedding(32)
+        self.element = nn.Embedding(NUM_ELEMENTS + 1, width)
+        self.count = nn.Embedding(max_atoms + 1, width)
+        self.z_to_element = nn.Linear(latent_dim, width)
+        self.start = mlp([2 * width, width, width])
+        self.condition = mlp([latent_dim + 32 + 6 + width, 2 * width, width])
+        self.fourier = PeriodicFourier(config.num_frequencies)
+        self.layers = nn.ModuleList(
+            FractionalLayer(width, self.fourier.num_features) for _ in range(config.num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.coords_out = nn.Linear(width, 3, bias=False)
+        self.types_out = nn.Linear(width, NUM_ELEMENTS)
+        self.lattice_out = mlp([2 * width, width, 6])
+
+    def forward(self, crystals: NoisyCrystals, z: Tensor, level: Tensor) -> ScoreOutput:
+        """
+        Args:
+            crystals: the noisy crystals.
+            z: (num_crystals, latent_dim).
+            level: (num_crystals,) noise level in [0, 1].
+        """
+        batch = crystals.batch
+        told = level if self.knows_noise_level else torch.zeros_like(level)
+        condition = self.condition(
+            torch.cat([z, self.level(told), crystals.lattice_parameters, self.count(crystals.num_atoms)], dim=-1)
+        )
+        element = self.element(crystals.atomic_numbers)
+        # the product lets z say something else to each element, for instance which site is its own
+        h = self.start(torch.cat([element, element * self.z_to_element(z)[batch]], dim=-1)) + condition[batch]
+        source, target = crystals.pairs
+        pair_features = self.fourier(
+            crystals.frac_coords.index_select(0, source) - crystals.frac_coords.index_select(0, target)
+        )
+        for layer in self.layers:
+            h = layer(h, crystals.pairs, pair_features, condition, batch)
+        h = self.norm(h)
+        pooled = scatter(h, batch, dim=0, dim_size=len(z), reduce="mean")
+        return ScoreOutput(
+            coords=self.coords_out(h),
+            type_logits=self.types_out(h),
+            lattice=self.lattice_out(torch.cat([pooled, condition], dim=-1)),
+        )

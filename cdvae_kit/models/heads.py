@@ -1,0 +1,84 @@
+"""What z says of a crystal at once: its number of atoms, lattice, composition and properties."""
+
+import torch
+from torch import Tensor, nn
+
+from cdvae_kit.models.fractional import NUM_ELEMENTS
+from cdvae_kit.nn.mlp import ResidualMLP
+
+
+class CompositionHead(nn.Module):
+    """How many atoms of each element, exactly: a distribution over 0, 1, 2, ... for every element.
+
+    The logit of a count c is -(c - m)^2 / (2 s^2): m and s come from z, so that a count never seen with an element in
+    training is still close to its neighbours. The most probable composition with a given number of atoms is found
+    exactly, by dynamic programming over the elements.
+    """
+
+    def __init__(self, latent_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fraction = ResidualMLP(latent_dim, hidden, NUM_ELEMENTS)
+        self.log_width = nn.Linear(latent_dim, NUM_ELEMENTS)
+        nn.init.zeros_(self.log_width.weight)
+        nn.init.constant_(self.log_width.bias, -0.5)
+
+    def log_probabilities(self, z: Tensor, num_atoms: Tensor) -> Tensor:
+        """(num_crystals, num_elements, most atoms + 1): log p of each count; -inf above the crystal's num_atoms."""
+        counts = torch.arange(int(num_atoms.max()) + 1, device=z.device, dtype=z.dtype)
+        mean = (self.fraction(z) * num_atoms.unsqueeze(-1)).unsqueeze(-1)
+        log_width = self.log_width(z).clamp(-3.0, 3.0).unsqueeze(-1)
+        logits = -0.5 * (counts - mean).square() * torch.exp(-2.0 * log_width)
+        logits = logits.masked_fill(counts > num_atoms.view(-1, 1, 1), -torch.inf)
+        return torch.log_softmax(logits, dim=-1)
+
+    def loss(self, z: Tensor, counts: Tensor, num_atoms: Tensor) -> Tensor:
+        """Cross entropy of the counts (num_crystals, num_elements) long, summed over elements: (num_crystals,)."""
+        log_p = self.log_probabilities(z, num_atoms)
+        return -log_p.gather(-1, counts.unsqueeze(-1)).squeeze(-1).sum(-1)
+
+    def most_probable(self, z: Tensor, num_atoms: Tensor) -> Tensor:
+        """(num_crystals, num_elements) long: the counts of highest probability among those that sum to num_atoms."""
+        return most_probable_counts(self.log_probabilities(z, num_atoms), num_atoms)
+
+
+def most_probable_counts(log_p: Tensor, totals: Tensor) -> Tensor:
+    """The counts c_e that maximise sum_e log_p[e, c_e] under sum_e c_e = total, exactly, for each crystal.
+
+    Args:
+        log_p: (num_crystals, num_elements, most + 1).
+        totals: (num_crystals,) long, at most `most`.
+
+    Returns:
+        (num_crystals, num_elements) long.
+    """
+    num_crystals, num_elements, size = log_p.shape
+    best = torch.full((num_crystals, size), -torch.inf, dtype=log_p.dtype, device=log_p.device)
+    best[:, 0] = 0.0
+    # shifted[n, c] = n - c: what is left for the elements before
+    sums = torch.arange(size, device=log_p.device)
+    left = sums.unsqueeze(1) - sums.unsqueeze(0)
+    impossible = left < 0
+    choices = []
+    for element in range(num_elements):
+        value = best[:, left.clamp_min(0)] + log_p[:, element].unsqueeze(1)
+        best, choice = value.masked_fill(impossible, -torch.inf).max(dim=-1)
+        choices.append(choice)
+    counts = torch.zeros(num_crystals, num_elements, dtype=torch.long, device=log_p.device)
+    remaining = totals.clone()
+    for element in reversed(range(num_elements)):
+        taken = choices[element].gather(1, remaining.unsqueeze(1)).squeeze(1)
+        counts[:, element] = taken
+        remaining = remaining - taken
+    return counts
+
+
+def element_counts(atomic_numbers: Tensor, batch: Tensor, num_crystals: int) -> Tensor:
+    """(num_crystals, num_elements) long: how many atoms of each element; column 0 is hydrogen."""
+    flat = batch * NUM_ELEMENTS + atomic_numbers - 1
+    return torch.bincount(flat, minlength=num_crystals * NUM_ELEMENTS).view(num_crystals, NUM_ELEMENTS)
+
+
+def atomic_numbers_from_counts(counts: Tensor) -> Tensor:
+    """(num_atoms,) long: the elements of each crystal in order of Z, crystal after crystal."""
+    elements = torch.arange(1, NUM_ELEMENTS + 1, device=counts.device).repeat(len(counts))
+    return torch.repeat_interleave(elements, counts.flatten())

@@ -1,0 +1,36 @@
+"""Multilayer perceptrons."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+def mlp(widths: Sequence[int], *, final_activation: bool = False) -> nn.Sequential:
+    """Linear layers of the given widths with SiLU between them.
+
+    >>> [tuple(p.shape) for p in mlp([4, 8, 2]).parameters()]
+    [(8, 4), (8,), (2, 8), (2,)]
+    """
+    if len(widths) < 2:
+        raise ValueError(f"an MLP needs the widths of its input and its output, got {list(widths)}")
+    layers: list[nn.Module] = []
+    for i, (width_in, width_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        layers.append(nn.Linear(width_in, width_out))
+        if final_activation or i < len(widths) - 2:
+            layers.append(nn.SiLU())
+    return nn.Sequential(*layers)
+
+
+class ResidualMLP(nn.Module):
+    """A linear map plus an MLP: what is linear in the input need not be learnt through a nonlinearity."""
+
+    def __init__(self, width_in: int, hidden: int, width_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width_in, width_out)
+        self.nonlinear = mlp([width_in, hidden, hidden, width_out])
+        # starts as the linear map alone
+        nn.init.zeros_(self.nonlinear[-1].weight)
+        nn.init.zeros_(self.nonlinear[-1].bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + self.nonlinear(x)
