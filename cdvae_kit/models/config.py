@@ -105,6 +105,16 @@ class CDVAEConfig(_Settings):
     """Width of z."""
     hidden_dim: int = Field(256, ge=1)
     """Width of the heads."""
+    composition: Literal["counts", "fractions"] = "counts"
+    """`counts`: the number of atoms of each element, exactly; `fractions`: each atom's element by itself, as published."""
+    lattice: Literal["log_stretch", "lengths_angles"] = "log_stretch"
+    """What the lattice's six numbers are; `lengths_angles` is the published choice."""
+    draws_per_crystal: int = Field(4, ge=1)
+    """Noisy versions of each crystal in a training step: the decoder learns slowest, and the encoder costs most."""
+    num_steps: int = Field(50, ge=1)
+    """Steps of the default sampler."""
+    sharpening: float = Field(10.0, ge=0.0)
+    """How much faster coordinates move towards the end of the default sampler; see `FlowSampler`."""
     properties: tuple[str, ...] = ()
     """Names of the properties that the heads predict from z."""
     encoder: EncoderConfig = EncoderConfig()

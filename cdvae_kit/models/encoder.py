@@ -5,6 +5,8 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
+from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.models.config import EncoderConfig
 from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.nn.embeddings import BesselBasis, PeriodicFourier
@@ -58,27 +60,29 @@ class EquivariantEncoder(nn.Module):
         nn.init.constant_(self.log_var.bias, -4.0)
 
     def forward(
-        self,
-        frac_coords: Tensor,
-        atomic_numbers: Tensor,
-        num_atoms: Tensor,
-        batch: Tensor,
-        lattice_parameters: Tensor,
-        pairs: Tensor,
-        edge_index: Tensor,
-        edge_vectors: Tensor,
+        self, crystals: CrystalBatch, graph: PeriodicGraph, lattice_parameters: Tensor, pairs: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """mu and log_var, each (num_crystals, latent_dim)."""
+        """mu and log_var, each (num_crystals, latent_dim).
+
+        Args:
+            crystals: the crystals.
+            graph: their edges.
+            lattice_parameters: (num_crystals, 6), standardised.
+            pairs: (2, num_pairs) long, all pairs of different atoms of a crystal, sorted by target.
+        """
+        batch, num_atoms = crystals.batch, crystals.num_atoms
+        edge_vectors = graph.vectors(crystals)
         basis = self.basis(edge_vectors.norm(dim=-1))
         harmonics = o3.spherical_harmonics(self.harmonics, edge_vectors, normalize=True, normalization="component")
-        h = self.element(atomic_numbers)
+        h = self.element(crystals.atomic_numbers)
         scalars = []
         for convolution in self.convolutions:
-            h = convolution(h, edge_index, harmonics, basis)
+            h = convolution(h, graph.edge_index, harmonics, basis)
             scalars.append(h[:, : self.channels])
-        wide = self.element_wide(atomic_numbers)
+        wide = self.element_wide(crystals.atomic_numbers)
         s = wide + self.join(torch.cat([wide, *scalars], dim=-1))
         condition = self.condition(torch.cat([lattice_parameters, self.count(num_atoms)], dim=-1))
+        frac_coords = crystals.frac_coords
         pair_features = self.fourier(frac_coords.index_select(0, pairs[0]) - frac_coords.index_select(0, pairs[1]))
         for layer in self.frame_layers:
             s = layer(s, pairs, pair_features, condition, batch)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from cdvae_kit.models.config import ScoreNetworkConfig
-from cdvae_kit.models.state import NoisyCrystals, ScoreOutput
+from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.nn.embeddings import NoiseLevelEmbedding, PeriodicFourier
-from cdvae_kit.nn.fractional import FractionalLayer
+from cdvae_kit.nn.fractional import FractionalLayer, PairwiseReadout
 from cdvae_kit.nn.mlp import mlp
 
 NUM_ELEMENTS = 100
@@ -37,7 +37,8 @@ class FractionalScoreNetwork(nn.Module):
             FractionalLayer(width, self.fourier.num_features) for _ in range(config.num_layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.coords_out = nn.Linear(width, 3, bias=False)
+        self.coords_out = PairwiseReadout(width, config.num_frequencies)
+        self.gain = mlp([32, width, 1])
         self.types_out = nn.Linear(width, NUM_ELEMENTS)
         self.lattice_out = mlp([2 * width, width, 6])
 
@@ -65,7 +66,7 @@ class FractionalScoreNetwork(nn.Module):
         h = self.norm(h)
         pooled = scatter(h, batch, dim=0, dim_size=len(z), reduce="mean")
         return ScoreOutput(
-            coords=self.coords_out(h),
+            coords=self.coords_out(h, crystals.pairs, pair_features) * torch.exp(self.gain(self.level(told)))[batch],
             type_logits=self.types_out(h),
             lattice=self.lattice_out(torch.cat([pooled, condition], dim=-1)),
         )

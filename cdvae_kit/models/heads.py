@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from cdvae_kit.diffusion.types import draw_elements
 from cdvae_kit.models.fractional import NUM_ELEMENTS
-from cdvae_kit.nn.mlp import ResidualMLP
+from cdvae_kit.nn.mlp import ResidualMLP, mlp
 
 
 class CompositionHead(nn.Module):
@@ -36,9 +37,37 @@ class CompositionHead(nn.Module):
         log_p = self.log_probabilities(z, num_atoms)
         return -log_p.gather(-1, counts.unsqueeze(-1)).squeeze(-1).sum(-1)
 
-    def most_probable(self, z: Tensor, num_atoms: Tensor) -> Tensor:
-        """(num_crystals, num_elements) long: the counts of highest probability among those that sum to num_atoms."""
-        return most_probable_counts(self.log_probabilities(z, num_atoms), num_atoms)
+    def fractions(self, z: Tensor, num_atoms: Tensor) -> Tensor:
+        """(num_crystals, num_elements): expected share of each element."""
+        log_p = self.log_probabilities(z, num_atoms)
+        counts = torch.arange(log_p.shape[-1], device=z.device, dtype=z.dtype)
+        expected = (log_p.exp() * counts).sum(-1)
+        return expected / expected.sum(-1, keepdim=True).clamp_min(1e-6)
+
+    def draw(self, z: Tensor, num_atoms: Tensor, uniform: Tensor) -> Tensor:
+        """(num_atoms,) long: the most probable composition of each crystal, whatever `uniform` is."""
+        counts = most_probable_counts(self.log_probabilities(z, num_atoms), num_atoms)
+        return atomic_numbers_from_counts(counts)
+
+
+class FractionHead(nn.Module):
+    """Each atom's element by itself, from one distribution a crystal: the published choice."""
+
+    def __init__(self, latent_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.logits = mlp([latent_dim, hidden, NUM_ELEMENTS])
+
+    def loss(self, z: Tensor, counts: Tensor, num_atoms: Tensor) -> Tensor:
+        """Cross entropy of the elements, averaged over atoms: (num_crystals,)."""
+        return -(torch.log_softmax(self.logits(z), dim=-1) * counts).sum(-1) / num_atoms
+
+    def fractions(self, z: Tensor, num_atoms: Tensor) -> Tensor:
+        """(num_crystals, num_elements): share of each element."""
+        return torch.softmax(self.logits(z), dim=-1)
+
+    def draw(self, z: Tensor, num_atoms: Tensor, uniform: Tensor) -> Tensor:
+        """(num_atoms,) long, drawn at `uniform` (num_atoms,)."""
+        return draw_elements(self.fractions(z, num_atoms).repeat_interleave(num_atoms, dim=0), uniform)
 
 
 def most_probable_counts(log_p: Tensor, totals: Tensor) -> Tensor:

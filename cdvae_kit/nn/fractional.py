@@ -46,3 +46,31 @@ class FractionalLayer(nn.Module):
         messages = torch.nn.functional.silu(self.message(hidden))
         received = scatter(messages, pairs[1], dim=0, dim_size=len(h), reduce="mean")
         return h + self.update(torch.cat([normed, received], dim=-1))
+
+
+class PairwiseReadout(nn.Module):
+    """A vector an atom: the mean over its pairs of a Fourier series in the fractional difference.
+
+    The coefficients come from both atoms. The series of the sawtooth x - d, wrapped, with any d of a pair's own, is
+    among the functions of the first rank, so that "go to where you should stand as seen from me" is one product away.
+    """
+
+    def __init__(self, width: int, num_frequencies: int) -> None:
+        super().__init__()
+        self.num_frequencies = num_frequencies
+        features = 6 * num_frequencies
+        self.target_and_source = nn.Linear(width, 2 * width)
+        self.pair = nn.Linear(features, width, bias=False)
+        self.coefficients = nn.Linear(width, features)
+        harmonic = torch.arange(1, num_frequencies + 1).repeat(6).to(torch.float32)
+        self.register_buffer("decay", 1.0 / harmonic, persistent=False)
+
+    def forward(self, h: Tensor, pairs: Tensor, pair_features: Tensor) -> Tensor:
+        """(num_atoms, 3); `pair_features` are those of `PeriodicFourier`."""
+        target, source = self.target_and_source(h).chunk(2, dim=-1)
+        hidden = torch.nn.functional.silu(
+            target.index_select(0, pairs[1]) + source.index_select(0, pairs[0]) + self.pair(pair_features)
+        )
+        terms = self.coefficients(hidden) * self.decay * pair_features
+        vectors = terms.view(-1, 2, 3, self.num_frequencies).sum(dim=(1, 3))
+        return scatter(vectors, pairs[1], dim=0, dim_size=len(h), reduce="mean")

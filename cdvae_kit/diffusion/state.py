@@ -1,11 +1,11 @@
-"""What the networks are given: crystals with their pairs, and the noisy crystals of a moment."""
+"""Crystals somewhere between noise and data, and what a score network says of them."""
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from cdvae_kit.crystal.lattice import lattice_from_log_parameters
+MASKED = 0
+"""The atomic number of an atom whose element is not yet known."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class NoisyCrystals:
 
     Attributes:
         frac_coords: (num_atoms, 3) in [0, 1).
-        lattice_parameters: (num_crystals, 6), standardised logarithms of the stretch.
+        lattice_parameters: (num_crystals, 6), standardised.
         lattice: (num_crystals, 3, 3) in angstrom, which `lattice_parameters` stands for.
         atomic_numbers: (num_atoms,) long; 0 is a masked atom.
         num_atoms: (num_crystals,) long.
@@ -30,14 +30,18 @@ class NoisyCrystals:
     batch: Tensor
     pairs: Tensor
 
+    @property
+    def num_crystals(self) -> int:
+        return len(self.num_atoms)
+
 
 @dataclass(frozen=True)
 class ScoreOutput:
     """What a score network says of noisy crystals.
 
     Attributes:
-        coords: (num_atoms, 3), the way from the clean to the noisy point divided by the noise level, as fractions
-            of the cell. For a Gaussian kernel it is -sigma times the score.
+        coords: (num_atoms, 3), the fractional way from the clean to the noisy point over the noise level: what the
+            process's `target` is. For a Gaussian kernel it is minus the score times the noise level.
         type_logits: (num_atoms, num_elements) for Z = 1, 2, ...
         lattice: (num_crystals, 6), likewise for the standardised lattice parameters.
     """

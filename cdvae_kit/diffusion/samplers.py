@@ -1,0 +1,223 @@
+"""From noise to crystals: how the fields are stepped together.
+
+A sampler knows the processes and calls `predict`; it knows no network. All chance comes from `CrystalNoise`, by
+crystal, atom and step, so that the batch a crystal is sampled in does not change it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch_geometric.utils import scatter
+
+from cdvae_kit.crystal.lattice import volume, wrap_frac_coords
+from cdvae_kit.diffusion.coordinates import CoordinateProcess
+from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
+from cdvae_kit.diffusion.types import TypeProcess
+from cdvae_kit.seeding import CrystalNoise
+
+Predict = Callable[[NoisyCrystals, Tensor], ScoreOutput]
+"""Noisy crystals and the time (num_crystals,) to the network's word on them."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of the fields, and how to come back from lattice parameters to a lattice."""
+
+    coordinates: CoordinateProcess
+    types: TypeProcess
+    denoises_lattice: bool
+    """False: the lattice is held."""
+    lattice_from_parameters: Callable[[Tensor, Tensor], Tensor]
+    """(parameters, num_atoms) to (num_crystals, 3, 3)."""
+
+
+class Sampler(Protocol):
+    """Steps noisy crystals from t = 1 to t = 0."""
+
+    def steps(
+        self, crystals: NoisyCrystals, predict: Predict, processes: Processes, noise: CrystalNoise
+    ) -> Iterator[NoisyCrystals]:
+        """The crystals after each step; the last are the finished ones."""
+        ...
+
+
+def _times(crystals: NoisyCrystals, t: float) -> Tensor:
+    return torch.full((crystals.num_crystals,), t, dtype=crystals.frac_coords.dtype, device=crystals.frac_coords.device)
+
+
+def _without_drift(coords: Tensor, crystals: NoisyCrystals) -> Tensor:
+    """Predictions less their mean over each crystal: where a crystal lies in its cell means nothing."""
+    mean = scatter(coords, crystals.batch, dim=0, dim_size=crystals.num_crystals, reduce="mean")
+    return coords - mean[crystals.batch]
+
+
+def _next_types_and_lattice(
+    crystals: NoisyCrystals, output: ScoreOutput, t: Tensor, t_next: Tensor, processes: Processes, uniform: Tensor
+) -> NoisyCrystals:
+    """Types and lattice stepped from t to t_next; coordinates as they are."""
+    batch = crystals.batch
+    numbers = processes.types.step(crystals.atomic_numbers, output.type_logits, t[batch], t_next[batch], uniform)
+    if not processes.denoises_lattice:
+        return replace(crystals, atomic_numbers=numbers)
+    parameters = crystals.lattice_parameters + (t_next - t).unsqueeze(-1) * output.lattice
+    lattice = processes.lattice_from_parameters(parameters, crystals.num_atoms)
+    return replace(crystals, atomic_numbers=numbers, lattice_parameters=parameters, lattice=lattice)
+
+
+@dataclass(frozen=True)
+class FlowSampler:
+    """The probability-flow ODE in few steps: Euler (order 1) or Heun (order 2, two network calls a step).
+
+    Attributes:
+        num_steps: steps from noise to data.
+        method: the integrator.
+        sharpening: the coordinates' velocity is multiplied by 1 + sharpening (1 - t), never past the predicted clean
+            point. Late in the path this takes back what earlier steps left over; 0 is the plain ODE.
+    """
+
+    num_steps: int = 50
+    method: Literal["euler", "heun"] = "euler"
+    sharpening: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+        if self.sharpening < 0.0:
+            raise ValueError(f"sharpening must not be negative, got {self.sharpening}")
+        if self.method == "heun" and self.sharpening:
+            raise ValueError("sharpening changes the ODE step by step, so it goes with method='euler' only")
+
+    def steps(
+        self, crystals: NoisyCrystals, predict: Predict, processes: Processes, noise: CrystalNoise
+    ) -> Iterator[NoisyCrystals]:
+        for step in range(self.num_steps):
+            t = _times(crystals, 1.0 - step / self.num_steps)
+            t_next = _times(crystals, 1.0 - (step + 1) / self.num_steps)
+            # the level is the cell's at the start of the step, so that both ends speak of the same cell
+            level = processes.coordinates.level(t, crystals.lattice)
+            next_level = processes.coordinates.level(t_next, crystals.lattice)
+            if step == self.num_steps - 1:
+                next_level = torch.zeros_like(next_level)
+            output = predict(crystals, t)
+            velocity = _without_drift(output.coords, crystals)
+            change = (next_level - level) * (1.0 + self.sharpening * (1.0 - t))
+            change = torch.maximum(change, -level)
+            uniform = noise.uniform_per_atom(2, stream=step)
+            stepped = _next_types_and_lattice(crystals, output, t, t_next, processes, uniform)
+            moved = crystals.frac_coords + change[crystals.batch].unsqueeze(-1) * velocity
+            if self.method == "heun" and step < self.num_steps - 1:
+                there = predict(replace(stepped, frac_coords=wrap_frac_coords(moved)), t_next)
+                mean = 0.5 * (velocity + _without_drift(there.coords, crystals))
+                moved = crystals.frac_coords + change[crystals.batch].unsqueeze(-1) * mean
+                both = replace(output, lattice=0.5 * (output.lattice + there.lattice))
+                stepped = _next_types_and_lattice(crystals, both, t, t_next, processes, uniform)
+            crystals = replace(stepped, frac_coords=wrap_frac_coords(moved))
+            yield crystals
+
+
+@dataclass(frozen=True)
+class LangevinSampler:
+    """Annealed Langevin dynamics, with or without a predictor between the levels.
+
+    Source: Song and Ermon, arXiv 1907.05600, algorithm 1; with `predictor`, Song et al., arXiv 2011.13456,
+    algorithm 4 (variance exploding). CDVAE uses 50 levels of 100 steps at step_size 1e-4, no predictor.
+
+    Attributes:
+        num_levels: noise levels.
+        steps_per_level: Langevin steps at each level.
+        step_size: the step at a level is step_size x (sigma / sigma of the last level)^2 square angstrom with
+            sigma the level in angstrom, as published.
+        signal_to_noise: if set, the step is (signal_to_noise x level)^2 x 2 instead, relative to each level.
+        predictor: take a reverse-diffusion step to the level before its Langevin steps.
+    """
+
+    num_levels: int = 50
+    steps_per_level: int = 100
+    step_size: float = 1e-4
+    signal_to_noise: float | None = None
+    predictor: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_levels < 2 or self.steps_per_level < 0:
+            raise ValueError(
+                f"expected at least 2 levels and no negative number of steps, got {self.num_levels} and "
+                f"{self.steps_per_level}"
+            )
+        if not self.predictor and self.steps_per_level == 0:
+            raise ValueError("no predictor and no steps at a level: nothing would move")
+
+    def steps(
+        self, crystals: NoisyCrystals, predict: Predict, processes: Processes, noise: CrystalNoise
+    ) -> Iterator[NoisyCrystals]:
+        if not processes.coordinates.has_score:
+            raise ValueError(
+                "Langevin dynamics needs the score of a Gaussian kernel; this model was trained on straight paths. "
+                "Use the flow sampler."
+            )
+        stream = 0
+        for index in range(self.num_levels):
+            t = _times(crystals, 1.0 - index / (self.num_levels - 1))
+            t_next = (t - 1.0 / (self.num_levels - 1)).clamp_min(0.0)
+            if self.predictor and index > 0:
+                crystals = self._predict_step(crystals, predict, processes, noise, t, index)
+            for inner in range(self.steps_per_level):
+                output = predict(crystals, t)
+                moved = self._langevin_step(crystals, output, processes, noise, t, stream)
+                last = inner == self.steps_per_level - 1
+                uniform = noise.uniform_per_atom(2, stream=2 * stream + 1)
+                # the lattice moves once a level; types may at every step, as published
+                where = t_next if last else t
+                crystals = replace(
+                    _next_types_and_lattice(crystals, output, t, where, processes, uniform), frac_coords=moved
+                )
+                stream += 1
+                yield crystals
+            if self.steps_per_level == 0:
+                yield crystals
+
+    def _langevin_step(
+        self,
+        crystals: NoisyCrystals,
+        output: ScoreOutput,
+        processes: Processes,
+        noise: CrystalNoise,
+        t: Tensor,
+        stream: int,
+    ) -> Tensor:
+        level = processes.coordinates.level(t, crystals.lattice)
+        if self.signal_to_noise is not None:
+            step = 2.0 * (self.signal_to_noise * level).square()
+        else:
+            length = volume(crystals.lattice).pow(1.0 / 3.0)
+            last = processes.coordinates.level(torch.zeros_like(t), crystals.lattice)
+            step = self.step_size * (level / last).square() / length.square()
+        step, level = step[crystals.batch].unsqueeze(-1), level[crystals.batch].unsqueeze(-1)
+        kick = noise.normal_per_atom(3, stream=2 * stream)
+        score = -_without_drift(output.coords, crystals) / level
+        return wrap_frac_coords(crystals.frac_coords + step * score + (2.0 * step).sqrt() * kick)
+
+    def _predict_step(
+        self,
+        crystals: NoisyCrystals,
+        predict: Predict,
+        processes: Processes,
+        noise: CrystalNoise,
+        t: Tensor,
+        index: int,
+    ) -> NoisyCrystals:
+        """Reverse diffusion from the level before `t` to the level of `t`."""
+        before = (t + 1.0 / (self.num_levels - 1)).clamp_max(1.0)
+        high = processes.coordinates.level(before, crystals.lattice)[crystals.batch].unsqueeze(-1)
+        low = processes.coordinates.level(t, crystals.lattice)[crystals.batch].unsqueeze(-1)
+        output = predict(crystals, before)
+        variance = high.square() - low.square()
+        kick = noise.normal_per_atom(3, stream=-1 - index)
+        drift = -variance * _without_drift(output.coords, crystals) / high
+        moved = crystals.frac_coords + drift + (variance * low.square() / high.square()).sqrt() * kick
+        uniform = noise.uniform_per_atom(2, stream=-1 - self.num_levels - index)
+        if self.steps_per_level == 0:
+            crystals = _next_types_and_lattice(crystals, output, before, t, processes, uniform)
+        return replace(crystals, frac_coords=wrap_frac_coords(moved))

@@ -1,0 +1,283 @@
+"""The Crystal Diffusion Variational Autoencoder: its loss, its codes, its crystals.
+
+Source: Xie et al., "Crystal diffusion variational autoencoder for periodic material generation" (ICLR 2022,
+arXiv 2110.06197). What departs from it is in `CDVAEConfig`, field by field, and in the README.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch_geometric.utils import scatter
+
+from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.diffusion.samplers import Sampler
+from cdvae_kit.diffusion.state import NoisyCrystals
+from cdvae_kit.graph import PeriodicGraph, fully_connected_pairs, neighbor_list
+from cdvae_kit.models import decoding, pretrained
+from cdvae_kit.models.config import CDVAEConfig
+from cdvae_kit.models.heads import element_counts
+from cdvae_kit.models.lattice_coding import LatticeCoding
+from cdvae_kit.models.networks import (
+    build_composition_head,
+    build_coordinate_process,
+    build_encoder,
+    build_score_network,
+    build_type_process,
+)
+from cdvae_kit.models.prior import LatentPrior
+from cdvae_kit.nn.mlp import ResidualMLP
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+
+class CDVAE(nn.Module):
+    """Crystals to codes z and back, and new crystals from the prior.
+
+    Args:
+        config: the settings; they are stored in every checkpoint.
+
+    >>> model = CDVAE(CDVAEConfig(max_atoms=4, latent_dim=8))
+    >>> model.config.noise.types
+    'held'
+    """
+
+    property_mean: Tensor
+    property_deviation: Tensor
+    known_elements: Tensor
+
+    def __init__(self, config: CDVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.card: dict[str, Any] = {}
+        """What is known of the weights: data, split, seed, device, time, metrics."""
+        self.encoder = build_encoder(config)
+        self.score_network = build_score_network(config)
+        self.composition_head = build_composition_head(config)
+        self.num_atoms_head = ResidualMLP(config.latent_dim, config.hidden_dim, config.max_atoms)
+        self.lattice_head = ResidualMLP(config.latent_dim, config.hidden_dim, 6)
+        self.property_head = ResidualMLP(config.latent_dim, config.hidden_dim, max(1, len(config.properties)))
+        self.lattice_coding = LatticeCoding(config.lattice)
+        self.prior = LatentPrior(config.prior, config.latent_dim) if config.prior is not None else None
+        self.register_buffer("property_mean", torch.zeros(max(1, len(config.properties))))
+        self.register_buffer("property_deviation", torch.ones(max(1, len(config.properties))))
+        self.register_buffer("known_elements", torch.zeros(0, dtype=torch.long))
+        self.coordinates = build_coordinate_process(config.noise)
+        self.types = build_type_process(config.noise)
+
+    @property
+    def device(self) -> torch.device:
+        return self.lattice_coding.mean.device
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def fit_statistics(self, crystals: CrystalBatch) -> None:
+        """Scales of lattice and properties, and the elements that occur, from the training crystals."""
+        missing = [name for name in self.config.properties if name not in crystals.properties]
+        if missing:
+            raise ValueError(
+                f"the model predicts {missing}, which the crystals do not have; they have {sorted(crystals.properties)}"
+            )
+        self._check_sizes(crystals)
+        self.lattice_coding.fit(crystals.lattice, crystals.num_atoms)
+        self.known_elements = torch.unique(crystals.atomic_numbers).to(self.device)
+        for i, name in enumerate(self.config.properties):
+            values = crystals.properties[name]
+            values = values[values.isfinite()]
+            if len(values) < 2:
+                raise ValueError(f"property {name!r} has {len(values)} values in the training crystals; it needs 2")
+            self.property_mean[i] = values.mean()
+            self.property_deviation[i] = values.std().clamp_min(1e-6)
+
+    def graph(self, crystals: CrystalBatch) -> PeriodicGraph:
+        """The edges that the encoder sees."""
+        settings = self.config.encoder
+        return neighbor_list(crystals, settings.cutoff, max_neighbors=settings.max_neighbors, tie_tolerance=1e-2)
+
+    def posterior(self, crystals: CrystalBatch, graph: PeriodicGraph) -> tuple[Tensor, Tensor]:
+        """mu and log_var, each (num_crystals, latent_dim)."""
+        parameters = self.lattice_coding.encode(crystals.lattice, crystals.num_atoms)
+        return self.encoder(crystals, graph, parameters, fully_connected_pairs(crystals.num_atoms, self_pairs=False))
+
+    def loss(
+        self, crystals: CrystalBatch, graph: PeriodicGraph, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """The terms of the loss, unweighted, each a mean over crystals or atoms; see `total_loss`."""
+        mu, log_var = self.posterior(crystals, graph)
+        noise = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
+        z = mu + torch.exp(0.5 * log_var) * noise
+        parameters = self.lattice_coding.encode(crystals.lattice, crystals.num_atoms)
+        counts = element_counts(crystals.atomic_numbers, crystals.batch, len(crystals))
+        terms = {
+            "kl": 0.5 * (mu.square() + log_var.exp() - 1.0 - log_var).sum(-1).mean(),
+            "num_atoms": functional.cross_entropy(self.num_atoms_head(z), crystals.num_atoms - 1),
+            "lattice_head": functional.mse_loss(self.lattice_head(z), parameters),
+            "composition": self.composition_head.loss(z, counts, crystals.num_atoms).mean(),
+        }
+        if self.config.properties:
+            terms["property"] = self._property_loss(z, crystals)
+        draws = self.config.draws_per_crystal
+        if draws > 1:
+            again = torch.arange(len(crystals), device=z.device).repeat(draws)
+            crystals, z, parameters = crystals.select(again), z[again], parameters[again]
+        return terms | self._denoising_loss(crystals, z, parameters, generator)
+
+    def _denoising_loss(
+        self, crystals: CrystalBatch, z: Tensor, parameters: Tensor, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        noise = self.config.noise
+        num_atoms, batch = crystals.num_atoms, crystals.batch
+        t = torch.rand(len(crystals), generator=generator, device=z.device, dtype=z.dtype)
+        level = self.coordinates.level(t, crystals.lattice)
+        frac_coords, target = self.coordinates.perturb(
+            crystals.frac_coords,
+            level,
+            lattice=crystals.lattice,
+            atomic_numbers=crystals.atomic_numbers,
+            num_atoms=num_atoms,
+            batch=batch,
+            generator=generator,
+        )
+        # published types need the composition; its own loss trains the head, so no gradient from here
+        fractions = torch.empty(0, device=z.device)
+        if noise.types == "published":
+            fractions = self.composition_head.fractions(z, num_atoms).detach()[batch]
+        numbers = self.types.perturb(crystals.atomic_numbers, t[batch], fractions, generator=generator)
+        lattice, noisy_parameters = crystals.lattice, parameters
+        if noise.lattice == "path":
+            end = torch.randn(parameters.shape, generator=generator, device=z.device, dtype=z.dtype)
+            noisy_parameters = parameters + t.unsqueeze(-1) * (end - parameters)
+            lattice = self.lattice_coding.decode(noisy_parameters, num_atoms)
+        pairs = fully_connected_pairs(num_atoms, self_pairs=False)
+        noisy = NoisyCrystals(frac_coords, noisy_parameters, lattice, numbers, num_atoms, batch, pairs)
+        output = self.score_network(noisy, z, t)
+        drift = scatter(output.coords - target, batch, dim=0, dim_size=len(crystals), reduce="mean")
+        error = (output.coords - target - drift[batch]).square().sum(-1)
+        weight = self.coordinates.loss_weight(level)
+        terms = {"coordinates": (weight[batch] * error).mean()}
+        if self.types.is_learned:
+            terms["types"] = self.types.loss(output.type_logits, crystals.atomic_numbers, numbers, t[batch]).mean()
+        if noise.lattice == "path":
+            terms["lattice"] = (output.lattice - (end - parameters)).square().mean()
+        return terms
+
+    def _property_loss(self, z: Tensor, crystals: CrystalBatch) -> Tensor:
+        truth = torch.stack([crystals.properties[name] for name in self.config.properties], dim=-1)
+        there = truth.isfinite()
+        scaled = (torch.where(there, truth, self.property_mean) - self.property_mean) / self.property_deviation
+        error = torch.where(there, (self.property_head(z) - scaled).square(), 0.0)
+        return error.sum() / there.sum().clamp_min(1)
+
+    def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
+        """The weighted sum of the terms of `loss`."""
+        weights = self.config.loss_weights
+        return torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
+
+    # -- codes and crystals --------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(
+        self,
+        crystals: CrystalBatch | Sequence[Structure | Atoms],
+        *,
+        batch_size: int = 256,
+        seed: int | None = None,
+        reduce: bool = True,
+    ) -> Tensor:
+        """Codes z, (num_crystals, latent_dim): the posterior's mean, or a draw from it if a seed is given.
+
+        Args:
+            crystals: a batch, or pymatgen structures, or ASE atoms.
+            batch_size: crystals at a time.
+            seed: draw from the posterior with this seed, as the published reconstruction does.
+            reduce: bring every crystal to its Niggli cell first, which the networks are trained on.
+        """
+        batch = decoding.as_batch(crystals, reduce=reduce).to(self.device)
+        self._check_sizes(batch)
+        parts = [torch.arange(len(batch), device=self.device)[i : i + batch_size] for i in range(0, len(batch), batch_size)]
+        moments = []
+        for part in parts:
+            some = batch.select(part)
+            moments.append(self.posterior(some, self.graph(some)))
+        mu, log_var = (torch.cat(values) for values in zip(*moments, strict=True))
+        if seed is None:
+            return mu
+        noise = decoding.latent_noise(seed, torch.arange(len(mu), device=self.device), self.config.latent_dim)
+        return mu + torch.exp(0.5 * log_var) * noise
+
+    def decode(
+        self,
+        z: Tensor,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        sampler: Sampler | None = None,
+        batch_size: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CrystalBatch:
+        """One crystal for each code; see `decoding.decode`."""
+        return decoding.decode(
+            self, z, seed=seed, num_steps=num_steps, sampler=sampler, batch_size=batch_size, progress=progress
+        )
+
+    def sample(
+        self,
+        num_crystals: int,
+        *,
+        seed: int = 0,
+        num_atoms: int | None = None,
+        num_steps: int | None = None,
+        sampler: Sampler | None = None,
+        batch_size: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CrystalBatch:
+        """New crystals from the prior; see `decoding.sample`.
+
+        The same seed gives the same crystals whatever the batch size: crystal i of a run depends on (seed, i) alone.
+        """
+        return decoding.sample(
+            self,
+            num_crystals,
+            seed=seed,
+            num_atoms=num_atoms,
+            num_steps=num_steps,
+            sampler=sampler,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+    @torch.no_grad()
+    def predict_properties(self, z: Tensor) -> dict[str, Tensor]:
+        """Each of the model's properties from the codes, (num_crystals,), in the data's own unit."""
+        values = self.property_head(z) * self.property_deviation + self.property_mean
+        return {name: values[:, i] for i, name in enumerate(self.config.properties)}
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str], *, device: str = "cpu") -> CDVAE:
+        """The model of a checkpoint folder, or one that the package carries (`pretrained_names`)."""
+        config, tensors, card = pretrained.load(name_or_path)
+        model = cls(config)
+        model.known_elements = torch.empty_like(tensors["known_elements"])
+        model.load_state_dict(tensors)
+        model.card = card
+        return model.eval().to(device)
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes weights, configuration and card; refuses an existing folder unless `overwrite`."""
+        pretrained.save(folder, self.config, self.state_dict(), self.card, overwrite=overwrite)
+
+    def _check_sizes(self, crystals: CrystalBatch) -> None:
+        most = int(crystals.num_atoms.max())
+        if most > self.config.max_atoms:
+            raise ValueError(
+                f"a crystal has {most} atoms; this model takes at most {self.config.max_atoms} (max_atoms)"
+            )

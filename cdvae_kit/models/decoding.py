@@ -1,0 +1,249 @@
+"""From codes to crystals, and from the prior to codes: what `CDVAE.decode` and `CDVAE.sample` do.
+
+Crystals are sampled in batches of similar size, so that small ones do not wait for large ones, and come back in the
+order that they were asked for. Chance is drawn by `CrystalNoise`, from the seed and the crystal's own number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cdvae_kit.crystal import CrystalBatch, concatenate
+from cdvae_kit.crystal.conversion import atoms_to_batch, structures_to_batch
+from cdvae_kit.crystal.lattice import lattice_from_parameters, lattice_parameters
+from cdvae_kit.crystal.symmetry import niggli_reduce
+from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler, Processes, Sampler
+from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
+from cdvae_kit.graph import fully_connected_pairs
+from cdvae_kit.seeding import CrystalNoise
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+    from cdvae_kit.models.cdvae import CDVAE
+
+_PAIRS_AT_ONCE = 400_000
+"""Pairs of atoms in a batch of the automatic size: some 2 GiB at the default width."""
+
+_LATENT_STREAM, _START_STREAM, _ELEMENT_STREAM, _LATTICE_STREAM = 1 << 40, 1 << 41, 1 << 42, 1 << 43
+_MAX_DRAWS = 1000
+
+
+def as_batch(crystals: CrystalBatch | Sequence[Structure | Atoms], *, reduce: bool) -> CrystalBatch:
+    """A batch of any kind of crystals, Niggli-reduced if `reduce`."""
+    if not isinstance(crystals, CrystalBatch):
+        crystals = list(crystals)
+        if not crystals:
+            raise ValueError("expected at least one crystal, got none")
+        from pymatgen.core import Structure
+
+        kinds = {isinstance(crystal, Structure) for crystal in crystals}
+        if len(kinds) > 1:
+            raise TypeError("expected pymatgen structures or ASE atoms, got a mixture of both")
+        crystals = structures_to_batch(crystals) if kinds.pop() else atoms_to_batch(crystals)
+    if not reduce:
+        return crystals
+    reduced = structures_to_batch([niggli_reduce(structure) for structure in crystals.structures()])
+    return reduced.replace(properties=crystals.properties, material_ids=crystals.material_ids)
+
+
+def latent_noise(seed: int, crystal_ids: Tensor, latent_dim: int, *, attempt: int = 0) -> Tensor:
+    """Standard normal (num_crystals, latent_dim) of the crystals' own."""
+    return CrystalNoise(seed, crystal_ids).normal_per_crystal(latent_dim, stream=_LATENT_STREAM + attempt)
+
+
+def default_sampler(model: CDVAE, num_steps: int | None) -> Sampler:
+    """The sampler that suits the model's noise: the flow in `num_steps` steps.
+
+    For noise without straight paths the same ODE, at geometrically spaced levels.
+    """
+    steps = num_steps if num_steps is not None else model.config.num_steps
+    if model.config.noise.coordinates == "gaussian":
+        return LangevinSampler(num_levels=max(2, steps))
+    return FlowSampler(num_steps=steps, sharpening=model.config.sharpening)
+
+
+@torch.no_grad()
+def sample_codes(model: CDVAE, crystal_ids: Tensor, *, seed: int, num_atoms: int | None = None) -> Tensor:
+    """Codes z of new crystals, (num_crystals, latent_dim), from the learned prior or N(0, I).
+
+    Args:
+        model: the model.
+        crystal_ids: (num_crystals,) long, each crystal's number within the run.
+        seed: the run's seed.
+        num_atoms: if given, codes are drawn again until the model reads this number of atoms from each.
+    """
+    model.eval()
+    if num_atoms is None:
+        return _draw_codes(model, crystal_ids, seed, 0)
+    if not 1 <= num_atoms <= model.config.max_atoms:
+        raise ValueError(f"num_atoms must lie in 1..{model.config.max_atoms} for this model, got {num_atoms}")
+    z = torch.empty(len(crystal_ids), model.config.latent_dim, device=model.device)
+    open_places = torch.arange(len(crystal_ids), device=model.device)
+    for attempt in range(_MAX_DRAWS):
+        drawn = _draw_codes(model, crystal_ids[open_places], seed, attempt)
+        fits = read_num_atoms(model, drawn) == num_atoms
+        z[open_places[fits]] = drawn[fits]
+        open_places = open_places[~fits]
+        if not len(open_places):
+            return z
+    raise ValueError(
+        f"{len(open_places)} of {len(crystal_ids)} codes did not read {num_atoms} atoms in {_MAX_DRAWS} draws: the "
+        "model hardly ever makes crystals of this size; ask for another num_atoms, or train on such crystals"
+    )
+
+
+def _draw_codes(model: CDVAE, crystal_ids: Tensor, seed: int, attempt: int) -> Tensor:
+    noise = latent_noise(seed, crystal_ids, model.config.latent_dim, attempt=attempt)
+    return noise if model.prior is None else model.prior.transport(noise)
+
+
+def read_num_atoms(model: CDVAE, z: Tensor) -> Tensor:
+    """(num_crystals,) long: the most probable number of atoms of each code."""
+    return model.num_atoms_head(z).argmax(dim=-1) + 1
+
+
+@torch.no_grad()
+def decode(
+    model: CDVAE,
+    z: Tensor,
+    *,
+    seed: int = 0,
+    crystal_ids: Tensor | None = None,
+    num_steps: int | None = None,
+    sampler: Sampler | None = None,
+    batch_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CrystalBatch:
+    """One crystal for each code, in order.
+
+    Args:
+        model: the model.
+        z: (num_crystals, latent_dim).
+        seed: of the starting points and of whatever chance the sampler needs.
+        crystal_ids: (num_crystals,) long, each crystal's number within the run; 0, 1, ... if None.
+        num_steps: steps of the default sampler; more is slower and better.
+        sampler: instead of the default one.
+        batch_size: crystals at a time; None chooses by size.
+        progress: called with (crystals done, crystals in all).
+    """
+    model.eval()
+    if z.ndim != 2 or z.shape[1] != model.config.latent_dim:
+        raise ValueError(f"codes must be (num_crystals, {model.config.latent_dim}), got {tuple(z.shape)}")
+    if num_steps is not None and sampler is not None:
+        raise ValueError("num_steps is for the default sampler; set the steps of `sampler` itself")
+    z = z.to(model.device)
+    if crystal_ids is None:
+        crystal_ids = torch.arange(len(z), device=z.device)
+    chosen = sampler if sampler is not None else default_sampler(model, num_steps)
+    num_atoms = read_num_atoms(model, z)
+    parts, places, done = [], [], 0
+    for part in batches_by_size(num_atoms, batch_size):
+        final = None
+        for final in denoise(model, z[part], num_atoms[part], chosen, seed=seed, crystal_ids=crystal_ids[part]):
+            pass
+        assert final is not None
+        parts.append(to_crystals(final))
+        places.append(part)
+        done += len(part)
+        if progress is not None:
+            progress(done, len(z))
+    return concatenate(parts).select(torch.cat(places).argsort())
+
+
+def batches_by_size(num_atoms: Tensor, batch_size: int | None) -> Iterator[Tensor]:
+    """Indices of crystals of similar size, the smallest first."""
+    order = num_atoms.argsort(stable=True)
+    if batch_size is not None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        yield from order.split(batch_size)
+        return
+    pairs = num_atoms[order].square().cumsum(0)
+    group = (pairs - 1) // _PAIRS_AT_ONCE
+    yield from order.split(torch.unique_consecutive(group, return_counts=True)[1].tolist())
+
+
+def processes_of(model: CDVAE) -> Processes:
+    """The model's noise processes, as a sampler wants them."""
+    return Processes(
+        coordinates=model.coordinates,
+        types=model.types,
+        denoises_lattice=model.config.noise.lattice == "path",
+        lattice_from_parameters=model.lattice_coding.decode,
+    )
+
+
+def start(model: CDVAE, z: Tensor, num_atoms: Tensor, noise: CrystalNoise) -> NoisyCrystals:
+    """The noise that sampling starts from."""
+    batch = torch.repeat_interleave(torch.arange(len(z), device=z.device), num_atoms)
+    uniform = noise.uniform_per_atom(1, stream=_ELEMENT_STREAM).squeeze(-1)
+    numbers = model.types.start(model.composition_head.draw(z, num_atoms, uniform))
+    if model.config.noise.lattice == "path":
+        parameters = noise.normal_per_crystal(6, stream=_LATTICE_STREAM)
+    else:
+        parameters = model.lattice_head(z)
+    return NoisyCrystals(
+        frac_coords=noise.uniform_per_atom(3, stream=_START_STREAM),
+        lattice_parameters=parameters,
+        lattice=model.lattice_coding.decode(parameters, num_atoms),
+        atomic_numbers=numbers,
+        num_atoms=num_atoms,
+        batch=batch,
+        pairs=fully_connected_pairs(num_atoms, self_pairs=False),
+    )
+
+
+@torch.no_grad()
+def denoise(
+    model: CDVAE, z: Tensor, num_atoms: Tensor, sampler: Sampler, *, seed: int, crystal_ids: Tensor
+) -> Iterator[NoisyCrystals]:
+    """The start, then the crystals after each step of the sampler."""
+    noise = CrystalNoise(seed, crystal_ids, num_atoms)
+
+    def predict(crystals: NoisyCrystals, t: Tensor) -> ScoreOutput:
+        return model.score_network(crystals, z, t)
+
+    crystals = start(model, z, num_atoms, noise)
+    yield crystals
+    yield from sampler.steps(crystals, predict, processes_of(model), noise)
+
+
+def to_crystals(noisy: NoisyCrystals) -> CrystalBatch:
+    """A batch in the canonical frame of its lattices; every atom must have an element."""
+    lattice = lattice_from_parameters(*lattice_parameters(noisy.lattice))
+    return CrystalBatch(noisy.frac_coords, lattice, noisy.atomic_numbers, noisy.num_atoms)
+
+
+def sample(
+    model: CDVAE,
+    num_crystals: int,
+    *,
+    seed: int = 0,
+    first_id: int = 0,
+    num_atoms: int | None = None,
+    num_steps: int | None = None,
+    sampler: Sampler | None = None,
+    batch_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CrystalBatch:
+    """New crystals number `first_id`, `first_id` + 1, ... of the run `seed`."""
+    if num_crystals < 1:
+        raise ValueError(f"num_crystals must be at least 1, got {num_crystals}")
+    crystal_ids = torch.arange(first_id, first_id + num_crystals, device=model.device)
+    z = sample_codes(model, crystal_ids, seed=seed, num_atoms=num_atoms)
+    return decode(
+        model,
+        z,
+        seed=seed,
+        crystal_ids=crystal_ids,
+        num_steps=num_steps,
+        sampler=sampler,
+        batch_size=batch_size,
+        progress=progress,
+    )

@@ -1,0 +1,74 @@
+"""Which network a configuration names: encoders, score networks, noise processes, heads."""
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.diffusion.coordinates import CoordinateProcess, StraightPath, WrappedNormal
+from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
+from cdvae_kit.diffusion.types import AbsorbingTypes, HeldTypes, PublishedTypes, TypeProcess
+from cdvae_kit.graph import PeriodicGraph
+from cdvae_kit.models.config import CDVAEConfig, NoiseConfig
+from cdvae_kit.models.encoder import EquivariantEncoder
+from cdvae_kit.models.fractional import FractionalScoreNetwork
+from cdvae_kit.models.heads import CompositionHead, FractionHead
+
+
+class Encoder(Protocol):
+    """From crystals to mu and log_var, each (num_crystals, latent_dim)."""
+
+    def __call__(
+        self, crystals: CrystalBatch, graph: PeriodicGraph, lattice_parameters: Tensor, pairs: Tensor
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class ScoreNetwork(Protocol):
+    """From noisy crystals, z (num_crystals, latent_dim) and the noise level (num_crystals,) to scores and logits."""
+
+    def __call__(self, crystals: NoisyCrystals, z: Tensor, level: Tensor) -> ScoreOutput: ...
+
+
+def build_encoder(config: CDVAEConfig) -> nn.Module:
+    """The encoder that `config.encoder.kind` names."""
+    if config.encoder.kind == "equivariant":
+        return EquivariantEncoder(config.encoder, latent_dim=config.latent_dim, max_atoms=config.max_atoms)
+    from cdvae_kit.models.dimenet import DimeNetEncoder
+
+    return DimeNetEncoder(config.encoder, latent_dim=config.latent_dim, max_atoms=config.max_atoms)
+
+
+def build_score_network(config: CDVAEConfig) -> nn.Module:
+    """The score network that `config.score_network.kind` names."""
+    settings = config.score_network
+    if settings.kind == "fractional":
+        return FractionalScoreNetwork(settings, latent_dim=config.latent_dim, max_atoms=config.max_atoms)
+    if settings.kind == "painn":
+        from cdvae_kit.models.painn import PaiNNScoreNetwork
+
+        return PaiNNScoreNetwork(settings, latent_dim=config.latent_dim, max_atoms=config.max_atoms)
+    from cdvae_kit.models.gemnet import GemNetScoreNetwork
+
+    return GemNetScoreNetwork(settings, latent_dim=config.latent_dim, max_atoms=config.max_atoms)
+
+
+def build_composition_head(config: CDVAEConfig) -> CompositionHead | FractionHead:
+    """The head that `config.composition` names."""
+    head = CompositionHead if config.composition == "counts" else FractionHead
+    return head(config.latent_dim, config.hidden_dim)
+
+
+def build_coordinate_process(noise: NoiseConfig) -> CoordinateProcess:
+    """The process that `noise.coordinates` names."""
+    if noise.coordinates == "straight_path":
+        return StraightPath(match_atoms=noise.match_atoms)
+    return WrappedNormal(
+        sigma_min=noise.sigma_min, sigma_max=noise.sigma_max, exact_score=noise.coordinates == "wrapped_normal"
+    )
+
+
+def build_type_process(noise: NoiseConfig) -> TypeProcess:
+    """The process that `noise.types` names."""
+    if noise.types == "held":
+        return HeldTypes()
+    return AbsorbingTypes() if noise.types == "absorbing" else PublishedTypes()

@@ -1,0 +1,63 @@
+"""Checkpoints of whole models, and the weights that the package carries."""
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from cdvae_kit.io.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from cdvae_kit.models.config import CDVAEConfig
+
+
+def _home() -> Path:
+    return Path(str(resources.files("cdvae_kit.models"))) / "weights"
+
+
+def pretrained_names() -> list[str]:
+    """Names of the models that the package carries, for `CDVAE.from_pretrained`."""
+    return sorted(path.name for path in _home().iterdir() if path.is_dir()) if _home().is_dir() else []
+
+
+def locate(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder of a checkpoint: a path that exists wins over a name of the package's own."""
+    path = Path(name_or_path)
+    if path.exists():
+        return path
+    if str(name_or_path) in pretrained_names():
+        return _home() / str(name_or_path)
+    raise FileNotFoundError(
+        f"no checkpoint at {str(name_or_path)!r}, and the package carries no model of that name; it carries "
+        f"{', '.join(pretrained_names()) or 'none'}. Give one of these names or the folder of a checkpoint"
+    )
+
+
+def load(name_or_path: str | os.PathLike[str]) -> tuple[CDVAEConfig, dict[str, Tensor], dict[str, Any]]:
+    """Configuration, tensors in float32, and card of a checkpoint."""
+    folder = locate(name_or_path)
+    checkpoint = load_checkpoint(folder)
+    try:
+        config = CDVAEConfig.model_validate(checkpoint.metadata["config"])
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(f"{folder} holds no CDVAE configuration that this version understands: {error}") from error
+    tensors = {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.tensors.items()
+    }
+    return config, tensors, dict(checkpoint.metadata.get("card", {}))
+
+
+def save(
+    folder: str | os.PathLike[str],
+    config: CDVAEConfig,
+    tensors: Mapping[str, Tensor],
+    card: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Writes a checkpoint folder."""
+    save_checkpoint(
+        folder, tensors, {"config": config.model_dump(mode="json"), "card": dict(card)}, overwrite=overwrite
+    )
