@@ -88,7 +88,9 @@ class CrystalBatch(Data):
         """The crystals at `index`, in that order, repeats allowed; no loop over crystals."""
         index = torch.as_tensor(index, dtype=torch.long, device=self.num_atoms.device)
         if index.numel() and (int(index.min()) < -len(self) or int(index.max()) >= len(self)):
-            raise IndexError(f"crystal index out of range: the batch holds {len(self)} crystals, got {index.tolist()[:10]}")
+            raise IndexError(
+                f"crystal index out of range: the batch holds {len(self)} crystals, got {index.tolist()[:10]}"
+            )
         index = torch.where(index < 0, index + len(self), index)
         atoms = ragged_index(self.ptr[index], self.num_atoms[index])
         ids = self.material_ids
@@ -148,14 +150,14 @@ def concatenate(batches: Sequence[CrystalBatch]) -> CrystalBatch:
         )
         for name in names
     }
-    has_ids = all(batch.material_ids is not None for batch in batches)
+    ids = [batch.material_ids for batch in batches]
     return CrystalBatch(
         *(
             torch.cat([getattr(batch, field) for batch in batches])
             for field in ("frac_coords", "lattice", "atomic_numbers", "num_atoms")
         ),
         properties=properties,
-        material_ids=[name for batch in batches for name in batch.material_ids] if has_ids else None,
+        material_ids=None if None in ids else [name for names in ids if names is not None for name in names],
     )
 
 
@@ -169,9 +171,13 @@ def _check(
 ) -> None:
     num_crystals = len(num_atoms)
     if num_atoms.ndim != 1 or num_atoms.dtype != torch.long:
-        raise ValueError(f"num_atoms must be a long tensor (num_crystals,), got {num_atoms.dtype} {tuple(num_atoms.shape)}")
+        raise ValueError(
+            f"num_atoms must be a long tensor (num_crystals,), got {num_atoms.dtype} {tuple(num_atoms.shape)}"
+        )
     if lattice.shape != (num_crystals, 3, 3):
-        raise ValueError(f"lattice must be ({num_crystals}, 3, 3) for {num_crystals} crystals, got {tuple(lattice.shape)}")
+        raise ValueError(
+            f"lattice must be ({num_crystals}, 3, 3) for {num_crystals} crystals, got {tuple(lattice.shape)}"
+        )
     if frac_coords.ndim != 2 or frac_coords.shape[1] != 3:
         raise ValueError(f"frac_coords must be (num_atoms, 3), got {tuple(frac_coords.shape)}")
     if not (frac_coords.is_floating_point() and lattice.is_floating_point()):
@@ -183,7 +189,9 @@ def _check(
         )
     for name, values in properties.items():
         if values.shape != (num_crystals,):
-            raise ValueError(f"property {name!r} must be ({num_crystals},), one value a crystal, got {tuple(values.shape)}")
+            raise ValueError(
+                f"property {name!r} must be ({num_crystals},), one value a crystal, got {tuple(values.shape)}"
+            )
     if material_ids is not None and len(material_ids) != num_crystals:
         raise ValueError(f"material_ids must name {num_crystals} crystals, got {len(material_ids)} names")
     if num_crystals and int(num_atoms.min()) < 1:

@@ -28,9 +28,7 @@ def lattice_from_parameters(lengths: Tensor, angles: Tensor) -> Tensor:
     sin_gamma_star = torch.sqrt((1.0 - cos_gamma_star**2).clamp_min(1e-12))
     zero = torch.zeros_like(a)
     vector_a = torch.stack([a * sin_beta, zero, a * cos_beta], dim=-1)
-    vector_b = torch.stack(
-        [-b * sin_alpha * cos_gamma_star, b * sin_alpha * sin_gamma_star, b * cos_alpha], dim=-1
-    )
+    vector_b = torch.stack([-b * sin_alpha * cos_gamma_star, b * sin_alpha * sin_gamma_star, b * cos_alpha], dim=-1)
     vector_c = torch.stack([zero, zero, c], dim=-1)
     return _exact_right_angles(torch.stack([vector_a, vector_b, vector_c], dim=-2))
 
@@ -38,16 +36,15 @@ def lattice_from_parameters(lengths: Tensor, angles: Tensor) -> Tensor:
 def _exact_right_angles(lattice: Tensor) -> Tensor:
     """The same lattices without the 1e-8 that cos(90 degrees) leaves in floating point."""
     scale = lattice.abs().amax(dim=(-1, -2), keepdim=True)
-    return torch.where(lattice.abs() < 1e-7 * scale, torch.zeros_like(lattice), lattice)
+    # the entries keep their gradient
+    return torch.where(lattice.abs() < 1e-7 * scale, lattice - lattice.detach(), lattice)
 
 
 def lattice_parameters(lattice: Tensor) -> tuple[Tensor, Tensor]:
     """Lengths (num_crystals, 3) in angstrom and angles (num_crystals, 3) in degrees."""
     lengths = lattice.norm(dim=-1)
     units = lattice / lengths.unsqueeze(-1).clamp_min(1e-12)
-    cosines = torch.stack(
-        [(units[..., i, :] * units[..., j, :]).sum(-1) for i, j in ((1, 2), (0, 2), (0, 1))], dim=-1
-    )
+    cosines = torch.stack([(units[..., i, :] * units[..., j, :]).sum(-1) for i, j in ((1, 2), (0, 2), (0, 1))], dim=-1)
     return lengths, torch.rad2deg(torch.arccos(cosines.clamp(-1.0, 1.0)))
 
 
@@ -66,7 +63,11 @@ def plane_spacings(lattice: Tensor) -> Tensor:
     """Distances (num_crystals, 3) between the faces of each cell, in angstrom: V/|b x c| and so on."""
     a, b, c = lattice.unbind(-2)
     areas = torch.stack(
-        [torch.linalg.cross(b, c).norm(dim=-1), torch.linalg.cross(c, a).norm(dim=-1), torch.linalg.cross(a, b).norm(dim=-1)],
+        [
+            torch.linalg.cross(b, c).norm(dim=-1),
+            torch.linalg.cross(c, a).norm(dim=-1),
+            torch.linalg.cross(a, b).norm(dim=-1),
+        ],
         dim=-1,
     )
     return volume(lattice).unsqueeze(-1) / areas.clamp_min(1e-12)

@@ -201,7 +201,9 @@ class CDVAE(nn.Module):
         """
         batch = decoding.as_batch(crystals, reduce=reduce).to(self.device)
         self._check_sizes(batch)
-        parts = [torch.arange(len(batch), device=self.device)[i : i + batch_size] for i in range(0, len(batch), batch_size)]
+        parts = [
+            torch.arange(len(batch), device=self.device)[i : i + batch_size] for i in range(0, len(batch), batch_size)
+        ]
         moments = []
         for part in parts:
             some = batch.select(part)

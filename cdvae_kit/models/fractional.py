@@ -33,9 +33,7 @@ class FractionalScoreNetwork(nn.Module):
         self.start = mlp([2 * width, width, width])
         self.condition = mlp([latent_dim + 32 + 6 + width, 2 * width, width])
         self.fourier = PeriodicFourier(config.num_frequencies)
-        self.layers = nn.ModuleList(
-            FractionalLayer(width, self.fourier.num_features) for _ in range(config.num_layers)
-        )
+        self.layers = nn.ModuleList(FractionalLayer(width, self.fourier.num_features) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(width)
         self.coords_out = PairwiseReadout(width, config.num_frequencies)
         self.gain = mlp([32, width, 1])

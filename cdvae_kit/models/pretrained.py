@@ -42,7 +42,9 @@ def load(name_or_path: str | os.PathLike[str]) -> tuple[CDVAEConfig, dict[str, T
     try:
         config = CDVAEConfig.model_validate(checkpoint.metadata["config"])
     except (KeyError, ValidationError) as error:
-        raise CheckpointError(f"{folder} holds no CDVAE configuration that this version understands: {error}") from error
+        raise CheckpointError(
+            f"{folder} holds no CDVAE configuration that this version understands: {error}"
+        ) from error
     tensors = {
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.tensors.items()
     }

@@ -6,6 +6,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
+
 class EquivariantConvolution(nn.Module):
     """Messages h_j x Y(r_ij) weighted by a function of the distance, summed, mixed, and gated.
 
