@@ -42,9 +42,9 @@ def niggli_reduce(structure: Structure) -> Structure:
 
 
 @overload
-def space_group(crystals: Structure, symprec: float = 0.1) -> SpaceGroup: ...
-@overload
 def space_group(crystals: CrystalBatch, symprec: float = 0.1) -> list[SpaceGroup]: ...
+@overload
+def space_group(crystals: Structure, symprec: float = 0.1) -> SpaceGroup: ...
 def space_group(crystals: Structure | CrystalBatch, symprec: float = 0.1) -> SpaceGroup | list[SpaceGroup]:
     """The space group of a structure, or of each crystal of a batch; a failed search is told, not raised.
 

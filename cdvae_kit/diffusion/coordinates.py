@@ -148,7 +148,7 @@ def wrapped_normal_score(displacement: Tensor, sigma: Tensor) -> Tensor:
     (Poisson's summation formula) for a large one; either is exact to single precision where it is used.
 
     >>> wrapped_normal_score(torch.tensor([0.1, 0.6]), torch.tensor([0.05, 0.05]))
-    tensor([-40., 160.])
+    tensor([-40.0000, 160.0000])
     """
     centred = wrap_displacement(displacement)
     sigma = sigma.expand_as(centred)

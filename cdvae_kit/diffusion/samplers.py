@@ -221,3 +221,27 @@ class LangevinSampler:
         if self.steps_per_level == 0:
             crystals = _next_types_and_lattice(crystals, output, before, t, processes, uniform)
         return replace(crystals, frac_coords=wrap_frac_coords(moved))
+
+
+SAMPLERS = ("flow", "heun", "langevin", "predictor-corrector")
+"""Names for `make_sampler`."""
+
+
+def make_sampler(name: str, *, num_steps: int | None = None, sharpening: float = 0.0) -> Sampler:
+    """The sampler of that name.
+
+    Args:
+        name: `flow` (Euler steps of the probability-flow ODE), `heun` (the same, second order), `langevin` (annealed
+            Langevin dynamics, 100 steps a level, as published), `predictor-corrector` (one of each a level).
+        num_steps: steps of the ODE (50 if None), or noise levels of the other two (50 and 200).
+        sharpening: see `FlowSampler`; for `flow` alone.
+    """
+    if name == "flow":
+        return FlowSampler(num_steps=num_steps or 50, sharpening=sharpening)
+    if name == "heun":
+        return FlowSampler(num_steps=num_steps or 50, method="heun")
+    if name == "langevin":
+        return LangevinSampler(num_levels=num_steps or 50)
+    if name == "predictor-corrector":
+        return LangevinSampler(num_levels=num_steps or 200, steps_per_level=1, signal_to_noise=0.1, predictor=True)
+    raise ValueError(f"unknown sampler {name!r}; expected one of {', '.join(SAMPLERS)}")

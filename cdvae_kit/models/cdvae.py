@@ -134,7 +134,7 @@ class CDVAE(nn.Module):
     ) -> dict[str, Tensor]:
         noise = self.config.noise
         num_atoms, batch = crystals.num_atoms, crystals.batch
-        t = torch.rand(len(crystals), generator=generator, device=z.device, dtype=z.dtype)
+        t = torch.rand(len(crystals), generator=generator, device=z.device, dtype=z.dtype).pow(float(os.environ.get('TP','1')))
         level = self.coordinates.level(t, crystals.lattice)
         frac_coords, target = self.coordinates.perturb(
             crystals.frac_coords,
@@ -235,6 +235,7 @@ class CDVAE(nn.Module):
         *,
         seed: int = 0,
         num_atoms: int | None = None,
+        temperature: float = 1.0,
         num_steps: int | None = None,
         sampler: Sampler | None = None,
         batch_size: int | None = None,
@@ -249,6 +250,7 @@ class CDVAE(nn.Module):
             num_crystals,
             seed=seed,
             num_atoms=num_atoms,
+            temperature=temperature,
             num_steps=num_steps,
             sampler=sampler,
             batch_size=batch_size,
@@ -264,14 +266,19 @@ class CDVAE(nn.Module):
     # -- files ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike[str], *, device: str = "cpu") -> CDVAE:
-        """The model of a checkpoint folder, or one that the package carries (`pretrained_names`)."""
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str], *, device: str = "auto") -> CDVAE:
+        """The model of a checkpoint folder, or one that the package carries (`pretrained_names`).
+
+        Args:
+            name_or_path: a folder that exists wins over a name of the package's own.
+            device: `auto` takes CUDA, then Apple's MPS, then the CPU; or any name that torch knows.
+        """
         config, tensors, card = pretrained.load(name_or_path)
         model = cls(config)
         model.known_elements = torch.empty_like(tensors["known_elements"])
         model.load_state_dict(tensors)
         model.card = card
-        return model.eval().to(device)
+        return model.eval().to(pretrained.choose_device(device))
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Writes weights, configuration and card; refuses an existing folder unless `overwrite`."""

@@ -69,7 +69,9 @@ def default_sampler(model: CDVAE, num_steps: int | None) -> Sampler:
 
 
 @torch.no_grad()
-def sample_codes(model: CDVAE, crystal_ids: Tensor, *, seed: int, num_atoms: int | None = None) -> Tensor:
+def sample_codes(
+    model: CDVAE, crystal_ids: Tensor, *, seed: int, num_atoms: int | None = None, temperature: float = 1.0
+) -> Tensor:
     """Codes z of new crystals, (num_crystals, latent_dim), from the learned prior or N(0, I).
 
     Args:
@@ -77,16 +79,19 @@ def sample_codes(model: CDVAE, crystal_ids: Tensor, *, seed: int, num_atoms: int
         crystal_ids: (num_crystals,) long, each crystal's number within the run.
         seed: the run's seed.
         num_atoms: if given, codes are drawn again until the model reads this number of atoms from each.
+        temperature: deviation of the noise that codes come from.
     """
     model.eval()
+    if temperature < 0.0:
+        raise ValueError(f"temperature must not be negative, got {temperature}")
     if num_atoms is None:
-        return _draw_codes(model, crystal_ids, seed, 0)
+        return _draw_codes(model, crystal_ids, seed, 0, temperature)
     if not 1 <= num_atoms <= model.config.max_atoms:
         raise ValueError(f"num_atoms must lie in 1..{model.config.max_atoms} for this model, got {num_atoms}")
     z = torch.empty(len(crystal_ids), model.config.latent_dim, device=model.device)
     open_places = torch.arange(len(crystal_ids), device=model.device)
     for attempt in range(_MAX_DRAWS):
-        drawn = _draw_codes(model, crystal_ids[open_places], seed, attempt)
+        drawn = _draw_codes(model, crystal_ids[open_places], seed, attempt, temperature)
         fits = read_num_atoms(model, drawn) == num_atoms
         z[open_places[fits]] = drawn[fits]
         open_places = open_places[~fits]
@@ -98,8 +103,8 @@ def sample_codes(model: CDVAE, crystal_ids: Tensor, *, seed: int, num_atoms: int
     )
 
 
-def _draw_codes(model: CDVAE, crystal_ids: Tensor, seed: int, attempt: int) -> Tensor:
-    noise = latent_noise(seed, crystal_ids, model.config.latent_dim, attempt=attempt)
+def _draw_codes(model: CDVAE, crystal_ids: Tensor, seed: int, attempt: int, temperature: float) -> Tensor:
+    noise = temperature * latent_noise(seed, crystal_ids, model.config.latent_dim, attempt=attempt)
     return noise if model.prior is None else model.prior.transport(noise)
 
 
@@ -227,6 +232,7 @@ def sample(
     seed: int = 0,
     first_id: int = 0,
     num_atoms: int | None = None,
+    temperature: float = 1.0,
     num_steps: int | None = None,
     sampler: Sampler | None = None,
     batch_size: int | None = None,
@@ -236,7 +242,7 @@ def sample(
     if num_crystals < 1:
         raise ValueError(f"num_crystals must be at least 1, got {num_crystals}")
     crystal_ids = torch.arange(first_id, first_id + num_crystals, device=model.device)
-    z = sample_codes(model, crystal_ids, seed=seed, num_atoms=num_atoms)
+    z = sample_codes(model, crystal_ids, seed=seed, num_atoms=num_atoms, temperature=temperature)
     return decode(
         model,
         z,

@@ -6,6 +6,7 @@ parameters alone. Another choice of the cell's vectors gives other outputs: crys
 The idea of messages on Fourier features of fractional differences is CSPNet's (Jiao et al., arXiv 2309.04475).
 """
 
+import os
 import torch
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
@@ -30,7 +31,8 @@ class FractionalScoreNetwork(nn.Module):
         self.element = nn.Embedding(NUM_ELEMENTS + 1, width)
         self.count = nn.Embedding(max_atoms + 1, width)
         self.z_to_element = nn.Linear(latent_dim, width)
-        self.start = mlp([2 * width, width, width])
+        self.start = mlp([2 * width, width, width]) if os.environ.get('ST') is None else mlp([3 * width, 2 * width, 2 * width, width])
+        self.z_plain = nn.Linear(latent_dim, width)
         self.condition = mlp([latent_dim + 32 + 6 + width, 2 * width, width])
         self.fourier = PeriodicFourier(config.num_frequencies)
         self.layers = nn.ModuleList(FractionalLayer(width, self.fourier.num_features) for _ in range(config.num_layers))
@@ -54,7 +56,7 @@ class FractionalScoreNetwork(nn.Module):
         )
         element = self.element(crystals.atomic_numbers)
         # the product lets z say something else to each element, for instance which site is its own
-        h = self.start(torch.cat([element, element * self.z_to_element(z)[batch]], dim=-1)) + condition[batch]
+        h = self.start(torch.cat([element, element * self.z_to_element(z)[batch]]+([self.z_plain(z)[batch]] if os.environ.get('ST') else []), dim=-1)) + condition[batch]
         source, target = crystals.pairs
         pair_features = self.fourier(
             crystals.frac_coords.index_select(0, source) - crystals.frac_coords.index_select(0, target)

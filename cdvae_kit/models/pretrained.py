@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -63,3 +64,16 @@ def save(
     save_checkpoint(
         folder, tensors, {"config": config.model_dump(mode="json"), "card": dict(card)}, overwrite=overwrite
     )
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`: CUDA where there is one, then Apple's MPS, then the CPU; else the device of that name."""
+    if name != "auto":
+        device = torch.device(name)
+        there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type)
+        if there is not None and not there():
+            raise ValueError(f"device {name!r} is not available on this machine; use 'auto' or 'cpu'")
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

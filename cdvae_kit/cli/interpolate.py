@@ -1,0 +1,41 @@
+"""`generate-crystals interpolate`: the crystals between two crystals."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cdvae_kit.cli.console import print_result, progress_bar
+from cdvae_kit.cli.files import read_batch, refuse_output
+from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Format, Output, Overwrite, Seed, Steps
+
+
+def interpolate(
+    first: Annotated[Path, typer.Argument(metavar="FIRST", exists=True, help="A file whose first crystal is one end.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", exists=True, help="Likewise, the other end.")],
+    num_points: Annotated[int, typer.Option("--num-points", "-n", min=2, help="Crystals, both ends included.")] = 10,
+    checkpoint: Checkpoint = DEFAULT_CHECKPOINT,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    output: Output = Path("interpolated.extxyz"),
+    format: Format = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Walk from one crystal to another through the latent space and write what lies on the way."""
+    refuse_output(output, format, overwrite=overwrite)
+
+    from cdvae_kit.cli.table import print_crystals
+    from cdvae_kit.generation import interpolate as interpolate_crystals
+    from cdvae_kit.io import write_crystals
+    from cdvae_kit.models import CDVAE
+
+    model = CDVAE.from_pretrained(checkpoint, device=device)
+    ends = [read_batch(path, max_atoms=model.config.max_atoms).select([0]) for path in (first, second)]
+    with progress_bar("Interpolating", "crystals") as progress:
+        between = interpolate_crystals(
+            model, ends[0], ends[1], num_points=num_points, seed=seed, steps=steps, progress=progress
+        )
+    write_crystals(between, output, format=format, overwrite=overwrite)
+    print_crystals(between)
+    print_result(f"written to {output}")

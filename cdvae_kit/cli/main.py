@@ -1,0 +1,70 @@
+"""The command's frame: its commands, what they have in common, and the way in."""
+
+import logging
+from typing import Annotated
+
+import typer
+
+from cdvae_kit import __version__
+from cdvae_kit.cli.console import errors
+from cdvae_kit.cli.console import output as output_console
+from cdvae_kit.cli.download import download
+from cdvae_kit.cli.info import info
+from cdvae_kit.cli.interpolate import interpolate
+from cdvae_kit.cli.outcome import ErrorReport
+from cdvae_kit.cli.reconstruct import reconstruct
+from cdvae_kit.cli.sample import sample
+from cdvae_kit.cli.train import train
+
+app = typer.Typer(
+    name="generate-crystals",
+    help="Generate crystals with the Crystal Diffusion Variational Autoencoder.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    # errors are told by ErrorReport
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+report = ErrorReport()
+
+for command in (sample, train, reconstruct, interpolate, download, info):
+    app.command()(report.guard(command))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        output_console().print(f"cdvae_kit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def frame(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more of what is going on.")] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """What holds for every command."""
+    report.with_traceback = traceback
+    _log_to_stderr(logging.INFO if verbose else logging.WARNING)
+
+
+def _log_to_stderr(level: int) -> None:
+    from rich.logging import RichHandler
+
+    logger = logging.getLogger("cdvae_kit")
+    logger.setLevel(level)
+    for handler in [handler for handler in logger.handlers if isinstance(handler, RichHandler)]:
+        logger.removeHandler(handler)
+    logger.addHandler(RichHandler(console=errors(), show_time=False, show_path=False))
+
+
+def main() -> None:
+    """Run the command that the command line names."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

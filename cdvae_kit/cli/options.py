@@ -1,0 +1,51 @@
+"""Options that several commands share, so that they are called and explained alike."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+DEFAULT_CHECKPOINT = "perov_5"
+"""The weights that the package carries and that every command uses unless told otherwise."""
+
+FormatName = Literal["auto", "extxyz", "cif", "cif_folder", "poscar_folder", "ase_db", "parquet", "csv", "json"]
+"""`cdvae_kit.io.writing.WriteFormat`, which cannot be imported without torch; a test holds the two together."""
+
+Checkpoint = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint", "-c", metavar="NAME|PATH", help="Weights: a name that `info` lists, or a checkpoint's folder."
+    ),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute; auto takes the fastest there is.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same crystals.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps: fewer are faster, more are better.")]
+BatchSize = Annotated[
+    str, typer.Option(metavar="auto|N", help="Crystals at a time; does not change the result, only speed and memory.")
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="By suffix: .extxyz, .cif, .db (ASE), .parquet, .csv, .json (also with .gz); none: a folder of CIFs.",
+    ),
+]
+Format = Annotated[FormatName, typer.Option("--format", help="What to write; auto goes by the suffix of the output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")]
+
+
+def parse_batch_size(value: str) -> int | Literal["auto"]:
+    """A positive number or `auto`; anything else is wrong use.
+
+    >>> parse_batch_size("auto"), parse_batch_size("64")
+    ('auto', 64)
+    """
+    if value == "auto":
+        return "auto"
+    if not value.isdecimal() or int(value) < 1:
+        raise typer.BadParameter(f"expected auto or a whole number from 1, got {value!r}", param_hint="--batch-size")
+    return int(value)

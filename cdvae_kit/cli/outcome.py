@@ -1,0 +1,122 @@
+"""How a command ends: exceptions become one line on standard error and an exit code.
+
+0 done, 1 failed, 2 wrong use, 130 interrupted.
+"""
+
+import functools
+import traceback
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import typer
+
+from cdvae_kit.cli.console import errors, print_error, print_note
+
+FAILED = 1
+WRONG_USE = 2
+INTERRUPTED = 130
+
+UNEXPECTED = "This should not happen. For the whole story: generate-crystals --traceback COMMAND ..."
+
+# whose errors are written for users; pydantic checks the settings for the package
+_SPEAKS_TO_USERS = ("cdvae_kit", "pydantic", "pydantic_core")
+
+P = ParamSpec("P")
+
+
+class CommandError(Exception):
+    """What a command itself has to say, with the exit code that goes with it."""
+
+    def __init__(self, message: str, *, code: int = FAILED, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+
+
+class ErrorReport:
+    """Tells the user of what a command raises; `with_traceback` shows where it came from, too."""
+
+    def __init__(self) -> None:
+        self.with_traceback = False
+
+    def guard(self, command: Callable[P, None]) -> Callable[P, None]:
+        """The command, with whatever it raises told to the user."""
+
+        @functools.wraps(command)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                command(*args, **kwargs)
+            except (typer.Exit, typer.Abort, typer.BadParameter):
+                raise
+            except KeyboardInterrupt as interrupt:
+                self._tell(interrupt, "interrupted")
+                raise typer.Exit(INTERRUPTED) from None
+            except Exception as error:  # noqa: BLE001 - the one place where every error ends
+                code, message, hint = describe(error)
+                self._tell(error, message, hint)
+                raise typer.Exit(code) from None
+
+        return guarded
+
+    def _tell(self, error: BaseException, message: str, hint: str | None = None) -> None:
+        if self.with_traceback:
+            errors().print("".join(traceback.format_exception(error)), markup=False, end="")
+        print_error(message)
+        for line in (*getattr(error, "__notes__", ()), *([hint] if hint else [])):
+            print_note(line)
+
+
+def describe(error: Exception) -> tuple[int, str, str | None]:
+    """The exit code, the line for the user and the hint that go with an exception.
+
+    What the package raises on purpose and what the system says are told by their message alone. Anything else is a
+    fault in the program, and told as one.
+
+    >>> describe(FileExistsError("a.cif exists already; choose another path or allow overwriting"))
+    (2, 'a.cif exists already; choose another path or allow overwriting', 'Here that is --overwrite.')
+    """
+    message = str(error)
+    match error:
+        case CommandError():
+            return error.code, message, error.hint
+        case FileExistsError():
+            return WRONG_USE, _system_message(error), "Here that is --overwrite." if "overwriting" in message else None
+        case FileNotFoundError() | IsADirectoryError() | NotADirectoryError():
+            return WRONG_USE, _system_message(error), None
+        case OSError():
+            return FAILED, _system_message(error), None
+    if not message or not _is_meant_for_users(error):
+        return FAILED, f"{type(error).__name__}: {message}" if message else type(error).__name__, UNEXPECTED
+    if isinstance(error, ValueError):
+        return WRONG_USE, _settings_message(error) or message, None
+    return FAILED, message, None
+
+
+def _system_message(error: OSError) -> str:
+    """`[Errno 28] No space left on device: 'a'` without the number."""
+    if error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+
+
+def _is_meant_for_users(error: Exception) -> bool:
+    """Whether the package raised it on purpose: one of its own classes, or a built-in one raised in its own code."""
+    if _package(type(error).__module__) in _SPEAKS_TO_USERS:
+        return True
+    frame = error.__traceback__
+    if not isinstance(error, ValueError | RuntimeError | ImportError) or frame is None:
+        return False
+    while frame.tb_next is not None:
+        frame = frame.tb_next
+    return _package(frame.tb_frame.f_globals.get("__name__")) in _SPEAKS_TO_USERS
+
+
+def _package(module: str | None) -> str:
+    return (module or "").partition(".")[0]
+
+
+def _settings_message(error: Any) -> str | None:
+    """pydantic's list of wrong settings in one line, None for another error."""
+    if _package(type(error).__module__) not in ("pydantic", "pydantic_core"):
+        return None
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())

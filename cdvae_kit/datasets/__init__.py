@@ -1,0 +1,56 @@
+"""Data sets: the registry of public ones, loading, caching, splits, and the sets that the package makes itself.
+
+Names are loaded on first use: asking the registry costs neither torch nor pymatgen.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cdvae_kit.datasets.cache import load_crystals
+    from cdvae_kit.datasets.ionic_prototypes import load_ionic_prototypes
+    from cdvae_kit.datasets.loading import load_dataset, split_crystals
+    from cdvae_kit.datasets.registry import (
+        DATASETS,
+        DatasetInfo,
+        dataset_info,
+        default_data_dir,
+        describe_dataset,
+        download_dataset,
+    )
+
+_HOMES = {
+    "DATASETS": "registry",
+    "DatasetInfo": "registry",
+    "dataset_info": "registry",
+    "default_data_dir": "registry",
+    "describe_dataset": "registry",
+    "download_dataset": "registry",
+    "load_crystals": "cache",
+    "load_dataset": "loading",
+    "load_ionic_prototypes": "ionic_prototypes",
+    "split_crystals": "loading",
+}
+
+__all__ = [
+    "DATASETS",
+    "DatasetInfo",
+    "dataset_info",
+    "default_data_dir",
+    "describe_dataset",
+    "download_dataset",
+    "load_crystals",
+    "load_dataset",
+    "load_ionic_prototypes",
+    "split_crystals",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"cdvae_kit.datasets.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'cdvae_kit.datasets' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

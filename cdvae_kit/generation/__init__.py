@@ -1,0 +1,6 @@
+"""What needs a trained model: sampling into files, reconstruction, interpolation."""
+
+from cdvae_kit.generation.reconstruction import interpolate, reconstruct
+from cdvae_kit.generation.sampling import sample_to_file
+
+__all__ = ["interpolate", "reconstruct", "sample_to_file"]

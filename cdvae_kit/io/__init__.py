@@ -1,0 +1,58 @@
+"""Everything that opens a file: reading and writing crystals, checkpoints, downloads.
+
+Names are loaded on first use: a download pays for neither torch nor pymatgen.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cdvae_kit.io.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+    from cdvae_kit.io.download import DownloadError, download_file, git_blob_id
+    from cdvae_kit.io.reading import ReadError, ReadResult, read_crystals
+    from cdvae_kit.io.records import ReadFailure
+    from cdvae_kit.io.writing import CrystalWriter, read_journal, write_crystals
+
+_HOMES = {
+    "Checkpoint": "checkpoint",
+    "CheckpointError": "checkpoint",
+    "CrystalWriter": "writing",
+    "DownloadError": "download",
+    "ReadError": "reading",
+    "ReadFailure": "records",
+    "ReadResult": "reading",
+    "download_file": "download",
+    "git_blob_id": "download",
+    "load_checkpoint": "checkpoint",
+    "read_crystals": "reading",
+    "read_journal": "writing",
+    "save_checkpoint": "checkpoint",
+    "write_crystals": "writing",
+}
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "CrystalWriter",
+    "DownloadError",
+    "ReadError",
+    "ReadFailure",
+    "ReadResult",
+    "download_file",
+    "git_blob_id",
+    "load_checkpoint",
+    "read_crystals",
+    "read_journal",
+    "save_checkpoint",
+    "write_crystals",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"cdvae_kit.io.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'cdvae_kit.io' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

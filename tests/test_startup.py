@@ -1,0 +1,52 @@
+"""What is loaded when nothing has been asked for yet: a command that prints its help must not wait for torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "torch_geometric", "pymatgen", "ase", "e3nn", "lightning", "numpy", "pandas", "scipy", "matplotlib")
+
+
+def loaded_heavy_packages(code: str) -> list[str]:
+    """Which of the heavy packages a fresh interpreter has loaded after `code`."""
+    report = f"\nimport json, sys\nprint('\\n' + json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + report], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+def help_of(*words: str) -> str:
+    return (
+        "from cdvae_kit.cli.main import app\n"
+        "try:\n"
+        f"    app({[*words, '--help']!r})\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0, end.code"
+    )
+
+
+def test_the_look_at_loaded_packages_sees_a_heavy_one() -> None:
+    assert loaded_heavy_packages("import numpy") == ["numpy"]
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert loaded_heavy_packages("import cdvae_kit\ncdvae_kit.__version__, dir(cdvae_kit)") == []
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("sample",), ("train",), ("reconstruct",), ("interpolate",), ("download",), ("info",)]
+)
+def test_help_loads_nothing_heavy(words: tuple[str, ...]) -> None:
+    assert loaded_heavy_packages(help_of(*words)) == []
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
+    import cdvae_kit
+
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        _ = cdvae_kit.Nonsense
