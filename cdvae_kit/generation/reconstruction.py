@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -23,7 +23,7 @@ def reconstruct(
     *,
     seed: int = 0,
     steps: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> CrystalBatch:
     """One decoded crystal for each crystal, from a draw of its posterior, as the published protocol has it.
@@ -32,8 +32,12 @@ def reconstruct(
     would be those of other crystals.
     """
     batch = decoding.as_batch(crystals, reduce=True)
-    z = model.encode(batch, seed=seed, reduce=False)
-    decoded = model.decode(z, seed=seed, num_steps=steps, batch_size=batch_size, progress=progress)
+    if batch_size == "auto":
+        z = model.encode(batch, seed=seed, reduce=False)
+        decoded = model.decode(z, seed=seed, num_steps=steps, progress=progress)
+    else:
+        z = model.encode(batch, seed=seed, reduce=False, batch_size=batch_size)
+        decoded = model.decode(z, seed=seed, num_steps=steps, batch_size=batch_size, progress=progress)
     return decoded.replace(material_ids=batch.material_ids)
 
 

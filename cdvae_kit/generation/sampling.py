@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.diffusion.samplers import Sampler, make_sampler
-from cdvae_kit.io.writing import CrystalWriter, WriteFormat
+from cdvae_kit.io.reading import read_crystals
+from cdvae_kit.io.records import ReadFormat
+from cdvae_kit.io.writing import CrystalWriter, WriteFormat, choose_format, read_journal
 from cdvae_kit.models import decoding
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ def sample_to_file(
     sampler: str | None = None,
     temperature: float = 1.0,
     seed: int = 0,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] = "auto",
     format: WriteFormat = "auto",
     overwrite: bool = False,
     resume: bool = False,
@@ -35,8 +38,9 @@ def sample_to_file(
 ) -> CrystalBatch:
     """The crystals that it wrote to `path`, those of a resumed run included.
 
-    Crystal i of the file depends on the model, the seed and i alone, so a resumed run ends in the file that an
-    uninterrupted one would have written. Each crystal's `material_id` says seed and number.
+    Crystal i of the file depends on the model, the options, the seed and i alone, so a run that is resumed with the
+    options of the first ends in the file that an uninterrupted one would have written. Each crystal's `material_id`
+    says seed and number.
 
     Args:
         model: the model.
@@ -47,21 +51,28 @@ def sample_to_file(
         sampler: one of `cdvae_kit.diffusion.samplers.SAMPLERS`; the model's own if None.
         temperature: deviation of the latent noise; below 1 for more typical and less diverse crystals.
         seed: the run's seed.
-        batch_size: crystals at a time; None chooses.
+        batch_size: crystals at a time; "auto" goes by their size.
         format: by the suffix of `path` if "auto".
         overwrite: replace what is at `path`.
-        resume: go on with a run of the same seed that was stopped.
+        resume: go on with a run of the same options and seed that was stopped.
         progress: called with (crystals done, crystals in all).
 
     Raises:
         FileExistsError: there is something at `path`, and neither `overwrite` nor `resume` is given.
-        ValueError: the file to be resumed is of another run.
+        ValueError: an option is out of range, or the file to be resumed is of another run; it is left as it is.
     """
+    if num_crystals < 1:
+        raise ValueError(f"num_crystals must be at least 1, got {num_crystals}")
+    if batch_size != "auto" and batch_size < 1:
+        raise ValueError(f"batch_size must be 'auto' or at least 1, got {batch_size}")
     chosen = _sampler(model, sampler, steps)
-    chunk = batch_size if batch_size is not None else _CHUNK
-    with CrystalWriter(path, format=format, overwrite=overwrite, resume=resume) as writer:
-        if writer.num_crystals:
-            _check_same_run(writer.crystals, seed, path)
+    at_once = None if batch_size == "auto" else batch_size
+    chunk = _CHUNK if at_once is None else at_once
+    writer = CrystalWriter(path, format=format, overwrite=overwrite, resume=resume)
+    if resume:
+        # before the writer opens: once open, it writes what it has read
+        _check_same_run(writer, choose_format(Path(path), format), num_crystals, num_atoms, seed)
+    with writer:
         if progress is not None:
             progress(writer.num_crystals, num_crystals)
         while writer.num_crystals < num_crystals:
@@ -75,7 +86,7 @@ def sample_to_file(
                 num_atoms=num_atoms,
                 temperature=temperature,
                 sampler=chosen,
-                batch_size=batch_size,
+                batch_size=at_once,
             )
             writer.append(crystals.replace(material_ids=[_name(seed, first + i) for i in range(count)]))
             if progress is not None:
@@ -93,12 +104,34 @@ def _name(seed: int, number: int) -> str:
     return f"sample_{seed}_{number}"
 
 
-def _check_same_run(crystals: CrystalBatch, seed: int, path: str | os.PathLike[str]) -> None:
-    names = crystals.material_ids or []
-    wanted = [_name(seed, i) for i in range(len(crystals))]
-    if names != wanted:
-        strange = next((name for name, want in zip(names, wanted, strict=False) if name != want), "no name")
+def _check_same_run(
+    writer: CrystalWriter, format: WriteFormat, num_crystals: int, num_atoms: int | None, seed: int
+) -> None:
+    crystals = _crystals_so_far(writer, format)
+    if crystals is None:
+        return
+    names = crystals.material_ids or ["no name"] * len(crystals)
+    for i, name in enumerate(names):
+        if name != _name(seed, i):
+            raise ValueError(
+                f"{writer.path} cannot be resumed with seed {seed}: its crystal {i} is {name!r}, where "
+                f"{_name(seed, i)!r} should be. Give the seed of the first run, or another output"
+            )
+    if len(crystals) > num_crystals:
         raise ValueError(
-            f"{path} cannot be resumed with seed {seed}: it holds {strange!r} where {wanted[0]!r} and its followers "
-            "should be. Give the seed of the first run, or another output"
+            f"{writer.path} holds {len(crystals)} crystals already, more than the {num_crystals} asked for"
         )
+    if num_atoms is not None and bool((crystals.num_atoms != num_atoms).any()):
+        raise ValueError(
+            f"{writer.path} cannot be resumed with num_atoms {num_atoms}: it holds crystals of "
+            f"{sorted(set(crystals.num_atoms.tolist()))} atoms. Give the options of the first run, or another output"
+        )
+
+
+def _crystals_so_far(writer: CrystalWriter, format: WriteFormat) -> CrystalBatch | None:
+    if writer.journal.exists():
+        return read_journal(writer.journal)
+    if not writer.path.exists() or (writer.path.is_dir() and not any(writer.path.iterdir())):
+        return None
+    kind: ReadFormat = "folder" if format in ("cif_folder", "poscar_folder") else format
+    return read_crystals(writer.path, format=kind, min_distance=None, strict=True).crystals

@@ -21,6 +21,7 @@ from cdvae_kit.diffusion.state import NoisyCrystals
 from cdvae_kit.graph import PeriodicGraph, fully_connected_pairs, neighbor_list
 from cdvae_kit.models import decoding, pretrained
 from cdvae_kit.models.config import CDVAEConfig
+from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.heads import element_counts
 from cdvae_kit.models.lattice_coding import LatticeCoding
 from cdvae_kit.models.networks import (
@@ -31,6 +32,7 @@ from cdvae_kit.models.networks import (
     build_type_process,
 )
 from cdvae_kit.models.prior import LatentPrior
+from cdvae_kit.models.sites import Surroundings
 from cdvae_kit.nn.mlp import ResidualMLP
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class CDVAE(nn.Module):
         self.register_buffer("property_mean", torch.zeros(max(1, len(config.properties))))
         self.register_buffer("property_deviation", torch.ones(max(1, len(config.properties))))
         self.register_buffer("known_elements", torch.zeros(0, dtype=torch.long))
+        self.surroundings = Surroundings(NUM_ELEMENTS) if config.score_network.kind == "fractional" else None
         self.coordinates = build_coordinate_process(config.noise)
         self.types = build_type_process(config.noise)
 
@@ -121,6 +124,10 @@ class CDVAE(nn.Module):
             "lattice_head": functional.mse_loss(self.lattice_head(z), parameters),
             "composition": self.composition_head.loss(z, counts, crystals.num_atoms).mean(),
         }
+        if self.surroundings is not None:
+            features = self.score_network.sites(crystals.atomic_numbers, z, crystals.batch)
+            guess = self.score_network.sites.surroundings(features)
+            terms["sites"] = functional.mse_loss(guess, self.surroundings(crystals, graph))
         if self.config.properties:
             terms["property"] = self._property_loss(z, crystals)
         draws = self.config.draws_per_crystal
@@ -134,7 +141,7 @@ class CDVAE(nn.Module):
     ) -> dict[str, Tensor]:
         noise = self.config.noise
         num_atoms, batch = crystals.num_atoms, crystals.batch
-        t = torch.rand(len(crystals), generator=generator, device=z.device, dtype=z.dtype).pow(float(os.environ.get('TP','1')))
+        t = torch.rand(len(crystals), generator=generator, device=z.device, dtype=z.dtype).pow(noise.time_power)
         level = self.coordinates.level(t, crystals.lattice)
         frac_coords, target = self.coordinates.perturb(
             crystals.frac_coords,

@@ -65,6 +65,9 @@ class NoiseConfig(_Settings):
     `gaussian`: score of the unwrapped normal, as published."""
     match_atoms: bool = True
     """`straight_path` only: pair noise and atoms of one element so that the paths are short."""
+    time_power: float = Field(0.5, gt=0.0)
+    """Times of training are u^time_power with u uniform; below 1, high noise is met more often. At low noise the
+    crystal gives itself away; at high noise z has to."""
     sigma_min: float = Field(0.01, gt=0.0)
     """Smallest noise on coordinates, angstrom (not for `straight_path`)."""
     sigma_max: float = Field(10.0, gt=0.0)
@@ -79,11 +82,14 @@ class NoiseConfig(_Settings):
 class LossWeights(_Settings):
     """Weights of the terms of the loss."""
 
+    # the docstrings of the terms are in `CDVAE.loss`
     num_atoms: float = Field(1.0, ge=0.0)
     lattice_head: float = Field(1.0, ge=0.0)
     composition: float = Field(1.0, ge=0.0)
     coordinates: float = Field(1.0, ge=0.0)
     types: float = Field(1.0, ge=0.0)
+    sites: float = Field(10.0, ge=0.0)
+    """Surroundings of each element's atoms, read from z (`fractional` only); see `sites.py`."""
     lattice: float = Field(1.0, ge=0.0)
     property: float = Field(1.0, ge=0.0)
     kl: float = Field(1e-4, ge=0.0)

@@ -35,21 +35,30 @@ _MAX_DRAWS = 1000
 
 
 def as_batch(crystals: CrystalBatch | Sequence[Structure | Atoms], *, reduce: bool) -> CrystalBatch:
-    """A batch of any kind of crystals, Niggli-reduced if `reduce`."""
+    """A float32 batch of any kind of crystals, Niggli-reduced if `reduce`."""
     if not isinstance(crystals, CrystalBatch):
-        crystals = list(crystals)
-        if not crystals:
-            raise ValueError("expected at least one crystal, got none")
-        from pymatgen.core import Structure
-
-        kinds = {isinstance(crystal, Structure) for crystal in crystals}
-        if len(kinds) > 1:
-            raise TypeError("expected pymatgen structures or ASE atoms, got a mixture of both")
-        crystals = structures_to_batch(crystals) if kinds.pop() else atoms_to_batch(crystals)
+        crystals = _batch_of_objects(crystals)
+    if not len(crystals):
+        raise ValueError("expected at least one crystal, got none")
     if not reduce:
-        return crystals
+        return crystals.replace(frac_coords=crystals.frac_coords.float(), lattice=crystals.lattice.float())
     reduced = structures_to_batch([niggli_reduce(structure) for structure in crystals.structures()])
     return reduced.replace(properties=crystals.properties, material_ids=crystals.material_ids)
+
+
+def _batch_of_objects(crystals: Sequence[Structure | Atoms]) -> CrystalBatch:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+    if isinstance(crystals, Structure | Atoms):
+        raise TypeError(f"expected a sequence of crystals, got one {type(crystals).__name__}; put it into a list")
+    crystals = list(crystals)
+    kinds = {type(crystal).__name__ for crystal in crystals}
+    if all(isinstance(crystal, Structure) for crystal in crystals):
+        return structures_to_batch(crystals)
+    if all(isinstance(crystal, Atoms) for crystal in crystals):
+        return atoms_to_batch(crystals)
+    raise TypeError(f"expected pymatgen structures, or ASE atoms, of one kind; got {', '.join(sorted(kinds))}")
 
 
 def latent_noise(seed: int, crystal_ids: Tensor, latent_dim: int, *, attempt: int = 0) -> Tensor:
@@ -58,13 +67,14 @@ def latent_noise(seed: int, crystal_ids: Tensor, latent_dim: int, *, attempt: in
 
 
 def default_sampler(model: CDVAE, num_steps: int | None) -> Sampler:
-    """The sampler that suits the model's noise: the flow in `num_steps` steps.
+    """The sampler that suits the model's noise, in `num_steps` steps: the probability-flow ODE.
 
-    For noise without straight paths the same ODE, at geometrically spaced levels.
+    The published Gaussian score is none of the torus, so that it goes with the published sampler: annealed Langevin
+    dynamics of `num_steps` levels.
     """
     steps = num_steps if num_steps is not None else model.config.num_steps
     if model.config.noise.coordinates == "gaussian":
-        return LangevinSampler(num_levels=max(2, steps))
+        return LangevinSampler(num_levels=steps)
     return FlowSampler(num_steps=steps, sharpening=model.config.sharpening)
 
 
@@ -142,7 +152,9 @@ def decode(
         raise ValueError(f"codes must be (num_crystals, {model.config.latent_dim}), got {tuple(z.shape)}")
     if num_steps is not None and sampler is not None:
         raise ValueError("num_steps is for the default sampler; set the steps of `sampler` itself")
-    z = z.to(model.device)
+    if not len(z) or not bool(z.isfinite().all()):
+        raise ValueError(f"expected at least one code, and finite ones, got {tuple(z.shape)} or NaN or infinity in it")
+    z = z.to(model.lattice_coding.mean)
     if crystal_ids is None:
         crystal_ids = torch.arange(len(z), device=z.device)
     chosen = sampler if sampler is not None else default_sampler(model, num_steps)

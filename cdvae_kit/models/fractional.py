@@ -6,13 +6,13 @@ parameters alone. Another choice of the cell's vectors gives other outputs: crys
 The idea of messages on Fourier features of fractional differences is CSPNet's (Jiao et al., arXiv 2309.04475).
 """
 
-import os
 import torch
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
-from cdvae_kit.models.config import ScoreNetworkConfig
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
+from cdvae_kit.models.config import ScoreNetworkConfig
+from cdvae_kit.models.sites import SiteEmbedding
 from cdvae_kit.nn.embeddings import NoiseLevelEmbedding, PeriodicFourier
 from cdvae_kit.nn.fractional import FractionalLayer, PairwiseReadout
 from cdvae_kit.nn.mlp import mlp
@@ -28,11 +28,8 @@ class FractionalScoreNetwork(nn.Module):
         width = config.width
         self.knows_noise_level = config.knows_noise_level
         self.level = NoiseLevelEmbedding(32)
-        self.element = nn.Embedding(NUM_ELEMENTS + 1, width)
+        self.sites = SiteEmbedding(latent_dim, width, NUM_ELEMENTS)
         self.count = nn.Embedding(max_atoms + 1, width)
-        self.z_to_element = nn.Linear(latent_dim, width)
-        self.start = mlp([2 * width, width, width]) if os.environ.get('ST') is None else mlp([3 * width, 2 * width, 2 * width, width])
-        self.z_plain = nn.Linear(latent_dim, width)
         self.condition = mlp([latent_dim + 32 + 6 + width, 2 * width, width])
         self.fourier = PeriodicFourier(config.num_frequencies)
         self.layers = nn.ModuleList(FractionalLayer(width, self.fourier.num_features) for _ in range(config.num_layers))
@@ -54,9 +51,7 @@ class FractionalScoreNetwork(nn.Module):
         condition = self.condition(
             torch.cat([z, self.level(told), crystals.lattice_parameters, self.count(crystals.num_atoms)], dim=-1)
         )
-        element = self.element(crystals.atomic_numbers)
-        # the product lets z say something else to each element, for instance which site is its own
-        h = self.start(torch.cat([element, element * self.z_to_element(z)[batch]]+([self.z_plain(z)[batch]] if os.environ.get('ST') else []), dim=-1)) + condition[batch]
+        h = self.sites(crystals.atomic_numbers, z, batch) + condition[batch]
         source, target = crystals.pairs
         pair_features = self.fourier(
             crystals.frac_coords.index_select(0, source) - crystals.frac_coords.index_select(0, target)
