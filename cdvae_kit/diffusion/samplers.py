@@ -110,8 +110,12 @@ class FlowSampler:
             moved = crystals.frac_coords + change[crystals.batch].unsqueeze(-1) * velocity
             if self.method == "heun" and step < self.num_steps - 1:
                 there = predict(replace(stepped, frac_coords=wrap_frac_coords(moved)), t_next)
-                mean = 0.5 * (velocity + _without_drift(there.coords, crystals))
-                moved = crystals.frac_coords + change[crystals.batch].unsqueeze(-1) * mean
+                # the other end's levels are those of its own cell: else a cell that changes makes this order 1
+                change_there = processes.coordinates.level(t_next, stepped.lattice)
+                change_there = change_there - processes.coordinates.level(t, stepped.lattice)
+                slope = change[crystals.batch].unsqueeze(-1) * velocity
+                slope_there = change_there[crystals.batch].unsqueeze(-1) * _without_drift(there.coords, crystals)
+                moved = crystals.frac_coords + 0.5 * (slope + slope_there)
                 both = replace(output, lattice=0.5 * (output.lattice + there.lattice))
                 stepped = _next_types_and_lattice(crystals, both, t, t_next, processes, uniform)
             crystals = replace(stepped, frac_coords=wrap_frac_coords(moved))
@@ -148,6 +152,10 @@ class LangevinSampler:
             )
         if not self.predictor and self.steps_per_level == 0:
             raise ValueError("no predictor and no steps at a level: nothing would move")
+        if self.step_size <= 0.0 or (self.signal_to_noise is not None and self.signal_to_noise <= 0.0):
+            raise ValueError(
+                f"step_size and signal_to_noise must be positive, got {self.step_size} and {self.signal_to_noise}"
+            )
 
     def steps(
         self, crystals: NoisyCrystals, predict: Predict, processes: Processes, noise: CrystalNoise
@@ -233,15 +241,16 @@ def make_sampler(name: str, *, num_steps: int | None = None, sharpening: float =
     Args:
         name: `flow` (Euler steps of the probability-flow ODE), `heun` (the same, second order), `langevin` (annealed
             Langevin dynamics, 100 steps a level, as published), `predictor-corrector` (one of each a level).
-        num_steps: steps of the ODE (50 if None), or noise levels of the other two (50 and 200).
+        num_steps: steps of the ODE (50 if None), or noise levels of the other two (50 and 200 if None).
         sharpening: see `FlowSampler`; for `flow` alone.
     """
+    steps = num_steps if num_steps is not None else 200 if name == "predictor-corrector" else 50
     if name == "flow":
-        return FlowSampler(num_steps=num_steps or 50, sharpening=sharpening)
+        return FlowSampler(num_steps=steps, sharpening=sharpening)
     if name == "heun":
-        return FlowSampler(num_steps=num_steps or 50, method="heun")
+        return FlowSampler(num_steps=steps, method="heun")
     if name == "langevin":
-        return LangevinSampler(num_levels=num_steps or 50)
+        return LangevinSampler(num_levels=steps)
     if name == "predictor-corrector":
-        return LangevinSampler(num_levels=num_steps or 200, steps_per_level=1, signal_to_noise=0.1, predictor=True)
+        return LangevinSampler(num_levels=steps, steps_per_level=1, signal_to_noise=0.1, predictor=True)
     raise ValueError(f"unknown sampler {name!r}; expected one of {', '.join(SAMPLERS)}")

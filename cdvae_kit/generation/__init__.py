@@ -2,5 +2,6 @@
 
 from cdvae_kit.generation.reconstruction import interpolate, reconstruct
 from cdvae_kit.generation.sampling import sample_to_file
+from cdvae_kit.generation.workflow import train
 
-__all__ = ["interpolate", "reconstruct", "sample_to_file"]
+__all__ = ["interpolate", "reconstruct", "sample_to_file", "train"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.diffusion.samplers import Sampler, make_sampler
@@ -133,5 +133,6 @@ def _crystals_so_far(writer: CrystalWriter, format: WriteFormat) -> CrystalBatch
         return read_journal(writer.journal)
     if not writer.path.exists() or (writer.path.is_dir() and not any(writer.path.iterdir())):
         return None
-    kind: ReadFormat = "folder" if format in ("cif_folder", "poscar_folder") else format
+    # a folder is known by being one, and every other format has the same name on both sides
+    kind = cast(ReadFormat, "auto" if writer.path.is_dir() else format)
     return read_crystals(writer.path, format=kind, min_distance=None, strict=True).crystals

@@ -6,6 +6,7 @@ order that they were asked for. Chance is drawn by `CrystalNoise`, from the seed
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ _PAIRS_AT_ONCE = 400_000
 """Pairs of atoms in a batch of the automatic size: some 2 GiB at the default width."""
 
 _LATENT_STREAM, _START_STREAM, _ELEMENT_STREAM, _LATTICE_STREAM = 1 << 40, 1 << 41, 1 << 42, 1 << 43
-_MAX_DRAWS = 1000
+_MAX_DRAWS, _CODES_AT_ONCE = 1000, 256
 
 
 def as_batch(crystals: CrystalBatch | Sequence[Structure | Atoms], *, reduce: bool) -> CrystalBatch:
@@ -53,12 +54,16 @@ def _batch_of_objects(crystals: Sequence[Structure | Atoms]) -> CrystalBatch:
     if isinstance(crystals, Structure | Atoms):
         raise TypeError(f"expected a sequence of crystals, got one {type(crystals).__name__}; put it into a list")
     crystals = list(crystals)
-    kinds = {type(crystal).__name__ for crystal in crystals}
-    if all(isinstance(crystal, Structure) for crystal in crystals):
-        return structures_to_batch(crystals)
-    if all(isinstance(crystal, Atoms) for crystal in crystals):
-        return atoms_to_batch(crystals)
-    raise TypeError(f"expected pymatgen structures, or ASE atoms, of one kind; got {', '.join(sorted(kinds))}")
+    if not crystals:
+        raise ValueError("expected at least one crystal, got none")
+    structures = [crystal for crystal in crystals if isinstance(crystal, Structure)]
+    atoms = [crystal for crystal in crystals if isinstance(crystal, Atoms)]
+    if len(structures) == len(crystals):
+        return structures_to_batch(structures)
+    if len(atoms) == len(crystals):
+        return atoms_to_batch(atoms)
+    kinds = sorted({type(crystal).__name__ for crystal in crystals})
+    raise TypeError(f"expected pymatgen structures alone or ASE atoms alone, got {', '.join(kinds)}")
 
 
 def latent_noise(seed: int, crystal_ids: Tensor, latent_dim: int, *, attempt: int = 0) -> Tensor:
@@ -95,26 +100,36 @@ def sample_codes(
     if temperature < 0.0:
         raise ValueError(f"temperature must not be negative, got {temperature}")
     if num_atoms is None:
-        return _draw_codes(model, crystal_ids, seed, 0, temperature)
+        return _transport(model, _draw_noise(model, crystal_ids, seed, 0, temperature))
     if not 1 <= num_atoms <= model.config.max_atoms:
         raise ValueError(f"num_atoms must lie in 1..{model.config.max_atoms} for this model, got {num_atoms}")
     z = torch.empty(len(crystal_ids), model.config.latent_dim, device=model.device)
     open_places = torch.arange(len(crystal_ids), device=model.device)
-    for attempt in range(_MAX_DRAWS):
-        drawn = _draw_codes(model, crystal_ids[open_places], seed, attempt, temperature)
-        fits = read_num_atoms(model, drawn) == num_atoms
-        z[open_places[fits]] = drawn[fits]
-        open_places = open_places[~fits]
+    attempt = 0
+    while attempt < _MAX_DRAWS:
+        # many draws at once for the last few; a code is the first that fits, however many are drawn at once
+        last = min(attempt + max(1, _CODES_AT_ONCE // len(open_places)), _MAX_DRAWS)
+        ids = crystal_ids[open_places]
+        drawn = torch.stack([_draw_noise(model, ids, seed, i, temperature) for i in range(attempt, last)])
+        drawn = _transport(model, drawn.flatten(0, 1)).view_as(drawn)
+        fits = (read_num_atoms(model, drawn.flatten(0, 1)) == num_atoms).view(drawn.shape[:2])
+        found, first = fits.any(dim=0), fits.long().argmax(dim=0)
+        z[open_places[found]] = drawn[first[found], found.nonzero().squeeze(-1)]
+        open_places = open_places[~found]
         if not len(open_places):
             return z
+        attempt = last
     raise ValueError(
         f"{len(open_places)} of {len(crystal_ids)} codes did not read {num_atoms} atoms in {_MAX_DRAWS} draws: the "
         "model hardly ever makes crystals of this size; ask for another num_atoms, or train on such crystals"
     )
 
 
-def _draw_codes(model: CDVAE, crystal_ids: Tensor, seed: int, attempt: int, temperature: float) -> Tensor:
-    noise = temperature * latent_noise(seed, crystal_ids, model.config.latent_dim, attempt=attempt)
+def _draw_noise(model: CDVAE, crystal_ids: Tensor, seed: int, attempt: int, temperature: float) -> Tensor:
+    return temperature * latent_noise(seed, crystal_ids, model.config.latent_dim, attempt=attempt)
+
+
+def _transport(model: CDVAE, noise: Tensor) -> Tensor:
     return noise if model.prior is None else model.prior.transport(noise)
 
 
@@ -161,10 +176,8 @@ def decode(
     num_atoms = read_num_atoms(model, z)
     parts, places, done = [], [], 0
     for part in batches_by_size(num_atoms, batch_size):
-        final = None
-        for final in denoise(model, z[part], num_atoms[part], chosen, seed=seed, crystal_ids=crystal_ids[part]):
-            pass
-        assert final is not None
+        path = denoise(model, z[part], num_atoms[part], chosen, seed=seed, crystal_ids=crystal_ids[part])
+        final = deque(path, maxlen=1).pop()
         parts.append(to_crystals(final))
         places.append(part)
         done += len(part)

@@ -103,6 +103,8 @@ def most_probable_counts(log_p: Tensor, totals: Tensor) -> Tensor:
 
 def element_counts(atomic_numbers: Tensor, batch: Tensor, num_crystals: int) -> Tensor:
     """(num_crystals, num_elements) long: how many atoms of each element; column 0 is hydrogen."""
+    if len(atomic_numbers) and int(atomic_numbers.max()) > NUM_ELEMENTS:
+        raise ValueError(f"the model knows elements up to Z = {NUM_ELEMENTS}, got Z = {int(atomic_numbers.max())}")
     flat = batch * NUM_ELEMENTS + atomic_numbers - 1
     return torch.bincount(flat, minlength=num_crystals * NUM_ELEMENTS).view(num_crystals, NUM_ELEMENTS)
 

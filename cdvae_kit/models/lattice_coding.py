@@ -29,8 +29,8 @@ class LatticeCoding(nn.Module):
         raw = self._raw(lattice, num_atoms)
         self.mean.copy_(raw.mean(0))
         # a set of cubic crystals has no spread in its angles; noise there must stay small, too
-        floor = 0.02 if self.kind == "log_stretch" else torch.tensor([0.02] * 3 + [1.0] * 3)
-        spread = raw.std(0) if len(raw) > 1 else torch.zeros(6)
+        floor = 0.02 if self.kind == "log_stretch" else raw.new_tensor([0.02] * 3 + [1.0] * 3)
+        spread = raw.std(0) if len(raw) > 1 else torch.zeros_like(raw[0])
         self.deviation.copy_(spread + floor)
 
     def _raw(self, lattice: Tensor, num_atoms: Tensor) -> Tensor:
@@ -48,7 +48,8 @@ class LatticeCoding(nn.Module):
     def decode(self, parameters: Tensor, num_atoms: Tensor) -> Tensor:
         """Lattices (num_crystals, 3, 3) in angstrom; gradients flow through.
 
-        `lengths_angles` clamps lengths to at least 0.5 angstrom and angles to 30..150 degrees, as a cell must have.
+        `lengths_angles` clamps lengths to at least 0.5 angstrom and angles to 30..150 degrees. Three angles that no
+        cell has together (of a wild network) give a flat cell.
         """
         raw = parameters * self.deviation + self.mean
         log_size = torch.log(num_atoms.to(raw.dtype)).unsqueeze(-1) / 3.0

@@ -39,7 +39,7 @@ def locate(name_or_path: str | os.PathLike[str]) -> Path:
 def load(name_or_path: str | os.PathLike[str]) -> tuple[CDVAEConfig, dict[str, Tensor], dict[str, Any]]:
     """Configuration, tensors in float32, and card of a checkpoint."""
     folder = locate(name_or_path)
-    checkpoint = load_checkpoint(folder)
+    checkpoint = load_checkpoint(folder, expected_tensors=("known_elements",))
     try:
         config = CDVAEConfig.model_validate(checkpoint.metadata["config"])
     except (KeyError, ValidationError) as error:
@@ -70,8 +70,8 @@ def choose_device(name: str) -> torch.device:
     """`auto`: CUDA where there is one, then Apple's MPS, then the CPU; else the device of that name."""
     if name != "auto":
         device = torch.device(name)
-        there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type)
-        if there is not None and not there():
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not there.get(device.type, True):
             raise ValueError(f"device {name!r} is not available on this machine; use 'auto' or 'cpu'")
         return device
     if torch.cuda.is_available():

@@ -1,0 +1,130 @@
+"""What a run writes down: `metrics.csv`, TensorBoard where it is installed, and the loss plot."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cdvae_kit.io.atomic import atomic_file
+
+FIRST_COLUMNS = ("step", "split", "epoch", "seconds", "loss")
+LAST_COLUMNS = ("learning_rate", "gradient_norm", "skipped_steps")
+
+
+class MetricsLog:
+    """Rows of a CSV file, one a log step (`train`) or a validation (`val`), written at once.
+
+    Args:
+        path: the file; rows that are there already stay.
+        last_step: rows after this step are dropped: they were written after the state that a run resumes from.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, last_step: int = 0) -> None:
+        self.path = Path(path)
+        self._columns: list[str] | None = None
+        if self.path.is_file():
+            rows = [row for row in read_metrics(self.path) if row["step"] <= last_step]
+            if rows:
+                self._columns = list(rows[0])
+                with atomic_file(self.path, overwrite=True) as temporary:
+                    self._write(temporary, rows, mode="w")
+            else:
+                self.path.unlink()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Appends a row; the first one settles the columns, what others lack is left empty."""
+        first = self._columns is None
+        if self._columns is None:
+            terms = sorted(set(row) - set(FIRST_COLUMNS) - set(LAST_COLUMNS))
+            self._columns = [*FIRST_COLUMNS, *terms, *LAST_COLUMNS]
+        self._write(self.path, [row], mode="w" if first else "a")
+
+    def _write(self, path: Path, rows: Sequence[Mapping[str, Any]], *, mode: str) -> None:
+        assert self._columns is not None
+        with path.open(mode, encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
+            if mode == "w":
+                writer.writeheader()
+            for row in rows:
+                writer.writerow({key: "" if row.get(key) is None else row[key] for key in self._columns})
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The rows of a `metrics.csv`: numbers as numbers, empty fields as None; a line that was cut short is left out."""
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        lines = list(csv.reader(file))
+    if not lines:
+        return []
+    header = lines[0]
+    # a killed process can leave half a line at the end
+    return [
+        {key: _read(key, text) for key, text in zip(header, line, strict=True)}
+        for line in lines[1:]
+        if len(line) == len(header)
+    ]
+
+
+def _read(key: str, text: str) -> Any:
+    if key == "split":
+        return text
+    if not text:
+        return None
+    return int(text) if key in ("step", "epoch", "skipped_steps") else float(text)
+
+
+def tensorboard_logger(folder: str | os.PathLike[str]) -> Any:
+    """Lightning's TensorBoard logger where `tensorboard` is installed, else None."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(save_dir=str(folder), name="tensorboard", version="")
+
+
+def plot_losses(
+    rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *, prior: Sequence[tuple[int, float, float]] = ()
+) -> None:
+    """Writes a PNG: the loss of both splits against the step, each term of the validation loss, and the prior's loss.
+
+    Args:
+        rows: as `read_metrics` gives them.
+        path: the picture.
+        prior: step, training and validation loss of the second stage.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # no pyplot: its global state and its choice of a window are the user's
+    figure = Figure(figsize=(5.0 * (3 if prior else 2), 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 3 if prior else 2)
+    for split in ("train", "val"):
+        _line(panels[0], [(row["step"], row["loss"]) for row in rows if row["split"] == split], label=split)
+    panels[0].set_title("loss")
+    terms = [key for key in (rows[0] if rows else {}) if key not in FIRST_COLUMNS + LAST_COLUMNS]
+    for term in terms:
+        _line(panels[1], [(row["step"], row[term]) for row in rows if row["split"] == "val"], label=term)
+    panels[1].set_title("terms of the validation loss, unweighted")
+    if prior:
+        _line(panels[2], [(step, train) for step, train, _ in prior], label="train")
+        _line(panels[2], [(step, val) for step, _, val in prior], label="val")
+        panels[2].set_title("loss of the prior")
+    for panel in panels:
+        panel.set_xlabel("step")
+        if panel.lines:
+            panel.legend(fontsize="small")
+        if panel.lines and all(y > 0 for line in panel.lines for y in line.get_ydata()):
+            panel.set_yscale("log")
+    with atomic_file(path, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def _line(panel: Any, points: Sequence[tuple[float, float | None]], *, label: str) -> None:
+    there = [(x, y) for x, y in points if y is not None and math.isfinite(y)]
+    if there:
+        panel.plot(*zip(*there, strict=True), label=label, marker="." if len(there) < 30 else None)

@@ -1,0 +1,58 @@
+"""What training asks of a model. Models stand on the same floor and are handed in; `cdvae_kit.models.CDVAE` fits."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.graph import PeriodicGraph
+
+
+class TrainablePrior(Protocol):
+    """A module that learns the distribution of codes."""
+
+    def set_statistics(self, codes: Tensor) -> None: ...
+
+    def loss(self, codes: Tensor, *, generator: torch.Generator | None = None) -> Tensor: ...
+
+
+class TrainableModel(Protocol):
+    """A module (`torch.nn.Module`) with a loss on crystals, codes, and perhaps a prior on them."""
+
+    config: Any
+    """A pydantic model: it is compared when a run is resumed, and stored beside it."""
+    card: dict[str, Any]
+    """What is known of the weights; training adds to it."""
+    known_elements: Tensor
+    """(num_elements,) long: atomic numbers of the training crystals."""
+    encoder: Any
+    """Compiled if asked for."""
+    score_network: Any
+    """Compiled if asked for."""
+    prior: Any
+    """A module that is a `TrainablePrior`, or None: stage one leaves the parameters under this name alone."""
+
+    def fit_statistics(self, crystals: CrystalBatch) -> None: ...
+
+    def graph(self, crystals: CrystalBatch) -> PeriodicGraph: ...
+
+    def posterior(self, crystals: CrystalBatch, graph: PeriodicGraph) -> tuple[Tensor, Tensor]: ...
+
+    def loss(
+        self, crystals: CrystalBatch, graph: PeriodicGraph, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]: ...
+
+    def total_loss(self, terms: dict[str, Tensor]) -> Tensor: ...
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None: ...
+
+
+def as_module(model: TrainableModel) -> nn.Module:
+    """The same object; a `TypeError` if it is no `torch.nn.Module`."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module with the methods of TrainableModel, got {type(model).__name__}")
+    return model

@@ -1,0 +1,412 @@
+"""A whole run: the autoencoder, then the prior, with a folder that holds all that came of it.
+
+The folder: `model/` (averaged weights, what `from_pretrained` loads), `metrics.csv`, `tensorboard/` where installed,
+`loss.png` and `training.json` at the end, `state/` with what a killed run resumes from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from cdvae_kit import __version__
+from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.graph import PeriodicGraph
+from cdvae_kit.io.atomic import atomic_file
+from cdvae_kit.seeding import make_generator
+from cdvae_kit.training.config import TrainingConfig
+from cdvae_kit.training.data import CrystalDataModule, find_graph
+from cdvae_kit.training.errors import ResumeError, TrainingDivergedError
+from cdvae_kit.training.log import MetricsLog, plot_losses, read_metrics, tensorboard_logger
+from cdvae_kit.training.module import TrainingModule, steps_done
+from cdvae_kit.training.prior import PriorFit, fit_prior
+from cdvae_kit.training.progress import ProgressCallback, make_bar, progress_is_seen
+from cdvae_kit.training.protocols import TrainableModel, as_module
+from cdvae_kit.training.state import StateIO, load_state, save_state
+
+logger = logging.getLogger(__name__)
+
+_OURS = ("model", "state", "tensorboard", "metrics.csv", "loss.png", "training.json")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run gave.
+
+    Attributes:
+        output_dir: the run's folder; `output_dir / "model"` is the checkpoint.
+        best_loss: the lowest validation loss, all terms weighted; its averaged weights are the model's now.
+        best_step: the step that it was reached at.
+        steps: that were taken, skipped ones included.
+        skipped_steps: of these, with a loss or gradient that was not finite.
+        seconds: of stage one, the time before a resume included.
+        device: that it ran on.
+        prior: how stage two went; None where there was none.
+        is_main: False on all processes of a distributed run but one; only that one writes and fits the prior.
+    """
+
+    output_dir: Path
+    best_loss: float
+    best_step: int
+    steps: int
+    skipped_steps: int
+    seconds: float
+    device: str
+    prior: PriorFit | None
+    is_main: bool = True
+
+
+def fit(
+    model: TrainableModel,
+    train: CrystalBatch,
+    val: CrystalBatch,
+    config: TrainingConfig,
+    output_dir: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> FitResult:
+    """Trains `model` in place and leaves it with the best weights, on the CPU, in evaluation mode.
+
+    Ctrl-C ends the step under way, saves the state and raises `KeyboardInterrupt`; a second one does not wait. After
+    either, or a kill, `resume=True` goes on to the same result as if nothing had happened.
+
+    Args:
+        model: a fresh model; for the same start from a seed make it within `seeded_weights`.
+        train: the crystals to learn from.
+        val: the crystals that choose the weights that are kept; none of the training set's.
+        config: the settings.
+        output_dir: the run's folder.
+        resume: go on with the run in the folder. It must have the same data, model and settings; its end may move.
+        overwrite: remove the run in the folder first.
+        device: `auto` takes CUDA, then Apple's MPS, then the CPU; or `cpu`, `cuda`, `cuda:1`, `mps`.
+        progress: show a bar if standard error is a terminal. A line a validation goes to the log either way.
+    """
+    output = Path(output_dir)
+    module = as_module(model)
+    _check_crystals(train, val, config)
+    is_main = getattr(rank_zero_only, "rank", 0) == 0
+    if is_main:
+        _prepare_folder(output, resume=resume, overwrite=overwrite)
+    module.cpu()
+    model.fit_statistics(train)
+    graphs = find_graph(model, train), find_graph(model, val)
+    last = output / "state" / "last"
+    state = load_state(last) if resume and last.is_dir() else None
+    if resume and state is None and is_main:
+        logger.warning("%s holds no state yet; training starts from the beginning", output)
+    log = MetricsLog(output / "metrics.csv", last_step=steps_done(state) if state else 0) if is_main else None
+    training = TrainingModule(
+        model,
+        config,
+        num_crystals=len(train),
+        digest=_digest(train, val),
+        log=log,
+        keep_best=lambda run: _keep_best(run, model, train, output),
+        state_folder=str(last),
+    )
+    show = progress and is_main and progress_is_seen()
+    with ExitStack() as stack:
+        bar = stack.enter_context(make_bar()) if show else None
+        callbacks: list[pl.Callback] = [ProgressCallback(bar)] if bar is not None else []
+        stack.enter_context(_quiet_lightning())
+        trainer = _make_trainer(config, output, device, callbacks, is_main=is_main)
+        root_device = trainer.strategy.root_device
+        _run_stage_one(training, trainer, train, val, graphs, state, last)
+        if not training.best_step:
+            raise TrainingDivergedError(
+                "the validation loss was never finite; look for broken crystals in the validation set, lower "
+                "learning_rate or raise warmup_steps"
+            )
+        if is_main:
+            module.load_state_dict(load_state(output / "state" / "best")["weights"])
+        module.eval()
+        prior = None
+        if is_main and model.prior is not None and config.prior_steps:
+            module.to(root_device)
+            task = bar.add_task("prior", total=config.prior_steps, about="") if bar is not None else None
+
+            def advance(done: int, total: int) -> None:
+                if bar is not None and task is not None:
+                    bar.update(task, completed=done)
+
+            prior = fit_prior(model, train, val, config, graphs=graphs, progress=advance)
+        module.cpu()
+    result = FitResult(
+        output_dir=output,
+        best_loss=training.best_loss,
+        best_step=training.best_step,
+        steps=training.steps_done,
+        skipped_steps=training.skipped_steps,
+        seconds=training.seconds,
+        device=_device_name(root_device),
+        prior=prior,
+        is_main=is_main,
+    )
+    if is_main:
+        _write_results(result, model, train, val, config)
+    return result
+
+
+@contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """Modules made within the block on the CPU start from weights that depend on `seed` alone.
+
+    torch draws initial weights from its global generator; it is put back afterwards.
+
+    >>> with seeded_weights(0):
+    ...     first = torch.nn.Linear(2, 2)
+    >>> with seeded_weights(0):
+    ...     second = torch.nn.Linear(2, 2)
+    >>> bool((first.weight == second.weight).all())
+    True
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(make_generator(seed).get_state())
+        yield
+
+
+# -- stage one -------------------------------------------------------------------------------------------------------
+
+
+def _run_stage_one(
+    training: TrainingModule,
+    trainer: pl.Trainer,
+    train: CrystalBatch,
+    val: CrystalBatch,
+    graphs: tuple[PeriodicGraph, PeriodicGraph],
+    state: dict[str, Any] | None,
+    last: Path,
+) -> None:
+    """Trains until the end; on Ctrl-C the state is saved before `KeyboardInterrupt` is raised."""
+    if state is not None:
+        training.on_load_checkpoint(state)
+        if training.is_finished():
+            logger.info("the autoencoder of this run is finished (step %d)", training.steps_done)
+            return
+    data = CrystalDataModule(
+        train,
+        val,
+        graphs,
+        batch_size=training.config.batch_size,
+        seed=training.config.seed,
+        next_step=training.next_step,
+        last_step=training.last_step,
+        stops=training.stops,
+    )
+    model = training.model
+    frozen = [value for name, value in model.named_parameters() if name.startswith("prior.") and value.requires_grad]
+    if training.config.compile:
+        for name in ("encoder", "score_network"):
+            model.get_submodule(name).compile(dynamic=True)
+    try:
+        for value in frozen:
+            # under DDP a parameter that never gets a gradient would be waited for
+            value.requires_grad_(False)
+        with _stop_on_interrupt(training):
+            trainer.fit(training, datamodule=data, ckpt_path=str(last) if state is not None else None)
+    except SystemExit as error:
+        # what Lightning makes of a second Ctrl-C
+        if training.stop_requested:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        for value in frozen:
+            value.requires_grad_(True)
+    if training.interrupted:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _stop_on_interrupt(training: TrainingModule) -> Iterator[None]:
+    """The first Ctrl-C asks for a stop after the step under way, the second one interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: Any) -> None:
+        training.stop_requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        logger.warning("interrupted: the state is saved after this step; once more stops at once")
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning tells of devices and tips at the level of information; its warnings still come through."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
+
+
+def _make_trainer(
+    config: TrainingConfig, output: Path, device: str, callbacks: list[pl.Callback], *, is_main: bool
+) -> pl.Trainer:
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {device!r}")
+    is_missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+    if is_missing.get(kind, False):
+        raise ValueError(f"device {device!r} is not available on this machine; use 'auto' or 'cpu'")
+    if number and config.num_devices > 1:
+        raise ValueError(f"device {device!r} is one device, num_devices is {config.num_devices}; use 'cuda'")
+    several = config.world_size > 1 or config.strategy == "ddp"
+    tensorboard = tensorboard_logger(output) if is_main else None
+    return pl.Trainer(
+        accelerator=kind,
+        devices=[int(number)] if number else config.num_devices,
+        num_nodes=config.num_nodes,
+        # heads of properties or types that this model does not use never get a gradient
+        strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
+        precision=config.precision,
+        plugins=[StateIO()],
+        callbacks=callbacks,
+        logger=tensorboard if tensorboard is not None else False,
+        max_epochs=-1,
+        # each rank cuts its own part of the same order
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        # swapping averages in is done in place
+        inference_mode=False,
+        default_root_dir=str(output),
+    )
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def _prepare_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise ValueError("a run is either resumed or overwritten, not both")
+    if output.exists() and not output.is_dir():
+        raise FileExistsError(f"{output} is a file; give the name of a folder")
+    if resume:
+        if not output.is_dir():
+            raise ResumeError(f"there is no run to resume: {output} does not exist; check its name, or do not resume")
+        return
+    if output.is_dir() and any(output.iterdir()):
+        if not overwrite:
+            raise FileExistsError(
+                f"{output} holds files already; go on with the run in it (resume=True), remove that run "
+                "(overwrite=True), or choose another folder"
+            )
+        foreign = sorted(child.name for child in output.iterdir() if child.name not in _OURS)
+        if foreign:
+            raise FileExistsError(
+                f"{output} holds files that are not of a run ({', '.join(foreign[:5])}); choose another folder"
+            )
+        for child in output.iterdir():
+            shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
+    output.mkdir(parents=True, exist_ok=True)
+
+
+def _check_crystals(train: CrystalBatch, val: CrystalBatch, config: TrainingConfig) -> None:
+    for name, crystals in (("training", train), ("validation", val)):
+        if len(crystals) < config.world_size:
+            raise ValueError(
+                f"the {name} set has {len(crystals)} crystals; it needs at least one for each of the "
+                f"{config.world_size} processes"
+            )
+        bad = ~(crystals.frac_coords.isfinite().all(-1) & crystals.lattice.isfinite().all(-1).all(-1)[crystals.batch])
+        if bad.any():
+            first = int(crystals.batch[bad][0])
+            label = (crystals.material_ids or [str(i) for i in range(len(crystals))])[first]
+            raise ValueError(
+                f"{len(crystals.batch[bad].unique())} {name} crystals have coordinates or lattices that are not finite "
+                f"(the first: {label}); take them out"
+            )
+
+
+def _digest(*sets: CrystalBatch) -> str:
+    """A name for the content of crystals."""
+    digest = hashlib.sha256()
+    for crystals in sets:
+        for field in (crystals.num_atoms, crystals.atomic_numbers, crystals.frac_coords, crystals.lattice):
+            digest.update(f"{field.dtype} {tuple(field.shape)}".encode())
+            digest.update(field.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _keep_best(run: TrainingModule, model: TrainableModel, train: CrystalBatch, output: Path) -> None:
+    """Saves the weights that the model holds right now: the averages."""
+    if not run.trainer.is_global_zero:
+        return
+    save_state(output / "state" / "best", {"weights": run.model.state_dict(), "step": run.steps_done})
+    model.card["training"] = {
+        "finished": False,
+        "config": run.config.model_dump(mode="json"),
+        "num_training_crystals": len(train),
+        "steps": run.steps_done,
+        "validation_loss": run.best_loss,
+    }
+    model.save_pretrained(output / "model", overwrite=True)
+
+
+def _write_results(
+    result: FitResult, model: TrainableModel, train: CrystalBatch, val: CrystalBatch, config: TrainingConfig
+) -> None:
+    prior = None
+    if result.prior is not None:
+        prior = {key: value for key, value in asdict(result.prior).items() if key != "curve"}
+    about: dict[str, Any] = {
+        "finished": True,
+        "config": config.model_dump(mode="json"),
+        "num_training_crystals": len(train),
+        "num_validation_crystals": len(val),
+        "steps": result.steps,
+        "skipped_steps": result.skipped_steps,
+        "best_step": result.best_step,
+        "validation_loss": result.best_loss,
+        "seconds": round(result.seconds, 1),
+        "device": result.device,
+        "prior": prior,
+        "versions": {"cdvae_kit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    model.card["training"] = about
+    model.save_pretrained(result.output_dir / "model", overwrite=True)
+    curve = result.prior.curve if result.prior is not None else ()
+    metrics = result.output_dir / "metrics.csv"
+    plot_losses(read_metrics(metrics) if metrics.is_file() else [], result.output_dir / "loss.png", prior=curve)
+    with atomic_file(result.output_dir / "training.json", overwrite=True) as temporary:
+        temporary.write_text(json.dumps(about | {"prior_curve": curve}, indent=2) + "\n", encoding="utf-8")
+    if result.skipped_steps:
+        logger.warning("%d of %d steps were skipped, see metrics.csv", result.skipped_steps, result.steps)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.processor() or platform.machine()})"

@@ -1,0 +1,24 @@
+"""Data to data, seeded, without a trainable parameter: a law over parameters plus a pure function of both.
+
+Names are loaded on first use, so that users of one kind of data do not pay for the others.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cdvae_kit.transforms.crystals import ElementSubstitution, RandomStrain
+
+_HOMES = {"ElementSubstitution": "crystals", "RandomStrain": "crystals"}
+
+__all__ = ["ElementSubstitution", "RandomStrain"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"cdvae_kit.transforms.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'cdvae_kit.transforms' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

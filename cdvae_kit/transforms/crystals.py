@@ -1,0 +1,110 @@
+"""Random changes of crystals that keep fractional coordinates, so that edges found before still serve.
+
+Each transform is a law, `sample(batch, generator=...)`, over parameters, and a pure function of batch and parameters,
+`apply(batch, parameters)`. The same parameters give the same crystals; parameters of no magnitude change nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch_geometric.utils import scatter
+
+from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.batch import MAX_ATOMIC_NUMBER
+
+
+@dataclass(frozen=True)
+class RandomStrain:
+    """A stretch of each cell along axes of its own: exp(a S + b I), S symmetric, b a change of the size alone.
+
+    The magnitude a of the anisotropic part is itself uniform, so that some crystals stay nearly as they are. The
+    exponential keeps every volume positive, whatever the deviation.
+
+    Attributes:
+        deviation: of the entries of S and of b, without a unit; 0.03 is a strain of some 3 %.
+
+    >>> from cdvae_kit.seeding import make_generator
+    >>> salt = CrystalBatch(torch.tensor([[0.0] * 3, [0.5] * 3]), 4.1 * torch.eye(3)[None], torch.tensor([55, 17]),
+    ...                     torch.tensor([2]))
+    >>> strain = RandomStrain(0.03)
+    >>> strain.apply(salt, strain.sample(salt, generator=make_generator(0))).lattice.shape
+    torch.Size([1, 3, 3])
+    """
+
+    deviation: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.deviation < 1.0:
+            raise ValueError(f"the deviation of a strain must lie in [0, 1), got {self.deviation}")
+
+    def sample(self, batch: CrystalBatch, *, generator: torch.Generator | None = None) -> Tensor:
+        """Deformations (num_crystals, 3, 3), symmetric, drawn on the device of the batch."""
+        lattice = batch.lattice
+        magnitude = torch.rand(len(batch), 1, 1, generator=generator, device=lattice.device, dtype=lattice.dtype)
+        entries = torch.randn(len(batch), 3, 3, generator=generator, device=lattice.device, dtype=lattice.dtype)
+        size = torch.randn(len(batch), 1, 1, generator=generator, device=lattice.device, dtype=lattice.dtype)
+        symmetric = 0.5 * (entries + entries.transpose(-1, -2)) * magnitude
+        identity = torch.eye(3, device=lattice.device, dtype=lattice.dtype)
+        return torch.linalg.matrix_exp(self.deviation * (symmetric + size * identity))
+
+    @staticmethod
+    def apply(batch: CrystalBatch, deformation: Tensor) -> CrystalBatch:
+        """The batch with every lattice times its deformation (num_crystals, 3, 3)."""
+        if deformation.shape != batch.lattice.shape:
+            raise ValueError(
+                f"expected one deformation a crystal, {tuple(batch.lattice.shape)}, got {tuple(deformation.shape)}"
+            )
+        return batch.replace(lattice=batch.lattice @ deformation)
+
+
+@dataclass(frozen=True)
+class ElementSubstitution:
+    """Other elements at the same sites: a random permutation of `elements`, for a share of the crystals.
+
+    Sites of one element stay sites of one element. The properties of a crystal whose elements change are no longer
+    known and become NaN.
+
+    Attributes:
+        probability: the share of crystals that a permutation is drawn for; it may leave their own elements alone.
+        elements: atomic numbers that are exchanged; others stay as they are.
+    """
+
+    probability: float
+    elements: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.probability <= 1.0:
+            raise ValueError(f"the probability of a substitution must lie in [0, 1], got {self.probability}")
+        if len(set(self.elements)) != len(self.elements) or not all(
+            1 <= number <= MAX_ATOMIC_NUMBER for number in self.elements
+        ):
+            raise ValueError(f"elements must be distinct atomic numbers in 1..{MAX_ATOMIC_NUMBER}, got {self.elements}")
+
+    def sample(self, batch: CrystalBatch, *, generator: torch.Generator | None = None) -> Tensor:
+        """Permutations (num_crystals, num_elements) long of places in `elements`."""
+        device = batch.num_atoms.device
+        order = torch.rand(len(batch), len(self.elements), generator=generator, device=device).argsort(dim=1)
+        chosen = torch.rand(len(batch), 1, generator=generator, device=device) < self.probability
+        return torch.where(chosen, order, torch.arange(len(self.elements), device=device))
+
+    def apply(self, batch: CrystalBatch, permutation: Tensor) -> CrystalBatch:
+        """The batch with the element at place i of `elements` replaced by the one at place permutation[i]."""
+        if permutation.shape != (len(batch), len(self.elements)):
+            raise ValueError(
+                f"expected one permutation of {len(self.elements)} elements for each of {len(batch)} crystals, "
+                f"got {tuple(permutation.shape)}"
+            )
+        if not self.elements:
+            return batch
+        old = batch.atomic_numbers
+        elements = torch.tensor(self.elements, device=old.device)
+        place = torch.full((MAX_ATOMIC_NUMBER + 1,), -1, dtype=torch.long, device=old.device)
+        place[elements] = torch.arange(len(elements), device=old.device)
+        known = place[old] >= 0
+        new = torch.where(known, elements[permutation[batch.batch, place[old].clamp_min(0)]], old)
+        changed = scatter((new != old).long(), batch.batch, dim=0, dim_size=len(batch), reduce="sum") > 0
+        properties = {name: values.masked_fill(changed, torch.nan) for name, values in batch.properties.items()}
+        return batch.replace(atomic_numbers=new, properties=properties)

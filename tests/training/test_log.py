@@ -1,0 +1,55 @@
+"""The log of a run survives what happens to the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cdvae_kit.training.log import MetricsLog, plot_losses, read_metrics, tensorboard_logger
+
+
+def write(log: MetricsLog, *steps: int) -> None:
+    for step in steps:
+        log.add({"step": step, "split": "train", "epoch": 0, "seconds": 1.0, "loss": step / 4, "kl": None})
+
+
+def test_rows_come_back_as_numbers(tmp_path: Path) -> None:
+    write(MetricsLog(tmp_path / "metrics.csv"), 1, 2)
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert (rows[1]["loss"], rows[1]["kl"], rows[1]["split"]) == (0.5, None, "train")
+
+
+def test_rows_after_the_resumed_step_are_dropped(tmp_path: Path) -> None:
+    write(MetricsLog(tmp_path / "metrics.csv"), 1, 2, 3)
+    write(MetricsLog(tmp_path / "metrics.csv", last_step=2), 3, 4)
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.csv")] == [1, 2, 3, 4]
+
+
+def test_half_a_line_is_left_out_and_mended(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    write(MetricsLog(path), 1, 2)
+    path.write_bytes(path.read_bytes() + b"3,train,0")
+    assert [row["step"] for row in read_metrics(path)] == [1, 2]
+    write(MetricsLog(path, last_step=2), 3)
+    assert [row["step"] for row in read_metrics(path)] == [1, 2, 3]
+
+
+def test_a_log_from_the_beginning_forgets_the_old_one(tmp_path: Path) -> None:
+    write(MetricsLog(tmp_path / "metrics.csv"), 1, 2)
+    write(MetricsLog(tmp_path / "metrics.csv"), 1)
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.csv")] == [1]
+
+
+@pytest.mark.parametrize("steps", [(), (1,), tuple(range(1, 60))])
+def test_losses_are_drawn_however_many_there_are(tmp_path: Path, steps: tuple[int, ...]) -> None:
+    path = tmp_path / "metrics.csv"
+    write(MetricsLog(path), *steps)
+    plot_losses(read_metrics(path) if steps else [], tmp_path / "loss.png", prior=[(1, 2.0, 3.0)])
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tensorboard_is_used_only_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert tensorboard_logger(tmp_path) is None
