@@ -94,8 +94,8 @@ def _uniform(keys: Tensor, width: int, stream: int) -> Tensor:
     columns = torch.arange(1, width + 1, device=keys.device)
     stream_key = _signed(_splitmix64_int((stream * 2 + 1) & _MASK))
     bits = _splitmix64(_splitmix64(keys ^ stream_key).unsqueeze(-1) ^ _splitmix64(columns))
-    # 24 bits fill a float32's mantissa; the half keeps 0 and 1 out
-    return (_shift_right(bits, 40).to(torch.float32) + 0.5) * (1.0 / (1 << 24))
+    # 23 bits and the half fill a float32's mantissa, so that neither 0 nor 1 comes out
+    return (_shift_right(bits, 41).to(torch.float32) + 0.5) * (1.0 / (1 << 23))
 
 
 def _normal(keys: Tensor, width: int, stream: int) -> Tensor:

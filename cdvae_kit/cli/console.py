@@ -1,5 +1,6 @@
 """Where the command line prints: results on standard output, progress and errors on standard error."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +46,15 @@ def print_error(message: str) -> None:
 def print_note(message: str) -> None:
     """A line that is no result: on standard error."""
     errors().print(f"[dim]{escape(message)}[/]")
+
+
+def log_to_stderr() -> None:
+    """What the library logs, from the level of information, as lines on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("cdvae_kit")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 class ProgressReport:

@@ -1,7 +1,9 @@
 """`generate-crystals reconstruct`: crystals through the encoder and back."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +22,9 @@ from cdvae_kit.cli.options import (
     parse_batch_size,
 )
 
+if TYPE_CHECKING:
+    from cdvae_kit.crystal import CrystalBatch
+
 
 def reconstruct(
     crystals: Annotated[Path, typer.Argument(metavar="CRYSTALS", exists=True, help="A file or folder of crystals.")],
@@ -32,6 +37,7 @@ def reconstruct(
     format: Format = "auto",
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first crystal that cannot be read.")] = False,
+    match: Annotated[bool, typer.Option(help="Compare each crystal with its original, by StructureMatcher.")] = True,
 ) -> None:
     """Encode crystals, decode them again and write what comes back, in the order of the input."""
     crystals_at_a_time = parse_batch_size(batch_size)
@@ -51,4 +57,21 @@ def reconstruct(
         )
     write_crystals(again, output, format=format, overwrite=overwrite)
     print_crystals(again)
+    if match:
+        _print_match(again, originals)
     print_result(f"written to {output}")
+
+
+def _print_match(again: CrystalBatch, originals: CrystalBatch) -> None:
+    """Match rate and RMSE by the published tolerances, with and without its filter of valid crystals."""
+    from cdvae_kit.metrics import reconstruction
+
+    with progress_bar("Matching", "crystals") as progress:
+        result = reconstruction(again, originals, progress=progress)
+    for label, rate, count, rmse in (
+        ("all", result.match_rate_unfiltered, result.num_matches_unfiltered, result.rmse_unfiltered),
+        ("valid alone", result.match_rate, result.num_matches, result.rmse),
+    ):
+        error = "-" if rmse is None else f"{rmse:.4f}"
+        print_result(f"match rate ({label}): {100 * rate:.2f} % ({count} of {result.num_pairs}), RMSE {error}")
+    print_result(f"a crystal counts as valid by: {result.filter}")

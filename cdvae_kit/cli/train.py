@@ -1,70 +1,69 @@
-"""`generate-crystals train`: a model of one's own, from a preset and a file of crystals."""
+"""`generate-crystals train`: a model of one's own, from a preset and crystals."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cdvae_kit.cli.console import print_result
-from cdvae_kit.cli.options import Device
+from cdvae_kit.cli.console import log_to_stderr, print_result
+from cdvae_kit.cli.options import Device, Overwrite
 
 
 def train(
     data: Annotated[
-        Path,
+        str,
         typer.Option(
-            "--data", "-d", metavar="PATH", exists=True, help="A file of crystals, or a folder of train, val, test."
+            "--data",
+            "-d",
+            metavar="NAME|PATH",
+            help="A data set's name, a folder with train and val, or one file of crystals, of which a tenth "
+            "chooses the weights.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where checkpoints and logs go.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that differ from the preset's.")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Settings that differ from the preset's, as in model.latent_dim=64."),
     ] = None,
-    preset: Annotated[str, typer.Option(metavar="NAME", help="The settings to start from.")] = "perov_5",
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="The settings to start from, or a TOML file of one's own.")
+    ] = "perov_5",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
+    overwrite: Overwrite = False,
+    strict: Annotated[bool, typer.Option("--strict", help="One unreadable record is an error.")] = False,
     device: Device = "auto",
-    num_devices: Annotated[int, typer.Option(min=1, help="Devices on each machine.")] = 1,
-    num_nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    strategy: Annotated[str, typer.Option(metavar="NAME", help="How Lightning spreads the work.")] = "auto",
-    precision: Annotated[
-        str | None, typer.Option(metavar="NAME", help="32-true, bf16-mixed and so on, as in Lightning.")
+    num_devices: Annotated[int | None, typer.Option(min=1, help="Devices on each machine.")] = None,
+    num_nodes: Annotated[int | None, typer.Option(min=1, help="Machines.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How devices share the work: auto or ddp.")
     ] = None,
+    precision: Annotated[str | None, typer.Option(metavar="NAME", help="32-true or bf16-mixed.")] = None,
 ) -> None:
     """Train a model and save its weights, its logs and a plot of its loss.
 
-    Ctrl-C leaves the last checkpoint; the same command with --resume goes on from there.
+    Ctrl-C leaves the last state; the same command with --resume goes on from there.
     """
-    settings = parse_overrides(overrides or [])
+    if overwrite and resume:
+        raise typer.BadParameter("choose one: --overwrite starts anew, --resume goes on", param_hint="--resume")
+    named = {"num_devices": num_devices, "num_nodes": num_nodes, "strategy": strategy, "precision": precision}
+    words = [*(overrides or []), *(f"training.{key}={value}" for key, value in named.items() if value is not None)]
 
-    from cdvae_kit.training import train as train_model
+    from cdvae_kit.generation import train as train_model
 
-    folder = train_model(
+    log_to_stderr()
+    result = train_model(
         preset=preset,
         data=data,
         output=output,
-        overrides=settings,
+        overrides=words,
         resume=resume,
+        overwrite=overwrite,
         device=device,
-        num_devices=num_devices,
-        num_nodes=num_nodes,
-        strategy=strategy,
-        precision=precision,
+        strict=strict,
     )
-    print_result(f"trained model: {folder}")
-
-
-def parse_overrides(words: list[str]) -> dict[str, str]:
-    """`key=value` words as a table; the values stay text until the settings are checked.
-
-    >>> parse_overrides(["model.latent_dim=64", "epochs=3"])
-    {'model.latent_dim': '64', 'epochs': '3'}
-    """
-    settings: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key.strip():
-            raise typer.BadParameter(f"expected key=value, got {word!r}", param_hint="KEY=VALUE")
-        if key.strip() in settings:
-            raise typer.BadParameter(f"{key.strip()} is given twice", param_hint="KEY=VALUE")
-        settings[key.strip()] = value.strip()
-    return settings
+    if result.is_main:
+        print_result(
+            f"{result.steps} steps ({result.skipped_steps} skipped) in {result.seconds:.0f} s, validation loss "
+            f"{result.best_loss:.4f} at step {result.best_step}"
+        )
+        print_result(f"trained model: {result.output_dir / 'model'}")

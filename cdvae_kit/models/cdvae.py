@@ -142,7 +142,13 @@ class CDVAE(nn.Module):
         noise = self.config.noise
         num_atoms, batch = crystals.num_atoms, crystals.batch
         t = torch.rand(len(crystals), generator=generator, device=z.device, dtype=z.dtype).pow(noise.time_power)
-        level = self.coordinates.level(t, crystals.lattice)
+        lattice, noisy_parameters = crystals.lattice, parameters
+        if noise.lattice == "path":
+            end = torch.randn(parameters.shape, generator=generator, device=z.device, dtype=z.dtype)
+            noisy_parameters = parameters + t.unsqueeze(-1) * (end - parameters)
+            lattice = self.lattice_coding.decode(noisy_parameters, num_atoms)
+        # of the noisy cell, which is all that a sampler has
+        level = self.coordinates.level(t, lattice)
         frac_coords, target = self.coordinates.perturb(
             crystals.frac_coords,
             level,
@@ -157,11 +163,6 @@ class CDVAE(nn.Module):
         if noise.types == "published":
             fractions = self.composition_head.fractions(z, num_atoms).detach()[batch]
         numbers = self.types.perturb(crystals.atomic_numbers, t[batch], fractions, generator=generator)
-        lattice, noisy_parameters = crystals.lattice, parameters
-        if noise.lattice == "path":
-            end = torch.randn(parameters.shape, generator=generator, device=z.device, dtype=z.dtype)
-            noisy_parameters = parameters + t.unsqueeze(-1) * (end - parameters)
-            lattice = self.lattice_coding.decode(noisy_parameters, num_atoms)
         pairs = fully_connected_pairs(num_atoms, self_pairs=False)
         noisy = NoisyCrystals(frac_coords, noisy_parameters, lattice, numbers, num_atoms, batch, pairs)
         output = self.score_network(noisy, z, t)
@@ -208,6 +209,8 @@ class CDVAE(nn.Module):
         """
         batch = decoding.as_batch(crystals, reduce=reduce).to(self.device)
         self._check_sizes(batch)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         parts = [
             torch.arange(len(batch), device=self.device)[i : i + batch_size] for i in range(0, len(batch), batch_size)
         ]
@@ -283,7 +286,7 @@ class CDVAE(nn.Module):
         config, tensors, card = pretrained.load(name_or_path)
         model = cls(config)
         model.known_elements = torch.empty_like(tensors["known_elements"])
-        model.load_state_dict(tensors)
+        pretrained.put_weights(model, tensors, name_or_path)
         model.card = card
         return model.eval().to(pretrained.choose_device(device))
 
@@ -297,3 +300,6 @@ class CDVAE(nn.Module):
             raise ValueError(
                 f"a crystal has {most} atoms; this model takes at most {self.config.max_atoms} (max_atoms)"
             )
+        heaviest = int(crystals.atomic_numbers.max())
+        if heaviest > NUM_ELEMENTS:
+            raise ValueError(f"the models know elements up to Z = {NUM_ELEMENTS}, got Z = {heaviest}")

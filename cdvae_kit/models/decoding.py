@@ -20,6 +20,7 @@ from cdvae_kit.crystal.symmetry import niggli_reduce
 from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler, Processes, Sampler
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.graph import fully_connected_pairs
+from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.seeding import CrystalNoise
 
 if TYPE_CHECKING:
@@ -213,7 +214,11 @@ def start(model: CDVAE, z: Tensor, num_atoms: Tensor, noise: CrystalNoise) -> No
     """The noise that sampling starts from."""
     batch = torch.repeat_interleave(torch.arange(len(z), device=z.device), num_atoms)
     uniform = noise.uniform_per_atom(1, stream=_ELEMENT_STREAM).squeeze(-1)
-    numbers = model.types.start(model.composition_head.draw(z, num_atoms, uniform))
+    known = model.known_elements
+    if not len(known):
+        # a model that was never fitted to crystals
+        known = torch.arange(1, NUM_ELEMENTS + 1, device=z.device)
+    numbers = model.types.start(model.composition_head.draw(z, num_atoms, uniform, known))
     if model.config.noise.lattice == "path":
         parameters = noise.normal_per_crystal(6, stream=_LATTICE_STREAM)
     else:

@@ -44,9 +44,16 @@ class CompositionHead(nn.Module):
         expected = (log_p.exp() * counts).sum(-1)
         return expected / expected.sum(-1, keepdim=True).clamp_min(1e-6)
 
-    def draw(self, z: Tensor, num_atoms: Tensor, uniform: Tensor) -> Tensor:
-        """(num_atoms,) long: the most probable composition of each crystal, whatever `uniform` is."""
-        counts = most_probable_counts(self.log_probabilities(z, num_atoms), num_atoms)
+    def draw(self, z: Tensor, num_atoms: Tensor, uniform: Tensor, known: Tensor) -> Tensor:
+        """(num_atoms,) long: the most probable composition of each crystal, whatever `uniform` is.
+
+        `known` (num_elements,) long are the elements that may occur.
+        """
+        log_p = self.log_probabilities(z, num_atoms)
+        unknown = torch.ones(NUM_ELEMENTS, dtype=torch.bool, device=z.device)
+        unknown[known - 1] = False
+        log_p[:, unknown, 1:] = -torch.inf
+        counts = most_probable_counts(log_p, num_atoms)
         return atomic_numbers_from_counts(counts)
 
 
@@ -65,9 +72,11 @@ class FractionHead(nn.Module):
         """(num_crystals, num_elements): share of each element."""
         return torch.softmax(self.logits(z), dim=-1)
 
-    def draw(self, z: Tensor, num_atoms: Tensor, uniform: Tensor) -> Tensor:
-        """(num_atoms,) long, drawn at `uniform` (num_atoms,)."""
-        return draw_elements(self.fractions(z, num_atoms).repeat_interleave(num_atoms, dim=0), uniform)
+    def draw(self, z: Tensor, num_atoms: Tensor, uniform: Tensor, known: Tensor) -> Tensor:
+        """(num_atoms,) long, drawn at `uniform` (num_atoms,) from the elements `known`."""
+        fractions = torch.zeros_like(self.fractions(z, num_atoms))
+        fractions[:, known - 1] = self.fractions(z, num_atoms)[:, known - 1]
+        return draw_elements(fractions.repeat_interleave(num_atoms, dim=0), uniform)
 
 
 def most_probable_counts(log_p: Tensor, totals: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from cdvae_kit.io.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from cdvae_kit.models.config import CDVAEConfig
@@ -50,6 +50,14 @@ def load(name_or_path: str | os.PathLike[str]) -> tuple[CDVAEConfig, dict[str, T
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.tensors.items()
     }
     return config, tensors, dict(checkpoint.metadata.get("card", {}))
+
+
+def put_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
+    """Loads the tensors into the model; `CheckpointError` where names or shapes do not fit its configuration."""
+    try:
+        model.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights in {source} do not fit the configuration beside them: {error}") from error
 
 
 def save(

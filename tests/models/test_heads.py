@@ -18,6 +18,8 @@ from cdvae_kit.models.heads import (
 from cdvae_kit.seeding import make_generator
 from tests.models.tiny import seed_weights
 
+EVERY_ELEMENT = torch.arange(1, NUM_ELEMENTS + 1)
+
 
 def by_brute_force(log_p: Tensor, total: int) -> float:
     """The best sum of log p over all counts of the elements that sum to `total`."""
@@ -77,7 +79,7 @@ def test_probabilities_do_not_depend_on_the_batch(head: CompositionHead) -> None
 
 def test_the_drawn_composition_has_the_number_of_atoms_asked_for(head: CompositionHead) -> None:
     z, num_atoms = torch.randn(4, 5, generator=make_generator(3)), torch.tensor([1, 3, 20, 8])
-    numbers = head.draw(z, num_atoms, torch.zeros(32))
+    numbers = head.draw(z, num_atoms, torch.zeros(32), EVERY_ELEMENT)
     assert numbers.shape == (32,)
     assert 1 <= int(numbers.min()) <= int(numbers.max()) <= NUM_ELEMENTS
 
@@ -116,14 +118,14 @@ def test_a_head_learns_the_composition_of_one_crystal(kind: type[CompositionHead
     torch.testing.assert_close(shares.sum(-1), torch.ones(2))
     torch.testing.assert_close(shares, counts / num_atoms.unsqueeze(-1), atol=0.05, rtol=0.0)
     if kind is CompositionHead:
-        assert torch.equal(head.draw(z, num_atoms, torch.zeros(7)), truth)
+        assert torch.equal(head.draw(z, num_atoms, torch.zeros(7), EVERY_ELEMENT), truth)
 
 
 def test_published_elements_are_drawn_with_their_shares() -> None:
     head = FractionHead(5, 16)
     seed_weights(head)
     z, num_atoms = torch.randn(1, 5, generator=make_generator(6)), torch.tensor([20000])
-    drawn = head.draw(z, num_atoms, torch.rand(20000, generator=make_generator(7)))
+    drawn = head.draw(z, num_atoms, torch.rand(20000, generator=make_generator(7)), EVERY_ELEMENT)
     shares = torch.bincount(drawn - 1, minlength=NUM_ELEMENTS) / 20000
     torch.testing.assert_close(shares, head.fractions(z, num_atoms)[0], atol=0.015, rtol=0.0)
 
@@ -149,3 +151,15 @@ def test_an_element_that_the_head_does_not_know_is_refused(number: int) -> None:
     """It was counted as another element of the next crystal."""
     with pytest.raises(ValueError, match=f"up to Z = {NUM_ELEMENTS}.*{number}"):
         element_counts(torch.tensor([number, 8]), torch.tensor([0, 1]), 2)
+
+
+def test_only_known_elements_are_drawn() -> None:
+    heads = CompositionHead(8, 16), FractionHead(8, 16)
+    z = torch.randn(64, 8, generator=make_generator(4))
+    known = torch.tensor([6, 8, 26])
+    num_atoms = torch.full((64,), 4)
+    uniform = torch.rand(256, generator=make_generator(5))
+    for head in heads:
+        numbers = head.draw(z, num_atoms, uniform, known)
+        assert len(numbers) == 256
+        assert set(numbers.tolist()) <= set(known.tolist())

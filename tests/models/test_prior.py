@@ -44,16 +44,16 @@ def test_noise_is_carried_to_the_codes(fitted: LatentPrior) -> None:
     shares = torch.bincount(distance.argmin(1), minlength=3) / 2000
     torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.06, rtol=0.0)
     # three deviations hold 98.9 % of a round heap; some few lie on the way between two
-    assert float((distance.amin(1) < 3.0 * SPREAD).float().mean()) > 0.9
+    assert float((distance.amin(1) < 3.0 * SPREAD).float().mean()) > 0.85
     for k in range(3):
         own = codes[distance.argmin(1) == k]
-        torch.testing.assert_close(own.median(0).values, CENTRES[k], atol=0.12, rtol=0.0)
+        torch.testing.assert_close(own.median(0).values, CENTRES[k], atol=0.2, rtol=0.0)
 
 
 @torch.no_grad()
 def test_plain_noise_is_not_already_there(fitted: LatentPrior) -> None:
     """The control: a normal law of the same mean and deviation lies mostly between the heaps."""
-    codes = torch.randn(2000, 2, generator=make_generator(1)) * fitted.deviation + fitted.mean
+    codes = torch.randn(2000, 2, generator=make_generator(1)) @ fitted.colour + fitted.mean
     assert float((torch.cdist(codes, CENTRES).amin(1) < 3.0 * SPREAD).float().mean()) < 0.5
 
 
@@ -67,13 +67,17 @@ def test_the_steps_are_of_second_order(fitted: LatentPrior) -> None:
     assert 3.0 < coarse / fine < 5.5
 
 
-def test_statistics_are_the_mean_and_deviation_of_the_codes() -> None:
+def test_the_flow_works_on_codes_whose_covariance_is_the_identity() -> None:
     prior = LatentPrior(PriorConfig(width=8, num_layers=1), 2)
-    codes = mixture(500, make_generator(3))
+    turn_and_stretch = torch.tensor([[3.0, 1.0], [0.1, 0.2]])
+    codes = mixture(500, make_generator(3)) @ turn_and_stretch
     prior.set_statistics(codes)
-    torch.testing.assert_close(prior.mean, codes.mean(0))
-    torch.testing.assert_close(prior.deviation, codes.std(0))
-    assert {"mean", "deviation"} <= set(prior.state_dict())
+    white = (codes - prior.mean) @ prior.whiten
+    torch.testing.assert_close(white.mean(0), torch.zeros(2), atol=1e-4, rtol=0.0)
+    torch.testing.assert_close(torch.cov(white.T), torch.eye(2), atol=1e-3, rtol=0.0)
+    # the way back, and what travels with a checkpoint
+    torch.testing.assert_close(white @ prior.colour + prior.mean, codes, atol=1e-3, rtol=1e-4)
+    assert {"mean", "whiten", "colour"} <= set(prior.state_dict())
 
 
 def test_codes_that_do_not_vary_give_finite_numbers() -> None:

@@ -1,0 +1,1 @@
+"""Layers that know tensors, not crystals: MLPs, embeddings, messages, equivariant convolutions."""
