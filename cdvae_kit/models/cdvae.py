@@ -290,9 +290,18 @@ class CDVAE(nn.Module):
         model.card = card
         return model.eval().to(pretrained.choose_device(device))
 
-    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes weights, configuration and card; refuses an existing folder unless `overwrite`."""
-        pretrained.save(folder, self.config, self.state_dict(), self.card, overwrite=overwrite)
+    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False, half: bool = False) -> None:
+        """Writes weights, configuration and card; refuses an existing folder unless `overwrite`.
+
+        Args:
+            folder: where to.
+            overwrite: replace the checkpoint that is there.
+            half: trained weights in float16, for half the space; statistics stay as they are. Loading gives float32.
+        """
+        tensors = self.state_dict()
+        if half:
+            tensors |= {name: weight.detach().half() for name, weight in self.named_parameters()}
+        pretrained.save(folder, self.config, tensors, self.card, overwrite=overwrite)
 
     def _check_sizes(self, crystals: CrystalBatch) -> None:
         most = int(crystals.num_atoms.max())

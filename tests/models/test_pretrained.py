@@ -169,3 +169,17 @@ def test_auto_takes_cuda_then_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert pretrained.choose_device("auto").type == "cuda"
     assert pretrained.choose_device("cpu").type == "cpu"
+
+
+def test_half_precision_takes_half_the_space_and_hardly_changes_the_weights(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "half", half=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.65 * sizes[0]
+    again = CDVAE.from_pretrained(tmp_path / "half", device="cpu")
+    for (name, weight), other in zip(model.named_parameters(), again.parameters(), strict=True):
+        assert other.dtype == torch.float32
+        torch.testing.assert_close(other, weight, rtol=1e-3, atol=1e-6, msg=name)
+    for (name, buffer), other in zip(model.named_buffers(), again.buffers(), strict=True):
+        assert torch.equal(other, buffer), name
