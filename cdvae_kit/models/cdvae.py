@@ -32,7 +32,7 @@ from cdvae_kit.models.networks import (
     build_type_process,
 )
 from cdvae_kit.models.prior import LatentPrior
-from cdvae_kit.models.sites import Surroundings
+from cdvae_kit.models.sites import SiteEmbedding, Surroundings
 from cdvae_kit.nn.mlp import ResidualMLP
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class CDVAE(nn.Module):
         self.register_buffer("property_mean", torch.zeros(max(1, len(config.properties))))
         self.register_buffer("property_deviation", torch.ones(max(1, len(config.properties))))
         self.register_buffer("known_elements", torch.zeros(0, dtype=torch.long))
-        self.surroundings = Surroundings(NUM_ELEMENTS) if config.score_network.kind == "fractional" else None
+        self.surroundings = Surroundings(NUM_ELEMENTS)
         self.coordinates = build_coordinate_process(config.noise)
         self.types = build_type_process(config.noise)
 
@@ -124,9 +124,9 @@ class CDVAE(nn.Module):
             "lattice_head": functional.mse_loss(self.lattice_head(z), parameters),
             "composition": self.composition_head.loss(z, counts, crystals.num_atoms).mean(),
         }
-        if self.surroundings is not None:
-            features = self.score_network.sites(crystals.atomic_numbers, z, crystals.batch)
-            guess = self.score_network.sites.surroundings(features)
+        sites = getattr(self.score_network, "sites", None)
+        if isinstance(sites, SiteEmbedding) and self.config.loss_weights.sites:
+            guess = sites.surroundings(sites(crystals.atomic_numbers, z, crystals.batch))
             terms["sites"] = functional.mse_loss(guess, self.surroundings(crystals, graph))
         if self.config.properties:
             terms["property"] = self._property_loss(z, crystals)
@@ -248,12 +248,14 @@ class CDVAE(nn.Module):
         temperature: float = 1.0,
         num_steps: int | None = None,
         sampler: Sampler | None = None,
+        max_tries: int = 3,
         batch_size: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> CrystalBatch:
         """New crystals from the prior; see `decoding.sample`.
 
         The same seed gives the same crystals whatever the batch size: crystal i of a run depends on (seed, i) alone.
+        A crystal whose atoms overlap is denoised again from other noise, `max_tries` times in all; 1 takes what comes.
         """
         return decoding.sample(
             self,
@@ -263,6 +265,7 @@ class CDVAE(nn.Module):
             temperature=temperature,
             num_steps=num_steps,
             sampler=sampler,
+            max_tries=max_tries,
             batch_size=batch_size,
             progress=progress,
         )

@@ -89,7 +89,7 @@ class LossWeights(_Settings):
     coordinates: float = Field(1.0, ge=0.0)
     types: float = Field(1.0, ge=0.0)
     sites: float = Field(10.0, ge=0.0)
-    """Surroundings of each element's atoms, read from z (`fractional` only); see `sites.py`."""
+    """Surroundings of each element's atoms, read from z (not in `gemnet`); see `sites.py`."""
     lattice: float = Field(1.0, ge=0.0)
     property: float = Field(1.0, ge=0.0)
     kl: float = Field(1e-4, ge=0.0)
@@ -117,7 +117,7 @@ class CDVAEConfig(_Settings):
     """What the lattice's six numbers are; `lengths_angles` is the published choice."""
     draws_per_crystal: int = Field(4, ge=1)
     """Noisy versions of each crystal in a training step: the decoder learns slowest, and the encoder costs most."""
-    num_steps: int = Field(50, ge=1)
+    num_steps: int = Field(20, ge=1)
     """Steps of the default sampler."""
     sharpening: float = Field(10.0, ge=0.0)
     """How much faster coordinates move towards the end of the default sampler; see `FlowSampler`."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch, concatenate
 from cdvae_kit.crystal.conversion import atoms_to_batch, structures_to_batch
+from cdvae_kit.crystal.images import shortest_distances
 from cdvae_kit.crystal.lattice import lattice_from_parameters, lattice_parameters
 from cdvae_kit.crystal.symmetry import niggli_reduce
 from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler, Processes, Sampler
@@ -34,6 +35,7 @@ _PAIRS_AT_ONCE = 400_000
 
 _LATENT_STREAM, _START_STREAM, _ELEMENT_STREAM, _LATTICE_STREAM = 1 << 40, 1 << 41, 1 << 42, 1 << 43
 _MAX_DRAWS, _CODES_AT_ONCE = 1000, 256
+_MIN_DISTANCE = 0.5
 
 
 def as_batch(crystals: CrystalBatch | Sequence[Structure | Atoms], *, reduce: bool) -> CrystalBatch:
@@ -148,6 +150,7 @@ def decode(
     crystal_ids: Tensor | None = None,
     num_steps: int | None = None,
     sampler: Sampler | None = None,
+    max_tries: int = 1,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CrystalBatch:
@@ -160,10 +163,14 @@ def decode(
         crystal_ids: (num_crystals,) long, each crystal's number within the run; 0, 1, ... if None.
         num_steps: steps of the default sampler; more is slower and better.
         sampler: instead of the default one.
+        max_tries: a crystal with atoms closer than 0.5 angstrom, images of an atom itself included, is denoised again
+            from other noise until it has been tried this often.
         batch_size: crystals at a time; None chooses by size.
-        progress: called with (crystals done, crystals in all).
+        progress: called with (crystals done, crystals in all), on the first try.
     """
     model.eval()
+    if max_tries < 1:
+        raise ValueError(f"max_tries must be at least 1, got {max_tries}")
     if z.ndim != 2 or z.shape[1] != model.config.latent_dim:
         raise ValueError(f"codes must be (num_crystals, {model.config.latent_dim}), got {tuple(z.shape)}")
     if num_steps is not None and sampler is not None:
@@ -175,9 +182,32 @@ def decode(
         crystal_ids = torch.arange(len(z), device=z.device)
     chosen = sampler if sampler is not None else default_sampler(model, num_steps)
     num_atoms = read_num_atoms(model, z)
+    crystals = _decode_once(model, z, num_atoms, chosen, seed, crystal_ids, batch_size, progress)
+    for attempt in range(1, max_tries):
+        bad = _overlapping(crystals).nonzero().squeeze(-1)
+        if not len(bad):
+            break
+        other = seed + (attempt << 48)
+        again = _decode_once(model, z[bad], num_atoms[bad], chosen, other, crystal_ids[bad], batch_size, None)
+        source = torch.arange(len(z), device=z.device)
+        source[bad] = len(z) + torch.arange(len(bad), device=z.device)
+        crystals = concatenate([crystals, again]).select(source)
+    return crystals
+
+
+def _decode_once(
+    model: CDVAE,
+    z: Tensor,
+    num_atoms: Tensor,
+    sampler: Sampler,
+    seed: int,
+    crystal_ids: Tensor,
+    batch_size: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> CrystalBatch:
     parts, places, done = [], [], 0
     for part in batches_by_size(num_atoms, batch_size):
-        path = denoise(model, z[part], num_atoms[part], chosen, seed=seed, crystal_ids=crystal_ids[part])
+        path = denoise(model, z[part], num_atoms[part], sampler, seed=seed, crystal_ids=crystal_ids[part])
         final = deque(path, maxlen=1).pop()
         parts.append(to_crystals(final))
         places.append(part)
@@ -185,6 +215,18 @@ def decode(
         if progress is not None:
             progress(done, len(z))
     return concatenate(parts).select(torch.cat(places).argsort())
+
+
+def _overlapping(crystals: CrystalBatch) -> Tensor:
+    """(num_crystals,) bool: atoms closer than 0.5 angstrom, or a cell too flat to tell."""
+    try:
+        return shortest_distances(crystals) < _MIN_DISTANCE
+    except ValueError:
+        # one collapsed cell would have more images than memory holds; find it by itself
+        if len(crystals) == 1:
+            return torch.ones(1, dtype=torch.bool, device=crystals.lattice.device)
+        halves = torch.arange(len(crystals), device=crystals.lattice.device).tensor_split(2)
+        return torch.cat([_overlapping(crystals.select(half)) for half in halves])
 
 
 def batches_by_size(num_atoms: Tensor, batch_size: int | None) -> Iterator[Tensor]:
@@ -265,6 +307,7 @@ def sample(
     temperature: float = 1.0,
     num_steps: int | None = None,
     sampler: Sampler | None = None,
+    max_tries: int = 3,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CrystalBatch:
@@ -280,6 +323,7 @@ def sample(
         crystal_ids=crystal_ids,
         num_steps=num_steps,
         sampler=sampler,
+        max_tries=max_tries,
         batch_size=batch_size,
         progress=progress,
     )

@@ -65,7 +65,7 @@ class LatentPrior(nn.Module):
         noisy = z + t.unsqueeze(-1) * (noise - z)
         return (self.velocity(noisy, t) - (noise - z)).square().mean()
 
-    def transport(self, noise: Tensor, *, num_steps: int = 40) -> Tensor:
+    def transport(self, noise: Tensor, *, num_steps: int = 20) -> Tensor:
         """Codes (num_crystals, latent_dim) from standard normal noise of the same shape."""
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {num_steps}")
