@@ -35,7 +35,7 @@ def make_crystal(lengths: list[float], angles: list[float], numbers: list[int], 
 
 @pytest.fixture(scope="session")
 def zoo() -> CrystalBatch:
-    """Awkward float64 crystals: one atom, a needle, a skewed cell shorter than a cutoff, a plate, 24 atoms, He by Pu."""
+    """Awkward float64 crystals: one atom, needle, skewed cell shorter than a cutoff, plate, 24 atoms, He beside Pu."""
     return concatenate(
         [
             make_crystal([2.5, 2.5, 2.5], [60.0, 60.0, 60.0], [29], seed=1),

@@ -102,7 +102,7 @@ def log_parameters(lattice: Tensor) -> Tensor:
 
 
 def lattice_from_log_parameters(parameters: Tensor) -> Tensor:
-    """The lattice exp(S), (num_crystals, 3, 3), a symmetric matrix; the inverse of `log_parameters`, up to a rotation."""
+    """The symmetric lattice exp(S), (num_crystals, 3, 3): the inverse of `log_parameters`, up to a rotation."""
     rows = [parameters[..., k] for k in (0, 5, 4, 5, 1, 3, 4, 3, 2)]
     return torch.linalg.matrix_exp(torch.stack(rows, dim=-1).unflatten(-1, (3, 3)))
 

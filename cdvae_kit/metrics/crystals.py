@@ -6,6 +6,7 @@ in this crystal" goes through `as_arrays`. What judges a crystal is in `validity
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -108,7 +109,7 @@ def _from_batch(batch: CrystalBatch) -> list[CrystalArrays]:
     bounds = batch.ptr.tolist()
     return [
         _with_fault(CrystalArrays(lattice[i], frac_coords[start:end], atomic_numbers[start:end]))
-        for i, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        for i, (start, end) in enumerate(itertools.pairwise(bounds))
     ]
 
 

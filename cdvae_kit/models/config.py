@@ -112,7 +112,7 @@ class CDVAEConfig(_Settings):
     hidden_dim: int = Field(256, ge=1)
     """Width of the heads."""
     composition: Literal["counts", "fractions"] = "counts"
-    """`counts`: the number of atoms of each element, exactly; `fractions`: each atom's element by itself, as published."""
+    """`counts`: how many atoms of each element, exactly; `fractions`: each atom's element by itself, as published."""
     lattice: Literal["log_stretch", "lengths_angles"] = "log_stretch"
     """What the lattice's six numbers are; `lengths_angles` is the published choice."""
     draws_per_crystal: int = Field(4, ge=1)

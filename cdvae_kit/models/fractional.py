@@ -48,10 +48,11 @@ class FractionalScoreNetwork(nn.Module):
         """
         batch = crystals.batch
         told = level if self.knows_noise_level else torch.zeros_like(level)
+        embedded = self.level(told)
         condition = self.condition(
-            torch.cat([z, self.level(told), crystals.lattice_parameters, self.count(crystals.num_atoms)], dim=-1)
+            torch.cat([z, embedded, crystals.lattice_parameters, self.count(crystals.num_atoms)], dim=-1)
         )
-        h = self.sites(crystals.atomic_numbers, z, batch) + condition[batch]
+        h = self.sites(crystals.atomic_numbers, z, batch) + condition.index_select(0, batch)
         source, target = crystals.pairs
         pair_features = self.fourier(
             crystals.frac_coords.index_select(0, source) - crystals.frac_coords.index_select(0, target)
@@ -60,8 +61,9 @@ class FractionalScoreNetwork(nn.Module):
             h = layer(h, crystals.pairs, pair_features, condition, batch)
         h = self.norm(h)
         pooled = scatter(h, batch, dim=0, dim_size=len(z), reduce="mean")
+        gain = torch.exp(self.gain(embedded)).index_select(0, batch)
         return ScoreOutput(
-            coords=self.coords_out(h, crystals.pairs, pair_features) * torch.exp(self.gain(self.level(told)))[batch],
+            coords=self.coords_out(h, crystals.pairs, pair_features) * gain,
             type_logits=self.types_out(h),
             lattice=self.lattice_out(torch.cat([pooled, condition], dim=-1)),
         )

@@ -7,6 +7,7 @@ asked for the atom's surroundings directly, and what answers is what the score n
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch_geometric.utils import scatter
 
 from cdvae_kit.crystal import CrystalBatch
@@ -32,9 +33,17 @@ class SiteEmbedding(nn.Module):
 
     def forward(self, atomic_numbers: Tensor, z: Tensor, batch: Tensor) -> Tensor:
         """(num_atoms, width)."""
-        element, code = self.element(atomic_numbers), self.code(z)[batch]
         # the product lets z say something else to each element
-        return self.join(torch.cat([element, code, element * code], dim=-1))
+        of_crystal = self.code(z)
+        product = self.element(atomic_numbers) * of_crystal.index_select(0, batch)
+        # the first layer of `join` in its parts, so that element and crystal pay once a row and not once an atom
+        first, rest = self.join[0], self.join[1:]
+        assert isinstance(first, nn.Linear)
+        for_element, for_crystal, for_product = first.weight.chunk(3, dim=1)
+        hidden = linear(self.element.weight, for_element, first.bias).index_select(0, atomic_numbers)
+        hidden += linear(of_crystal, for_crystal).index_select(0, batch)
+        hidden += linear(product, for_product)
+        return rest(hidden)
 
 
 class Surroundings(nn.Module):
@@ -42,6 +51,9 @@ class Surroundings(nn.Module):
 
     Each element has a few fixed random signs, so that the weighted counts say which elements are near, in few numbers.
     """
+
+    signs: Tensor
+    bins: Tensor
 
     def __init__(self, num_elements: int) -> None:
         super().__init__()

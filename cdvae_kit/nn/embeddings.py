@@ -9,6 +9,8 @@ from torch import Tensor, nn
 class NoiseLevelEmbedding(nn.Module):
     """Sines and cosines of a noise level in (0, 1], spaced geometrically in frequency."""
 
+    frequencies: Tensor
+
     def __init__(self, width: int, max_frequency: float = 100.0) -> None:
         super().__init__()
         if width % 2:
@@ -24,14 +26,17 @@ class NoiseLevelEmbedding(nn.Module):
 class PeriodicFourier(nn.Module):
     """sin and cos of 2 pi k x for k = 1..num_frequencies, of every component: periodic in x with period 1."""
 
+    frequencies: Tensor
+
     def __init__(self, num_frequencies: int) -> None:
         super().__init__()
         self.num_features = 6 * num_frequencies
-        self.register_buffer("frequencies", 2.0 * math.pi * torch.arange(1, num_frequencies + 1), persistent=False)
+        # whole numbers, which no change of precision rounds
+        self.register_buffer("frequencies", torch.arange(1, num_frequencies + 1), persistent=False)
 
     def forward(self, displacement: Tensor) -> Tensor:
         """(num_pairs, 3) fractional differences to (num_pairs, 6 num_frequencies)."""
-        phase = (displacement.unsqueeze(-1) * self.frequencies).flatten(-2)
+        phase = (displacement.unsqueeze(-1) * (2.0 * math.pi * self.frequencies.to(displacement.dtype))).flatten(-2)
         return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
 
@@ -40,6 +45,8 @@ class BesselBasis(nn.Module):
 
     Source: Gasteiger et al., "Directional message passing" (ICLR 2020, arXiv 2003.03123), eq. 7 and 8 with p = 6.
     """
+
+    roots: Tensor
 
     def __init__(self, num_basis: int, cutoff: float) -> None:
         super().__init__()

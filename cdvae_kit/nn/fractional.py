@@ -5,6 +5,7 @@ The layers see h (one row an atom), pair features and a condition (one row a cry
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 from torch_geometric.utils import scatter
 
 from cdvae_kit.nn.mlp import mlp
@@ -37,14 +38,10 @@ class FractionalLayer(nn.Module):
             condition: (num_crystals, width).
             batch: (num_atoms,) long.
         """
-        scale, shift = self.modulate(condition)[batch].chunk(2, dim=-1)
+        scale, shift = self.modulate(condition).index_select(0, batch).chunk(2, dim=-1)
         normed = self.norm(h) * (1.0 + scale) + shift
-        target, source = self.target_and_source(normed).chunk(2, dim=-1)
-        hidden = torch.nn.functional.silu(
-            target.index_select(0, pairs[1]) + source.index_select(0, pairs[0]) + self.pair(pair_features)
-        )
-        messages = torch.nn.functional.silu(self.message(hidden))
-        received = scatter(messages, pairs[1], dim=0, dim_size=len(h), reduce="mean")
+        hidden = _hidden(self.target_and_source(normed), pairs, self.pair(pair_features))
+        received = scatter(silu(self.message(hidden)), pairs[1], dim=0, dim_size=len(h), reduce="mean")
         return h + self.update(torch.cat([normed, received], dim=-1))
 
 
@@ -54,6 +51,8 @@ class PairwiseReadout(nn.Module):
     The coefficients come from both atoms. The series of the sawtooth x - d, wrapped, with any d of a pair's own, is
     among the functions of the first rank, so that "go to where you should stand as seen from me" is one product away.
     """
+
+    decay: Tensor
 
     def __init__(self, width: int, num_frequencies: int) -> None:
         super().__init__()
@@ -67,10 +66,16 @@ class PairwiseReadout(nn.Module):
 
     def forward(self, h: Tensor, pairs: Tensor, pair_features: Tensor) -> Tensor:
         """(num_atoms, 3); `pair_features` are those of `PeriodicFourier`."""
-        target, source = self.target_and_source(h).chunk(2, dim=-1)
-        hidden = torch.nn.functional.silu(
-            target.index_select(0, pairs[1]) + source.index_select(0, pairs[0]) + self.pair(pair_features)
-        )
-        terms = self.coefficients(hidden) * self.decay * pair_features
-        vectors = terms.view(-1, 2, 3, self.num_frequencies).sum(dim=(1, 3))
-        return scatter(vectors, pairs[1], dim=0, dim_size=len(h), reduce="mean")
+        hidden = _hidden(self.target_and_source(h), pairs, self.pair(pair_features))
+        terms = self.coefficients(hidden) * (self.decay * pair_features)
+        terms = scatter(terms, pairs[1], dim=0, dim_size=len(h), reduce="mean")
+        return terms.view(-1, 2, 3, self.num_frequencies).sum(dim=(1, 3))
+
+
+def _hidden(target_and_source: Tensor, pairs: Tensor, of_pair: Tensor) -> Tensor:
+    """(num_pairs, width): silu of what target, source and pair say, added up in place."""
+    target, source = target_and_source.chunk(2, dim=-1)
+    total = target.index_select(0, pairs[1])
+    total += source.index_select(0, pairs[0])
+    total += of_pair
+    return silu(total)

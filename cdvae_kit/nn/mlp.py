@@ -1,6 +1,7 @@
 """Multilayer perceptrons."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ def mlp(widths: Sequence[int], *, final_activation: bool = False) -> nn.Sequenti
     if len(widths) < 2:
         raise ValueError(f"an MLP needs the widths of its input and its output, got {list(widths)}")
     layers: list[nn.Module] = []
-    for i, (width_in, width_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (width_in, width_out) in enumerate(pairwise(widths)):
         layers.append(nn.Linear(width_in, width_out))
         if final_activation or i < len(widths) - 2:
             layers.append(nn.SiLU())
@@ -29,8 +30,10 @@ class ResidualMLP(nn.Module):
         self.linear = nn.Linear(width_in, width_out)
         self.nonlinear = mlp([width_in, hidden, hidden, width_out])
         # starts as the linear map alone
-        nn.init.zeros_(self.nonlinear[-1].weight)
-        nn.init.zeros_(self.nonlinear[-1].bias)
+        last = self.nonlinear[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x) + self.nonlinear(x)

@@ -130,7 +130,8 @@ def test_info_of_a_file_tells_its_crystals(run: Run, engine: Engine) -> None:
 
 
 def test_info_of_a_checkpoint_tells_its_card_and_settings(run: Run) -> None:
-    save("mine", CDVAEConfig(latent_dim=16), {"weight": torch.zeros(2, 3), "known_elements": torch.zeros(0)}, {"data": "Perov-5"})
+    tensors = {"weight": torch.zeros(2, 3), "known_elements": torch.zeros(0)}
+    save("mine", CDVAEConfig(latent_dim=16), tensors, {"data": "Perov-5"})
     result = run("info", "mine")
     assert result.exit_code == 0, result.output
     assert "checkpoint mine: 6 numbers" in result.stdout

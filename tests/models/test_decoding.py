@@ -250,3 +250,37 @@ def test_the_default_sampler_suits_the_noise() -> None:
     assert isinstance(straight, FlowSampler) and straight.num_steps == 4 and straight.sharpening == 10.0
     assert isinstance(wrapped, FlowSampler) and wrapped.num_steps == 7
     assert published == LangevinSampler(num_levels=9, steps_per_level=100, step_size=1e-4)
+
+
+def test_overlapping_crystals_are_denoised_again_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    once = model.sample(5, seed=3, max_tries=1)
+    judged: list[int] = []
+
+    def first_crystal_overlaps_once(crystals: CrystalBatch) -> torch.Tensor:
+        judged.append(len(crystals))
+        bad = torch.zeros(len(crystals), dtype=torch.bool)
+        bad[0] = len(judged) == 1
+        return bad
+
+    monkeypatch.setattr(decoding, "_overlapping", first_crystal_overlaps_once)
+    again = model.sample(5, seed=3, max_tries=3)
+    assert judged == [5, 5]
+    rest = [1, 2, 3, 4]
+    torch.testing.assert_close(again.select(rest).frac_coords, once.select(rest).frac_coords)
+    assert torch.equal(again.num_atoms, once.num_atoms)
+    assert not torch.allclose(again.select([0]).frac_coords, once.select([0]).frac_coords)
+    judged.clear()
+    by_two = model.sample(5, seed=3, max_tries=3, batch_size=2)
+    torch.testing.assert_close(by_two.frac_coords, again.frac_coords, atol=1e-3, rtol=0.0)
+
+
+def test_overlaps_are_found_beside_a_collapsed_cell() -> None:
+    cubic, flat = 4.0 * torch.eye(3), torch.tensor([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0], [3.0, 3.0, 0.0]])
+    crystals = CrystalBatch(
+        torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.0, 0.0, 0.0], [0.05, 0.0, 0.0], [0.0, 0.0, 0.0]]),
+        torch.stack([cubic, cubic, flat]),
+        torch.tensor([11, 17, 11, 17, 14]),
+        torch.tensor([2, 2, 1]),
+    )
+    assert decoding._overlapping(crystals).tolist() == [False, True, True]
