@@ -14,7 +14,7 @@ class EncoderConfig(_Settings):
 
     kind: Literal["equivariant", "dimenet++"] = "equivariant"
     """`equivariant`: e3nn convolutions, then messages in the frame of the cell; `dimenet++`: as published."""
-    channels: int = Field(32, ge=1)
+    channels: int = Field(24, ge=1)
     """Channels of each irrep (l = 0, 1, 2) in the equivariant convolutions."""
     lmax: int = Field(2, ge=0, le=4)
     """Highest degree of the spherical harmonics."""
@@ -43,7 +43,7 @@ class ScoreNetworkConfig(_Settings):
     periodic graph; `gemnet`: messages with angles, for the published choices."""
     width: int = Field(128, ge=2)
     """Width of an atom's features."""
-    num_layers: int = Field(5, ge=1)
+    num_layers: int = Field(4, ge=1)
     """Rounds of messages."""
     num_frequencies: int = Field(10, ge=1)
     """Fourier features of a fractional difference, per axis (`fractional`)."""
