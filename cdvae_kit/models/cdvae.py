@@ -255,7 +255,7 @@ class CDVAE(nn.Module):
         """New crystals from the prior; see `decoding.sample`.
 
         The same seed gives the same crystals whatever the batch size: crystal i of a run depends on (seed, i) alone.
-        A crystal whose atoms overlap is denoised again from other noise, `max_tries` times in all; 1 takes what comes.
+        A crystal whose atoms overlap is drawn anew, at most `max_tries` times in all; 1 takes what comes first.
         """
         return decoding.sample(
             self,

@@ -150,7 +150,6 @@ def decode(
     crystal_ids: Tensor | None = None,
     num_steps: int | None = None,
     sampler: Sampler | None = None,
-    max_tries: int = 1,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CrystalBatch:
@@ -163,14 +162,10 @@ def decode(
         crystal_ids: (num_crystals,) long, each crystal's number within the run; 0, 1, ... if None.
         num_steps: steps of the default sampler; more is slower and better.
         sampler: instead of the default one.
-        max_tries: a crystal with atoms closer than 0.5 angstrom, images of an atom itself included, is denoised again
-            from other noise until it has been tried this often.
         batch_size: crystals at a time; None chooses by size.
-        progress: called with (crystals done, crystals in all), on the first try.
+        progress: called with (crystals done, crystals in all).
     """
     model.eval()
-    if max_tries < 1:
-        raise ValueError(f"max_tries must be at least 1, got {max_tries}")
     if z.ndim != 2 or z.shape[1] != model.config.latent_dim:
         raise ValueError(f"codes must be (num_crystals, {model.config.latent_dim}), got {tuple(z.shape)}")
     if num_steps is not None and sampler is not None:
@@ -182,32 +177,9 @@ def decode(
         crystal_ids = torch.arange(len(z), device=z.device)
     chosen = sampler if sampler is not None else default_sampler(model, num_steps)
     num_atoms = read_num_atoms(model, z)
-    crystals = _decode_once(model, z, num_atoms, chosen, seed, crystal_ids, batch_size, progress)
-    for attempt in range(1, max_tries):
-        bad = _overlapping(crystals).nonzero().squeeze(-1)
-        if not len(bad):
-            break
-        other = seed + (attempt << 48)
-        again = _decode_once(model, z[bad], num_atoms[bad], chosen, other, crystal_ids[bad], batch_size, None)
-        source = torch.arange(len(z), device=z.device)
-        source[bad] = len(z) + torch.arange(len(bad), device=z.device)
-        crystals = concatenate([crystals, again]).select(source)
-    return crystals
-
-
-def _decode_once(
-    model: CDVAE,
-    z: Tensor,
-    num_atoms: Tensor,
-    sampler: Sampler,
-    seed: int,
-    crystal_ids: Tensor,
-    batch_size: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> CrystalBatch:
     parts, places, done = [], [], 0
     for part in batches_by_size(num_atoms, batch_size):
-        path = denoise(model, z[part], num_atoms[part], sampler, seed=seed, crystal_ids=crystal_ids[part])
+        path = denoise(model, z[part], num_atoms[part], chosen, seed=seed, crystal_ids=crystal_ids[part])
         final = deque(path, maxlen=1).pop()
         parts.append(to_crystals(final))
         places.append(part)
@@ -311,19 +283,43 @@ def sample(
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CrystalBatch:
-    """New crystals number `first_id`, `first_id` + 1, ... of the run `seed`."""
+    """New crystals number `first_id`, `first_id` + 1, ... of the run `seed`.
+
+    Args:
+        model: the model.
+        num_crystals: how many.
+        seed: the run's seed.
+        first_id: number of the first crystal within the run.
+        num_atoms: see `sample_codes`.
+        temperature: see `sample_codes`.
+        num_steps: see `decode`.
+        sampler: see `decode`.
+        max_tries: a crystal with atoms closer than 0.5 angstrom, images of an atom itself included, is drawn anew, code
+            and all, until it has been tried this often; 1 takes what comes first.
+        batch_size: see `decode`.
+        progress: called with (crystals done, crystals in all), on the first try.
+    """
     if num_crystals < 1:
         raise ValueError(f"num_crystals must be at least 1, got {num_crystals}")
+    if max_tries < 1:
+        raise ValueError(f"max_tries must be at least 1, got {max_tries}")
+    if num_steps is not None and sampler is not None:
+        raise ValueError("num_steps is for the default sampler; set the steps of `sampler` itself")
     crystal_ids = torch.arange(first_id, first_id + num_crystals, device=model.device)
-    z = sample_codes(model, crystal_ids, seed=seed, num_atoms=num_atoms, temperature=temperature)
-    return decode(
-        model,
-        z,
-        seed=seed,
-        crystal_ids=crystal_ids,
-        num_steps=num_steps,
-        sampler=sampler,
-        max_tries=max_tries,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    chosen = sampler if sampler is not None else default_sampler(model, num_steps)
+
+    def draw(ids: Tensor, attempt: int) -> CrystalBatch:
+        own = seed + (attempt << 48)
+        z = sample_codes(model, ids, seed=own, num_atoms=num_atoms, temperature=temperature)
+        show = progress if attempt == 0 else None
+        return decode(model, z, seed=own, crystal_ids=ids, sampler=chosen, batch_size=batch_size, progress=show)
+
+    crystals = draw(crystal_ids, 0)
+    for attempt in range(1, max_tries):
+        bad = _overlapping(crystals).nonzero().squeeze(-1)
+        if not len(bad):
+            break
+        source = torch.arange(num_crystals, device=model.device)
+        source[bad] = num_crystals + torch.arange(len(bad), device=model.device)
+        crystals = concatenate([crystals, draw(crystal_ids[bad], attempt)]).select(source)
+    return crystals
