@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cdvae_kit.cli.console import log_to_stderr, print_result
+from cdvae_kit.cli.console import log_to_stderr, print_result, progress_bar
 from cdvae_kit.cli.options import Device, Overwrite
 
 
@@ -60,6 +60,7 @@ def train(
         overwrite=overwrite,
         device=device,
         strict=strict,
+        reading=lambda: progress_bar("Reading", "crystals"),
     )
     if result.is_main:
         print_result(

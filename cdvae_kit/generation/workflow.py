@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ def train(
     overwrite: bool = False,
     device: str = "auto",
     strict: bool = False,
-    progress: Callable[[int, int | None], None] | None = None,
+    reading: Callable[[], AbstractContextManager[Callable[[int, int | None], None] | None]] = nullcontext,
 ) -> FitResult:
     """A trained model in the folder `output`, its weights in `output/model`.
 
@@ -44,12 +45,14 @@ def train(
         overwrite: remove the run in the folder first.
         device: where to train.
         strict: one record that cannot be read is an error; otherwise it is logged and left out.
-        progress: called with (records read, records in all).
+        reading: makes a context around the reading of the data, whose value is called with (records read, records in
+            all): a progress bar, say, which must be gone before training shows its own.
     """
     settings = apply_overrides(load_preset(preset), list(overrides), model_schema=CDVAEConfig)
     config = TrainingConfig.model_validate(settings["training"])
     model_config = CDVAEConfig.model_validate(settings["model"])
-    crystals, val, card = _load(data, config, model_config.max_atoms, strict=strict, progress=progress)
+    with reading() as progress:
+        crystals, val, card = _load(data, config, model_config.max_atoms, strict=strict, progress=progress)
     with seeded_weights(config.seed):
         model = CDVAE(model_config)
     model.card = {"preset": preset, "data": card}
