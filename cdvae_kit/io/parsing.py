@@ -64,7 +64,10 @@ class _ParseError(Exception):
 
 @dataclass(frozen=True)
 class ParsedRecords:
-    """The crystals of a run of records, as arrays (cheap to send between processes), and the failures among them."""
+    """The crystals of a run of records, as arrays (cheap to send between processes), and the failures among them.
+
+    `failed_at` holds the place in the run of each failure.
+    """
 
     lattice: np.ndarray
     frac_coords: np.ndarray
@@ -73,6 +76,7 @@ class ParsedRecords:
     names: list[str]
     properties: list[dict[str, float]]
     failures: list[ReadFailure]
+    failed_at: list[int]
 
 
 class _Parsed(NamedTuple):
@@ -102,6 +106,7 @@ def parse_records(records: Sequence[Record], options: ParseOptions) -> ParsedRec
         [item.name for item in crystals],
         [item.properties for item in crystals],
         [item for item in parsed if isinstance(item, ReadFailure)],
+        [i for i, item in enumerate(parsed) if isinstance(item, ReadFailure)],
     )
 
 

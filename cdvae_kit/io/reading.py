@@ -56,10 +56,12 @@ class ReadResult:
     Attributes:
         crystals: those that could be read, in the order of the file.
         failures: the other records, in the order of the file.
+        failed_at: which record each failure is, counted from 0; empty where that was not kept.
     """
 
     crystals: CrystalBatch
     failures: list[ReadFailure]
+    failed_at: tuple[int, ...] = ()
 
     @property
     def num_records(self) -> int:
@@ -131,14 +133,27 @@ def read_crystals(
             num_done += len(failures) + (len(run.names) if isinstance(run, ParsedRecords) else 0)
             if progress is not None:
                 progress(num_done, len(records))
-    failures = [failure for run in runs for failure in (run.failures if isinstance(run, ParsedRecords) else run)]
+    failures, failed_at = _failures(runs)
     parsed = [run for run in runs if isinstance(run, ParsedRecords) and run.names]
     if not parsed:
         first = f"; the first: {failures[0]}" if failures else ""
         raise ReadError(
             f"no crystal could be read from {path}: {len(failures)} of {len(records)} records failed{first}"
         )
-    return ReadResult(_assemble(parsed, dtype), failures)
+    return ReadResult(_assemble(parsed, dtype), failures, tuple(failed_at))
+
+
+def _failures(runs: Sequence[list[ReadFailure] | ParsedRecords]) -> tuple[list[ReadFailure], list[int]]:
+    """The failures of all runs, and which record each of them is."""
+    failures: list[ReadFailure] = []
+    places: list[int] = []
+    start = 0
+    for run in runs:
+        found, where = (run.failures, run.failed_at) if isinstance(run, ParsedRecords) else (run, range(len(run)))
+        failures.extend(found)
+        places.extend(start + place for place in where)
+        start += len(found) + (len(run.names) if isinstance(run, ParsedRecords) else 0)
+    return failures, places
 
 
 def _predicate(message: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cdvae_kit.crystal.batch import CrystalBatch
 
-Crystals: TypeAlias = "CrystalBatch | Sequence[Structure | None]"
+Crystals: TypeAlias = "CrystalBatch | Sequence[Structure | CrystalArrays | None]"
 """What every metric takes; None stands for a crystal that could not be made, and counts as one."""
 
 Composition: TypeAlias = tuple[tuple[int, int], ...]
@@ -98,7 +98,7 @@ def as_arrays(crystals: Crystals) -> list[CrystalArrays]:
     """One entry a crystal, in order; a crystal that cannot be used keeps its place and says why."""
     # told apart without importing the batch, which brings torch: the processes that metrics start do without it
     if isinstance(crystals, Sequence):
-        return [_from_structure(structure) for structure in crystals]
+        return [crystal if isinstance(crystal, CrystalArrays) else _from_structure(crystal) for crystal in crystals]
     return _from_batch(crystals)
 
 
@@ -115,15 +115,15 @@ def _from_batch(batch: CrystalBatch) -> list[CrystalArrays]:
 
 def _from_structure(structure: Structure | None) -> CrystalArrays:
     if structure is None:
-        return _unusable("there is no crystal: it could not be built")
+        return unusable("there is no crystal: it could not be built")
     lattice = np.asarray(structure.lattice.matrix, dtype=np.float64)
     try:
         species = [site.specie for site in structure]
     except AttributeError:
-        return _unusable("a site is shared by several elements or partly filled")
+        return unusable("a site is shared by several elements or partly filled")
     unknown = sorted({str(s) for s in species if not isinstance(getattr(s, "Z", None), int) or not 1 <= s.Z <= 118})
     if unknown:
-        return _unusable(f"{', '.join(unknown)} is not an element")
+        return unusable(f"{', '.join(unknown)} is not an element")
     return _with_fault(
         CrystalArrays(
             lattice,
@@ -133,7 +133,8 @@ def _from_structure(structure: Structure | None) -> CrystalArrays:
     )
 
 
-def _unusable(fault: str) -> CrystalArrays:
+def unusable(fault: str) -> CrystalArrays:
+    """A crystal that there is nothing of but the reason why."""
     return CrystalArrays(np.zeros((3, 3)), np.zeros((0, 3)), np.zeros(0, dtype=np.int64), fault)
 
 

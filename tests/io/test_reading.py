@@ -232,6 +232,7 @@ def test_workers_change_nothing_but_the_time(tmp_path: Path) -> None:
     )
     assert torch.equal(together.crystals.lattice, alone.crystals.lattice)
     assert together.failures == alone.failures and len(alone.failures) == 3
+    assert together.failed_at == alone.failed_at == (7, 57, 107)
     with pytest.raises(ReadError, match=r"row 8 \(id7\)"):
         read_crystals(tmp_path / "t.csv", num_workers=2, strict=True)
     assert seen[0] == (0, 140) and seen[-1] == (140, 140) and seen == sorted(seen)
