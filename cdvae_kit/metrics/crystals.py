@@ -10,7 +10,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cache, reduce
 from math import gcd
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -88,6 +88,7 @@ def formula(composition: Composition) -> str:
     return PymatgenComposition({Element.from_Z(number): count for number, count in composition}).reduced_formula
 
 
+@cache
 def symbol(atomic_number: int) -> str:
     from pymatgen.core import Element
 

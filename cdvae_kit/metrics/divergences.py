@@ -38,19 +38,39 @@ def jensen_shannon(generated: Sequence[Hashable], reference: Sequence[Hashable])
 
 
 def expected_divergence(
-    generated: Sequence[Hashable], reference: Sequence[Hashable], *, num_draws: int = 200, seed: int = 0
+    reference: Sequence[Hashable],
+    *,
+    num_generated: int,
+    crystals: Sequence[int] | None = None,
+    num_draws: int = 200,
+    seed: int = 0,
 ) -> float | None:
-    """`jensen_shannon` that a perfect generator would show: both sets drawn from the shares of the reference.
+    """`jensen_shannon` that a perfect generator would show, one that draws whole crystals from the reference itself.
 
     The divergence of finite samples is above 0 even where both come from one distribution; this is by how much.
+
+    Args:
+        reference: labels; None stands for no label.
+        num_generated: crystals in the generated set.
+        crystals: the crystal that each label belongs to, where a crystal has several; atoms of one crystal come
+            together. One label a crystal if None.
+        num_draws: the result is the mean over so many.
+        seed: of the draws.
     """
-    ours, theirs = _aligned_counts(generated, reference)
-    if not ours.sum() or not theirs.sum():
+    members = range(len(reference)) if crystals is None else crystals
+    there = [(crystal, label) for crystal, label in zip(members, reference, strict=True) if label is not None]
+    if not there or num_generated < 1:
         return None
+    _, rows = np.unique([crystal for crystal, _ in there], return_inverse=True)
+    columns: dict[Hashable, int] = {}
+    for _, label in there:
+        columns.setdefault(label, len(columns))
+    counts = np.zeros((int(rows.max()) + 1, len(columns)), dtype=np.int64)
+    np.add.at(counts, (rows, np.array([columns[label] for _, label in there])), 1)
     generator = np.random.default_rng(seed)
-    law = theirs / theirs.sum()
-    draws = (generator.multinomial(int(counts.sum()), law, size=num_draws) for counts in (ours, theirs))
-    return float(np.mean(_divergence(*draws)))
+    even = np.full(len(counts), 1 / len(counts))
+    ours, theirs = (generator.multinomial(size, even, size=num_draws) @ counts for size in (num_generated, len(counts)))
+    return float(np.mean(_divergence(ours, theirs)))
 
 
 def _aligned_counts(generated: Sequence[Hashable], reference: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:

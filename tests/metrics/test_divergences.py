@@ -33,7 +33,7 @@ def test_jensen_shannon_does_not_care_which_set_comes_first():
 def test_labels_that_are_missing_are_left_out():
     assert jensen_shannon(["a", None, "b"], ["b", "a", None, None]) == 0.0
     assert jensen_shannon([None], ["a"]) is None and jensen_shannon([], []) is None
-    assert expected_divergence([None], ["a"]) is None
+    assert expected_divergence([None], num_generated=3) is None and expected_divergence(["a"], num_generated=0) is None
 
 
 def test_two_draws_of_one_law_diverge_as_much_as_expected_and_other_laws_more():
@@ -41,9 +41,20 @@ def test_two_draws_of_one_law_diverge_as_much_as_expected_and_other_laws_more():
     reference = random_labels(2000, law, 3)
     same = np.mean([jensen_shannon(random_labels(200, law, seed), reference) for seed in range(50)])
     other = jensen_shannon(random_labels(200, law[::-1], 4), reference)
-    expected = expected_divergence(random_labels(200, law, 5), reference)
+    expected = expected_divergence(reference, num_generated=200)
     assert expected == pytest.approx(same, rel=0.25)
     assert other > 10 * expected
+
+
+def test_labels_that_come_together_are_expected_to_diverge_more():
+    crystals = np.repeat(np.arange(100), 10)
+    together = random_labels(100, [0.5, 0.5], 6)
+    labels = np.repeat(together, 10).tolist()
+    alone = expected_divergence(labels, num_generated=1000)
+    assert expected_divergence(labels, num_generated=100, crystals=crystals) > 5 * alone
+    assert expected_divergence(labels, num_generated=100, crystals=crystals) == pytest.approx(
+        expected_divergence(together, num_generated=100), rel=0.3
+    )
 
 
 def test_bins_hold_the_same_share_of_the_reference():

@@ -1,0 +1,218 @@
+"""A whole evaluation: which numbers there are, how failures count, what bad input does, what is written."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from cdvae_kit.metrics import Cutoffs, validity
+from cdvae_kit.metrics.crystal_set import CrystalSet, crystal_set
+from cdvae_kit.metrics.evaluation import Evaluation, EvaluationSettings, evaluate
+from cdvae_kit.metrics.evaluation_files import save_evaluation
+from tests.metrics.conftest import ParitySet
+
+PLAIN = EvaluationSettings(fingerprints=False)
+
+
+def salt(length: float = 4.1, **properties: float) -> Structure:
+    return Structure(Lattice.cubic(length), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]], properties=properties)
+
+
+def crushed() -> Structure:
+    return Structure(Lattice.cubic(4.1), ["Cs", "Cl"], [[0, 0, 0], [0, 0, 0.02]])
+
+
+def low_symmetry() -> Structure:
+    lattice = Lattice.from_parameters(4.0, 5.0, 6.0, 80, 95, 105)
+    return Structure(lattice, ["Cs", "Cl", "Cs", "Cl"], [[0, 0, 0], [0.4, 0.5, 0.6], [0.5, 0.1, 0.4], [0.9, 0.7, 0.2]])
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Evaluation:
+    """Good, crushed, missing, NaN and low-symmetry crystals against two good ones."""
+    bad = salt()
+    bad.translate_sites([0], [float("nan")] * 3, to_unit_cell=False)
+    return evaluate([salt(), crushed(), None, bad, low_symmetry()], reference=[salt(), salt(4.2)], settings=PLAIN)
+
+
+def test_crystals_that_fail_stay_in_the_denominator(mixed: Evaluation) -> None:
+    valid = mixed.metrics["valid"]
+    assert (valid.value, valid.num_crystals) == (0.4, 5)
+    assert valid.low is not None and valid.high is not None and valid.low < 0.4 < valid.high
+
+
+def test_every_crystal_has_its_verdicts_and_its_reason(mixed: Evaluation) -> None:
+    assert [row.verdicts["valid"] for row in mixed.crystals] == [True, False, False, False, True]
+    reasons = [row.reason for row in mixed.crystals]
+    assert reasons[0] is None and reasons[4] is None
+    assert "apart" in (reasons[1] or "") and "could not be built" in (reasons[2] or "") and "NaN" in (reasons[3] or "")
+
+
+def test_low_symmetry_shows_in_the_share_of_p1(mixed: Evaluation) -> None:
+    assert mixed.metrics["share_p1"].value == 0.5 and mixed.metrics["share_p1_reference"].value == 0.0
+    assert mixed.crystals[0].space_group == 221
+
+
+def test_a_set_against_itself_has_no_distance() -> None:
+    found = evaluate([salt(), low_symmetry()], reference=[salt(), low_symmetry()], settings=PLAIN).numbers()
+    for name in ("wdist_density", "wdist_num_elems", "jsd_elements", "jsd_space_group", "jsd_volume_per_atom"):
+        assert found[name] == pytest.approx(0.0, abs=1e-12), name
+
+
+def test_without_a_reference_there_are_no_distances_but_rates() -> None:
+    found = evaluate([salt()], settings=PLAIN).numbers()
+    assert found["valid"] == 1.0 and not [name for name in found if name.startswith(("wdist", "jsd", "cov"))]
+
+
+def test_no_crystals_at_all_give_zero_with_the_reason() -> None:
+    found = evaluate([], reference=[salt()], settings=PLAIN)
+    assert found.metrics["valid"].value == 0.0 and found.metrics["valid"].low is None
+    assert found.metrics["wdist_density"].value is None and found.metrics["wdist_density"].note
+    assert found.crystals == []
+
+
+def test_no_valid_crystal_gives_zero_where_the_published_code_raises() -> None:
+    found = evaluate([crushed()], reference=[salt()], settings=EvaluationSettings())
+    assert found.metrics["valid"].value == 0.0 and found.metrics["cov_recall"].value == 0.0
+    assert found.metrics["wdist_density"].note == "no generated crystal has a value"
+    assert found.metrics["comp_div"].value == 0.0
+
+
+def test_an_empty_reference_is_said() -> None:
+    found = evaluate([salt()], reference=[], settings=PLAIN)
+    assert found.metrics["wdist_density"].note == "no reference crystal has a value"
+    assert found.metrics["jsd_space_group"].value is None
+
+
+def test_properties_of_both_sets_are_compared() -> None:
+    found = evaluate([salt(gap=1.0), salt(gap=2.0)], reference=[salt(gap=3.0)], settings=PLAIN, units={"gap": "eV"})
+    assert found.metrics["wdist_gap"].value == pytest.approx(1.5)
+    assert found.distributions["gap"].unit == "eV" and found.crystals[1].values["gap"] == 2.0
+
+
+def test_a_reference_without_the_property_is_said() -> None:
+    found = evaluate([salt(gap=1.0)], reference=[salt()], settings=PLAIN, properties=["gap"])
+    assert found.metrics["wdist_gap"].value is None
+    assert found.metrics["wdist_gap"].note == "the reference crystals have no gap, and no predictor gives it"
+
+
+def test_a_predictor_gives_what_no_column_has() -> None:
+    def edge(crystals):
+        return [np.linalg.norm(crystal.lattice[0]) for crystal in crystals]
+
+    found = evaluate([salt(4.0), None], reference=[salt(4.5, edge=5.0)], settings=PLAIN, predictors={"edge": edge})
+    # the reference has the column
+    assert found.metrics["wdist_edge"].value == pytest.approx(1.0)
+
+
+def test_a_predictor_of_the_wrong_length_is_an_error() -> None:
+    with pytest.raises(ValueError, match="2 values, one a crystal"):
+        evaluate([salt(), salt()], settings=PLAIN, predictors={"gap": lambda crystals: [1.0]}, properties=["gap"])
+
+
+def test_a_property_that_is_named_as_a_number_of_ours_is_an_error() -> None:
+    with pytest.raises(ValueError, match="density is computed from the crystals"):
+        evaluate([salt(density=1.0)], settings=PLAIN, properties=["density"])
+    # unasked, the column is left alone
+    assert "density" in evaluate([salt(density=1.0)], reference=[salt(density=2.0)], settings=PLAIN).distributions
+
+
+def test_codes_give_a_frechet_distance_and_stay_beside_their_crystals() -> None:
+    def encode(crystals):
+        return np.array([[len(crystal.atomic_numbers), np.linalg.det(crystal.lattice)] for crystal in crystals])
+
+    sets = [salt(), None, low_symmetry()], [salt(), salt(4.3), low_symmetry()]
+    found = evaluate(sets[0], reference=sets[1], settings=PLAIN, encode=encode)
+    assert found.codes is not None and np.isnan(found.codes[0][1]).all() and len(found.codes[0]) == 3
+    assert (found.metrics["frechet_distance"].value or 0) > 0
+    with pytest.raises(ValueError, match="one row a crystal"):
+        evaluate(sets[0], reference=sets[1], settings=PLAIN, encode=lambda crystals: np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rule": "mine"}, "smact-2014"),
+        ({"cutoffs": "mp_21"}, "carbon_24"),
+        ({"num_samples": 0}, "num_samples"),
+        ({"symprec": 0.0}, "symprec"),
+    ],
+)
+def test_settings_that_make_no_sense_are_errors(changes: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        EvaluationSettings(**changes)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_one_other_intervals() -> None:
+    crystals = [salt(), crushed(), salt(4.4), low_symmetry(), None] * 5
+    first, again, other = (
+        evaluate(crystals, reference=crystals, settings=EvaluationSettings(fingerprints=False, seed=seed))
+        for seed in (0, 0, 1)
+    )
+    assert first.metrics == again.metrics and first.crystals == again.crystals
+    assert first.numbers() == other.numbers() and first.metrics != other.metrics
+
+
+@pytest.mark.slow
+def test_the_numbers_are_the_published_ones(parity_set: ParitySet) -> None:
+    cutoffs = {"perov_a": "perov_5", "inorg_a": "mp_20"}[parity_set.name]
+    found = evaluate(
+        parity_set.generated,
+        reference=parity_set.reference,
+        settings=EvaluationSettings(cutoffs=cutoffs),
+        num_workers=2,
+    )
+    expected = {name: value for name, value in parity_set.expected.items() if name not in ("name", "per_structure")}
+    numbers = found.numbers()
+    assert {name: numbers[name] for name in expected} == {
+        name: pytest.approx(value, abs=1e-6) for name, value in expected.items()
+    }
+    for row, published in zip(found.crystals, parity_set.expected["per_structure"], strict=True):
+        assert {name: row.verdicts[name] for name in published} == published
+
+
+# Files
+
+
+def test_files_hold_the_published_names_and_every_crystal(mixed: Evaluation, tmp_path: Path) -> None:
+    save_evaluation(mixed, tmp_path / "new" / "out")
+    content = json.loads((tmp_path / "new" / "out" / "metrics.json").read_text())
+    assert content["valid"] == 0.4 and content["details"]["valid"]["num_crystals"] == 5
+    assert content["settings"]["composition_rule"] == "smact-2014" and content["settings"]["versions"]["smact"]
+    with (tmp_path / "new" / "out" / "crystals.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["valid"] for row in rows] == ["true", "false", "false", "false", "true"]
+    assert rows[0]["formula"] == "CsCl" and rows[0]["reason"] == "" and "apart" in rows[1]["reason"]
+
+
+def test_a_property_called_like_a_column_keeps_both(tmp_path: Path) -> None:
+    found = evaluate([salt(valid=7.0)], reference=[salt(valid=8.0)], settings=PLAIN)
+    save_evaluation(found, tmp_path)
+    with (tmp_path / "crystals.csv").open() as file:
+        row = next(csv.DictReader(file))
+    assert (row["valid"], row["property_valid"]) == ("true", "7.0")
+
+
+def test_nothing_is_overwritten_unasked(mixed: Evaluation, tmp_path: Path) -> None:
+    (tmp_path / "crystals.csv").write_text("mine")
+    with pytest.raises(FileExistsError):
+        save_evaluation(mixed, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["crystals.csv"]
+    save_evaluation(mixed, tmp_path, overwrite=True)
+    assert (tmp_path / "metrics.json").exists() and (tmp_path / "crystals.csv").read_text() != "mine"
+
+
+def test_names_of_the_set_are_kept_even_where_they_repeat() -> None:
+    twice = CrystalSet(crystal_set([salt(), crushed()]).arrays, ["same", "same"])
+    rows = evaluate(twice, settings=PLAIN).crystals
+    assert [(row.index, row.material_id) for row in rows] == [(0, "same"), (1, "same")]
+    assert [row.verdicts["struct_valid"] for row in rows] == [
+        verdict.structure for verdict in validity([salt(), crushed()])
+    ]
+
+
+def test_cutoffs_can_be_numbers() -> None:
+    assert EvaluationSettings(cutoffs=Cutoffs(0.1, 1.0)).coverage_cutoffs == Cutoffs(0.1, 1.0)
