@@ -24,9 +24,10 @@ NUM_BINS = 40
 MOST_LABELS = 16
 """Bars of a categorical figure; what is rarer goes into one bar of its own."""
 
-_FENCE = 3.0
+_FENCE = 2.0
 """Interquartile ranges beyond the quartiles of either set after which values only count as beyond the axis."""
 _MOST_WHOLE_NUMBERS = 60
+_MOST_TICKS = 20
 
 
 @dataclass(frozen=True)
@@ -227,16 +228,16 @@ def _interactive(distribution: Distribution) -> go.Figure:
             hovertemplate="%{y:.2f} % of the generated<extra></extra>",
         )
     )
-    outside = beyond_in_words(binned)
-    notes = [
-        {"text": outside, "xref": "paper", "yref": "paper", "x": 1, "y": 1, "showarrow": False, "font": {"size": 11}}
-    ]
+    if outside := beyond_in_words(binned):
+        label += f"<br><span style='font-size:11px'>{outside}</span>"
+    # whole numbers have one bin each, in the middle of which they lie
+    whole = len(binned.edges) > 1 and binned.edges[0] % 1 == 0.5 and np.ptp(binned.edges) <= _MOST_TICKS
+    ticks = {"tick0": binned.edges[0] + 0.5, "dtick": 1} if whole else {}
     layout = theme.plotly_layout(
-        xaxis={"title": {"text": label}, "showgrid": False},
+        xaxis={"title": {"text": label}, "showgrid": False} | ticks,
         yaxis={"title": {"text": share}, "rangemode": "tozero"},
         height=320,
         hovermode="closest",
-        annotations=notes if outside else [],
     )
     return go.Figure(traces, layout)
 

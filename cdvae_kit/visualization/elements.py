@@ -150,7 +150,7 @@ def _interactive(shares: Shares) -> go.Figure:
                 hovertemplate="%{customdata}<extra></extra>",
                 showscale=k == 0,
                 colorbar={
-                    "title": {"text": title, "side": "top"},
+                    "title": {"text": title, "side": "top", "font": {"size": 12}},
                     "orientation": "h",
                     "x": 0.39,
                     "y": 0.86,

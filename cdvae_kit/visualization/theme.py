@@ -20,6 +20,16 @@ MORE_AND_LESS = ((0.0, "#c2570c"), (0.25, "#f0b27a"), (0.5, "#f7f7f5"), (0.75, "
 """Less than the reference, as much, more."""
 SHARES = ((0.0, "#eef4fa"), (0.5, "#85b4de"), (1.0, "#0d4a86"))
 
+_AXIS = {
+    "gridcolor": GRID,
+    "zeroline": False,
+    "linecolor": "#9aa5b1",
+    "ticks": "outside",
+    "ticklen": 4,
+    "tickcolor": "#9aa5b1",
+    "automargin": True,
+}
+
 
 @dataclass(frozen=True)
 class Wording:
@@ -67,6 +77,10 @@ METRICS = {
     "stable": Wording("stable", True, "higher"),
     "metastable": Wording("metastable", True, "higher"),
     "sun": Wording("stable, unique and novel (S.U.N.)", True, "higher"),
+    "vendi_structure": Wording("Vendi score, structure"),
+    "vendi_structure_reference": Wording("Vendi score, structure, of the reference"),
+    "vendi_composition": Wording("Vendi score, composition"),
+    "vendi_composition_reference": Wording("Vendi score, composition, of the reference"),
     "frechet_distance": Wording("Fréchet distance, latent space", better="lower"),
     "share_p1": Wording("share of P1", True),
     "share_p1_reference": Wording("share of P1, reference", True),
@@ -89,6 +103,7 @@ QUANTITIES = {
     "num_atoms": "atoms in the cell",
     "volume_per_atom": "volume per atom",
     "element": "element",
+    "elements": "elements",
     "space_group": "space group",
     "crystal_system": "crystal system",
     "coordination": "coordination number",
@@ -106,15 +121,14 @@ def metric_wording(name: str, *, rates: Sequence[str] = ()) -> Wording:
     """
     if name in METRICS:
         return METRICS[name]
-    plain = name.replace("_", " ")
     for prefix, words, better in (
         ("wdist_", "Wasserstein distance, ", "lower"),
         ("jsd_", "Jensen–Shannon divergence, ", "lower"),
         ("vendi_", "Vendi score, ", None),
     ):
         if name.startswith(prefix):
-            return Wording(words + plain[len(prefix) :], better=better)
-    return Wording(plain, name.startswith("share_") or name.endswith("_rate") or name in rates)
+            return Wording(words + quantity_label(name[len(prefix) :]), better=better)
+    return Wording(name.replace("_", " "), name.startswith("share_") or name.endswith("_rate") or name in rates)
 
 
 def quantity_label(name: str, unit: str = "") -> str:
@@ -129,10 +143,11 @@ def plain(text: str) -> str:
 
 def plotly_layout(**more: Any) -> dict[str, Any]:
     """What all plotly figures have in common, `more` on top; nothing is left to a template."""
-    axis = {"gridcolor": GRID, "zeroline": False, "linecolor": "#9aa5b1", "ticks": "outside", "ticklen": 4}
-    axes = {
-        name: axis | {"tickcolor": "#9aa5b1", "automargin": True} | more.pop(name, {}) for name in ("xaxis", "yaxis")
-    }
+    axes = {}
+    for name in ("xaxis", "yaxis"):
+        own = more.pop(name, {})
+        title = {"font": {"size": 13}, "standoff": 10} | own.get("title", {})
+        axes[name] = _AXIS | own | {"title": title}
     return {
         "template": "none",
         "font": {"family": FONT, "size": 13, "color": INK},
