@@ -65,7 +65,9 @@
     const trace = {
       type: "mesh3d", x: [], y: [], z: [], i: [], j: [], k: [], text: [], hoverinfo: "text", color: atoms.color,
       name: atoms.symbol, flatshading: false,
-      lighting: {ambient: 0.72, diffuse: 0.5, specular: 0.25, roughness: 0.5, fresnel: 0.1},
+      // to the right, up, away from the reader: over the left shoulder, however the crystal is turned
+      lightposition: {x: -6e3, y: 8e3, z: -1e4},
+      lighting: {ambient: 0.5, diffuse: 0.75, specular: 0.35, roughness: 0.4, fresnel: 0.1},
     };
     atoms.at.forEach((centre, atom) => {
       const first = trace.x.length;
@@ -100,7 +102,7 @@
     stage.dataset.turning = "yes";
     turning.push(stage);
     if (turning.length > MOST_TURNING) still(turning[0]);
-    const {atoms, edges, eye} = crystals[stage.dataset.crystal];
+    const {atoms, edges, eye, aspect} = crystals[stage.dataset.crystal];
     const place = document.createElement("div");
     place.className = "turning";
     place.tabIndex = 0;
@@ -110,7 +112,8 @@
     stage.querySelector(".turn").textContent = "still";
     const hidden = {visible: false, showspikes: false};
     await Plotly.newPlot(place, [...atoms.map(mesh), cell(edges)], {
-      scene: {xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "data", camera: camera(eye)},
+      scene: {xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "manual",
+        aspectratio: {x: aspect[0], y: aspect[1], z: aspect[2]}, camera: camera(eye)},
       margin: {l: 0, r: 0, t: 0, b: 0},
       showlegend: false,
       paper_bgcolor: "#ffffff",

@@ -121,13 +121,9 @@ def metric_wording(name: str, *, rates: Sequence[str] = ()) -> Wording:
     """
     if name in METRICS:
         return METRICS[name]
-    for prefix, words, better in (
-        ("wdist_", "Wasserstein distance, ", "lower"),
-        ("jsd_", "Jensen–Shannon divergence, ", "lower"),
-        ("vendi_", "Vendi score, ", None),
-    ):
+    for prefix, words in (("wdist_", "Wasserstein distance"), ("jsd_", "Jensen–Shannon divergence")):
         if name.startswith(prefix):
-            return Wording(words + quantity_label(name[len(prefix) :]), better=better)
+            return Wording(f"{words}, {quantity_label(name[len(prefix) :])}", better="lower")
     return Wording(name.replace("_", " "), name.startswith("share_") or name.endswith("_rate") or name in rates)
 
 
