@@ -5,7 +5,6 @@ No figure is drawn here; nothing here imports matplotlib or plotly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
@@ -87,6 +86,9 @@ METRICS = {
     "share_triclinic": Wording("share of triclinic", True),
 }
 
+_RATES = frozenset({"share", "valid", "unique", "novel", "stable", "metastable", "sun", "msun"})
+"""First words of names of rates."""
+
 SECTIONS = {
     "validity": "Validity",
     "coverage": "Coverage",
@@ -113,8 +115,8 @@ COUNTED = {"element": "atoms", "coordination": "sites"}
 """What a value belongs to, crystals where it is not here."""
 
 
-def metric_wording(name: str, *, rates: Sequence[str] = ()) -> Wording:
-    """Of a metric that has no entry: its own name, and a rate if it says so or stands among `rates`.
+def metric_wording(name: str) -> Wording:
+    """Of a metric that has no entry: its own name, and a rate if it begins like one (`unique_disordered`).
 
     >>> metric_wording("wdist_band_gap").label, metric_wording("jsd_elements").better
     ('Wasserstein distance, band gap', 'lower')
@@ -124,7 +126,8 @@ def metric_wording(name: str, *, rates: Sequence[str] = ()) -> Wording:
     for prefix, words in (("wdist_", "Wasserstein distance"), ("jsd_", "Jensen–Shannon divergence")):
         if name.startswith(prefix):
             return Wording(f"{words}, {quantity_label(name[len(prefix) :])}", better="lower")
-    return Wording(name.replace("_", " "), name.startswith("share_") or name.endswith("_rate") or name in rates)
+    first = name.split("_")[0]
+    return Wording(name.replace("_", " "), first in _RATES, "higher" if first in _RATES - {"share"} else None)
 
 
 def quantity_label(name: str, unit: str = "") -> str:
