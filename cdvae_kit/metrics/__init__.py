@@ -14,6 +14,10 @@ from cdvae_kit.metrics.distributions import (
     structure_diversity,
     wasserstein,
 )
+from cdvae_kit.metrics.divergences import frechet_distance, jensen_shannon, vendi_score
+from cdvae_kit.metrics.evaluation import EvaluationSettings, evaluate
+from cdvae_kit.metrics.evaluation_files import save_evaluation
+from cdvae_kit.metrics.evaluation_result import CrystalRow, Distribution, Evaluation, MetricValue
 from cdvae_kit.metrics.fingerprints import Fingerprint, fingerprints
 from cdvae_kit.metrics.intervals import Interval, bootstrap_interval, wilson_interval
 from cdvae_kit.metrics.reconstruction import PairResult, ReconstructionResult, Tolerances, reconstruction
@@ -24,9 +28,14 @@ __all__ = [
     "COVERAGE_CUTOFFS",
     "CompositionRule",
     "CoverageResult",
+    "CrystalRow",
     "Cutoffs",
+    "Distribution",
+    "Evaluation",
+    "EvaluationSettings",
     "Fingerprint",
     "Interval",
+    "MetricValue",
     "PairResult",
     "ReconstructionResult",
     "SetDistance",
@@ -39,13 +48,18 @@ __all__ = [
     "composition_validity",
     "coverage",
     "densities",
+    "evaluate",
     "fingerprints",
+    "frechet_distance",
+    "jensen_shannon",
     "numbers_of_elements",
     "reconstruction",
     "sample_valid",
+    "save_evaluation",
     "structure_diversity",
     "structure_validity",
     "validity",
+    "vendi_score",
     "wasserstein",
     "wilson_interval",
 ]
