@@ -26,14 +26,18 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     for title in ("", "value", "95 % interval", "crystals"):
         table.add_column(title, justify="right" if title else "left", no_wrap=True)
     table.add_column("", overflow="fold", style="dim")
-    section = None
-    for metric in evaluation.metrics.values():
-        if metric.section != section:
-            section = metric.section
-            table.add_row(f"[bold]{section}[/]")
-        table.add_row(
-            f"  {metric.name}", _value(metric.value), _interval(metric), str(metric.num_crystals), escape(metric.note)
-        )
+    metrics = list(evaluation.metrics.values())
+    for section in dict.fromkeys(metric.section for metric in metrics):
+        table.add_row(f"[bold]{section}[/]")
+        for metric in metrics:
+            if metric.section == section:
+                table.add_row(
+                    f"  {escape(metric.name)}",
+                    _value(metric.value),
+                    _interval(metric),
+                    str(metric.num_crystals),
+                    escape(metric.note),
+                )
     return table
 
 
