@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cdvae_kit.cli.console import print_note, print_result, progress_bar
-from cdvae_kit.cli.options import Overwrite
+from cdvae_kit.cli.options import Device, Overwrite
 
 if TYPE_CHECKING:
     from cdvae_kit.metrics.coverage import Cutoffs
     from cdvae_kit.metrics.crystal_set import CrystalSet
+    from cdvae_kit.metrics.evaluation import Encode
 
 CompositionRuleName = Literal["smact-2014", "smact", "charge"]
 """`cdvae_kit.metrics.CompositionRule`; a test holds the two together."""
@@ -32,6 +33,10 @@ def evaluate(
     composition_rule: Annotated[
         CompositionRuleName, typer.Option(help="smact-2014 is what published numbers rest on.")
     ] = "smact-2014",
+    latent_model: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH", help="Weights whose latent space gives the Fréchet distance.")
+    ] = None,
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of draws and intervals.")] = 0,
     workers: Annotated[int, typer.Option(metavar="N", help="Processes; -1 takes every core.")] = 1,
     overwrite: Overwrite = False,
@@ -49,7 +54,14 @@ def evaluate(
     settings = EvaluationSettings(rule=composition_rule, cutoffs=cutoffs, seed=seed)
     ours = read_set(generated, strict=strict, workers=workers)
     theirs = None if reference is None else read_set(reference, strict=strict, workers=workers)
-    found = evaluate_crystals(ours, reference=theirs, settings=settings, num_workers=workers, progress=progress_bar)
+    found = evaluate_crystals(
+        ours,
+        reference=theirs,
+        settings=settings,
+        encode=None if latent_model is None else encoder_of(latent_model, device),
+        num_workers=workers,
+        progress=progress_bar,
+    )
     print_evaluation(found)
     for path in save_evaluation(found, output, overwrite=overwrite):
         print_result(f"written to {path}")
@@ -74,6 +86,15 @@ def parse_cutoffs(value: str) -> str | Cutoffs:
             f"expected {', '.join(COVERAGE_CUTOFFS)} or two distances as in 0.4,10, got {value!r}",
             param_hint="--coverage-cutoffs",
         ) from None
+
+
+def encoder_of(name_or_path: str, device: str) -> Encode:
+    """Crystals to codes, by the encoder of a model."""
+    from cdvae_kit.generation import latent_codes
+    from cdvae_kit.models import CDVAE
+
+    model = CDVAE.from_pretrained(name_or_path, device=device)
+    return lambda crystals: latent_codes(model, crystals)
 
 
 def read_set(path: Path, *, strict: bool, workers: int) -> CrystalSet:
