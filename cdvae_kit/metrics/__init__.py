@@ -1,4 +1,4 @@
-"""Crystals in, numbers out, failures counted: validity, reconstruction, coverage, distributions.
+"""Crystals in, numbers out, failures counted: validity, reconstruction, uniqueness, novelty, coverage, distributions.
 
 Importing this loads neither torch nor pymatgen nor matminer: what needs them loads them when it is called.
 """
@@ -16,21 +16,33 @@ from cdvae_kit.metrics.distributions import (
 )
 from cdvae_kit.metrics.fingerprints import Fingerprint, fingerprints
 from cdvae_kit.metrics.intervals import Interval, bootstrap_interval, wilson_interval
+from cdvae_kit.metrics.matching import MATCHERS, Matcher, MatcherName
+from cdvae_kit.metrics.novelty import NoveltyResult, novelty
+from cdvae_kit.metrics.polymorphs import PolymorphResult, polymorphs
 from cdvae_kit.metrics.reconstruction import PairResult, ReconstructionResult, Tolerances, reconstruction
+from cdvae_kit.metrics.training_index import TrainingIndex
+from cdvae_kit.metrics.uniqueness import UniquenessResult, uniqueness
 from cdvae_kit.metrics.validity import Validity, Verdict, composition_validity, structure_validity, validity
 
 __all__ = [
     "COMPOSITION_RULES",
     "COVERAGE_CUTOFFS",
+    "MATCHERS",
     "CompositionRule",
     "CoverageResult",
     "Cutoffs",
     "Fingerprint",
     "Interval",
+    "Matcher",
+    "MatcherName",
+    "NoveltyResult",
     "PairResult",
+    "PolymorphResult",
     "ReconstructionResult",
     "SetDistance",
     "Tolerances",
+    "TrainingIndex",
+    "UniquenessResult",
     "Validity",
     "Verdict",
     "bootstrap_interval",
@@ -40,11 +52,14 @@ __all__ = [
     "coverage",
     "densities",
     "fingerprints",
+    "novelty",
     "numbers_of_elements",
+    "polymorphs",
     "reconstruction",
     "sample_valid",
     "structure_diversity",
     "structure_validity",
+    "uniqueness",
     "validity",
     "wasserstein",
     "wilson_interval",
