@@ -18,12 +18,16 @@ from importlib.resources import files
 import numpy as np
 
 from cdvae_kit.metrics.crystals import CrystalArrays, symbol
-from cdvae_kit.metrics.order_parameters import ORDER_PARAMETERS, angles, directions, order_parameters
+from cdvae_kit.metrics.order_parameters import (
+    LARGEST_COORDINATION,
+    ORDER_PARAMETERS,
+    angles,
+    directions,
+    order_parameters,
+)
 from cdvae_kit.metrics.voronoi_neighbors import CoincidentSitesError, OpenCellError, VoronoiFaces, voronoi_faces
 
 logger = logging.getLogger(__name__)
-
-LARGEST_COORDINATION = 24
 
 FEATURE_LABELS: tuple[str, ...] = tuple(
     f"{label} CN_{n}"
@@ -53,7 +57,7 @@ class SiteDescription:
     Attributes:
         features: (num_sites, 61) as in `FEATURE_LABELS`; None where only the numbers were asked for.
         coordination_numbers: (num_sites,) the most likely one; 0 for a site without neighbours.
-        by_pymatgen: (num_sites,) whether rounding decides there, so that pymatgen was asked.
+        by_pymatgen: (num_sites,) whether rounding decides on something there, so that pymatgen was asked.
     """
 
     features: np.ndarray | None
@@ -68,14 +72,16 @@ class _Shells:
     Attributes:
         weights: (num_sites, most + 1) rounded to three digits, as CrystalNN does.
         exact: (num_sites, most + 1) before that.
-        units: (num_sites, most + 1, 3) directions.
+        others: (num_sites, most + 1) of which site they are images.
+        vectors: (num_sites, most + 1, 3) to them, angstrom.
         likelihoods: (num_sites, most + 1) of having the first 1, 2, ... neighbours.
         doubtful: (num_sites,) whether rounding decides on a weight.
     """
 
     weights: np.ndarray
     exact: np.ndarray
-    units: np.ndarray
+    others: np.ndarray
+    vectors: np.ndarray
     likelihoods: np.ndarray
     doubtful: np.ndarray
 
@@ -101,43 +107,43 @@ def describe_sites(crystal: CrystalArrays, *, features: bool = True) -> SiteDesc
     """Both of the above; raises `NoFingerprintError` where a site cannot be described."""
     _require_radii(crystal.atomic_numbers)
     num_sites = len(crystal.atomic_numbers)
+    found = np.zeros((num_sites, len(FEATURE_LABELS))) if features else None
+    by_pymatgen = np.zeros(num_sites, dtype=bool)
     try:
         shells = _shells(voronoi_faces(crystal), crystal.atomic_numbers)
     except OpenCellError as error:
         raise NoFingerprintError(str(error)) from error
     except CoincidentSitesError:
         # which of two points the cells are built around is qhull's choice
-        found = np.zeros((num_sites, len(FEATURE_LABELS))) if features else None
-        return _ask_pymatgen(crystal, np.ones(num_sites, dtype=bool), found, np.zeros(num_sites, dtype=np.int64))
-    doubtful = shells.doubtful.copy()
-    numbers, unclear = _most_likely(shells.likelihoods)
-    if not features:
-        return _ask_pymatgen(crystal, doubtful | unclear, None, numbers)
-    found = np.zeros((num_sites, len(FEATURE_LABELS)))
-    for start in range(0, num_sites, _SITES_AT_ONCE):
-        block = slice(start, start + _SITES_AT_ONCE)
-        found[block], jumps = _features(shells, block)
-        doubtful[block] |= jumps
-    return _ask_pymatgen(crystal, doubtful, found, numbers)
-
-
-def _ask_pymatgen(
-    crystal: CrystalArrays, doubtful: np.ndarray, found: np.ndarray | None, numbers: np.ndarray
-) -> SiteDescription:
-    if doubtful.any():
-        from cdvae_kit.metrics.crystal_nn_by_pymatgen import describe_by_pymatgen
-
-        sites = np.flatnonzero(doubtful)
-        logger.debug("pymatgen describes %d of %d sites, where rounding decides", len(sites), len(doubtful))
-        try:
-            theirs, numbers[sites] = describe_by_pymatgen(crystal, sites, features=found is not None)
-        except (RuntimeError, ValueError, ArithmeticError) as error:
-            raise NoFingerprintError(f"{type(error).__name__}: {error}") from error
-        if found is not None:
-            found[sites] = theirs
+        numbers, unclear = np.zeros(num_sites, dtype=np.int64), np.ones(num_sites, dtype=bool)
+    else:
+        numbers, tied = _most_likely(shells.likelihoods)
+        unclear = shells.doubtful.copy()
+        if found is None:
+            unclear |= tied
+        else:
+            for start in range(0, num_sites, _SITES_AT_ONCE):
+                block = np.arange(start, min(start + _SITES_AT_ONCE, num_sites))
+                found[block], by_pymatgen[block], by_order = _features(crystal, shells, block)
+                unclear[block] |= by_order
+    if unclear.any():
+        _ask_pymatgen(crystal, np.flatnonzero(unclear), found, numbers)
     if found is not None and not np.isfinite(found).all():
         raise NoFingerprintError("a feature is not finite")
-    return SiteDescription(found, numbers, doubtful)
+    return SiteDescription(found, numbers, by_pymatgen | unclear)
+
+
+def _ask_pymatgen(crystal: CrystalArrays, sites: np.ndarray, found: np.ndarray | None, numbers: np.ndarray) -> None:
+    """Write what pymatgen says of some sites in the place of what was found."""
+    from cdvae_kit.metrics.crystal_nn_by_pymatgen import describe_by_pymatgen
+
+    logger.debug("pymatgen describes %d of %d sites, where rounding decides", len(sites), len(numbers))
+    try:
+        theirs, numbers[sites] = describe_by_pymatgen(crystal, sites, features=found is not None)
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        raise NoFingerprintError(f"{type(error).__name__}: {error}") from error
+    if found is not None:
+        found[sites] = theirs
 
 
 def _shells(faces: VoronoiFaces, atomic_numbers: np.ndarray) -> _Shells:
@@ -171,12 +177,15 @@ def _sorted_shells(faces: VoronoiFaces, exact: np.ndarray, starts: np.ndarray, n
     row, column, order = faces.site[kept], rank[kept], order[kept]
     # one more, which has no weight: after it comes no neighbour
     shape = (num_sites, int(column.max(initial=0)) + 2)
-    weights, all_exact, units = np.zeros(shape), np.zeros(shape), np.zeros((*shape, 3))
+    weights, all_exact, vectors = np.zeros(shape), np.zeros(shape), np.zeros((*shape, 3))
+    others = np.zeros(shape, dtype=np.int64)
     weights[row, column] = rounded[kept]
     all_exact[row, column] = exact[order]
-    units[row, column] = directions(faces.vectors[order])
+    vectors[row, column] = faces.vectors[order]
+    others[row, column] = faces.other[order]
     below = _quarter_disc(weights)
-    return _Shells(weights, all_exact, units, below - np.column_stack((below[:, 1:], np.zeros(num_sites))), doubtful)
+    likelihoods = below - np.column_stack((below[:, 1:], np.zeros(num_sites)))
+    return _Shells(weights, all_exact, others, vectors, likelihoods, doubtful)
 
 
 def _quarter_disc(x: np.ndarray) -> np.ndarray:
@@ -194,11 +203,12 @@ def _most_likely(likelihoods: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(best == likelihoods.shape[1], 0, best + 1), unclear
 
 
-def _features(shells: _Shells, block: slice) -> tuple[np.ndarray, np.ndarray]:
-    """(sites, 61) of a block of sites, and whether rounding decides on one of them."""
-    likelihoods, units, exact = shells.likelihoods[block], shells.units[block], shells.exact[block]
-    found = np.zeros((len(units), len(FEATURE_LABELS)))
-    doubtful = np.zeros(len(units), dtype=bool)
+def _features(crystal: CrystalArrays, shells: _Shells, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(sites, 61) of some sites; whether pymatgen was asked for some of them; whether it has to be for all of them."""
+    likelihoods = shells.likelihoods[block]
+    units = directions(shells.vectors[block])
+    found = np.zeros((len(block), len(FEATURE_LABELS)))
+    asked, by_order = np.zeros(len(block), dtype=bool), np.zeros(len(block), dtype=bool)
     few = angles(units[:, :8]) if units.shape[1] > 3 else None
     for n in range(1, min(LARGEST_COORDINATION, likelihoods.shape[1]) + 1):
         (sites,) = np.nonzero(likelihoods[:, n - 1])
@@ -211,10 +221,23 @@ def _features(shells: _Shells, block: slice) -> tuple[np.ndarray, np.ndarray]:
             continue
         these = units[sites, :n]
         between = angles(these) if n == 12 else few.of(sites, n) if few is not None and 3 <= n <= 8 else None
-        values, jumps = order_parameters(n, these, between, exact[sites, :n])
-        found[sites, first + 1 : first + 1 + values.shape[1]] = likely[:, None] * values
-        doubtful[sites] |= jumps
-    return found, doubtful
+        order = order_parameters(n, these, between, shells.exact[block[sites], :n])
+        by_order[sites] |= order.by_order
+        for k in np.flatnonzero(order.on_jump & ~order.by_order):
+            order.values[k] = _on_jump(crystal, shells, int(block[sites[k]]), n)
+            asked[sites[k]] = True
+        found[sites, first + 1 : first + 1 + order.values.shape[1]] = likely[:, None] * order.values
+    return found, asked, by_order
+
+
+def _on_jump(crystal: CrystalArrays, shells: _Shells, site: int, n: int) -> list[float]:
+    """The order parameters of one site for which an angle is on a jump of a definition."""
+    from cdvae_kit.metrics.crystal_nn_by_pymatgen import order_parameters_by_pymatgen
+
+    others = shells.others[site, :n]
+    separations = crystal.frac_coords[others] - crystal.frac_coords[site]
+    images = np.round(shells.vectors[site, :n] @ np.linalg.inv(crystal.lattice) - separations)
+    return order_parameters_by_pymatgen(crystal, site, others, images)
 
 
 @cache

@@ -1,8 +1,8 @@
-"""How near the neighbours of a site stand to the corners of a known motif: the order parameters of CrystalNN's "ops" set.
+"""How near the neighbours of a site stand to the corners of a known motif: CrystalNN's order parameters ("ops").
 
-Definitions: Zimmermann, Horton, Jain, Haranczyk 2017 (Front. Mater. 4, 34, doi 10.3389/fmats.2017.00034), Zimmermann and
-Jain 2020 (RSC Adv. 10, 6063, doi 10.1039/C9RA07755C), Peters 2009 (J. Chem. Phys. 131, 244103), Steinhardt et al. 1983
-(Phys. Rev. B 28, 784). Widths and angles are those of pymatgen's tables, on which the published fingerprints rest.
+Definitions: Zimmermann et al. 2017 (Front. Mater. 4, 34, doi 10.3389/fmats.2017.00034), Zimmermann and Jain 2020 (RSC
+Adv. 10, 6063, doi 10.1039/C9RA07755C), Peters 2009 (J. Chem. Phys. 131, 244103), Steinhardt et al. 1983 (Phys. Rev. B
+28, 784). Widths and angles are those of pymatgen's tables, on which the published fingerprints rest.
 
 All parameters of one coordination number are worked out for many sites at once. Neighbour j is put at the north pole,
 neighbour k gives the prime meridian; theta[j, m] is the polar angle of m, phi[j, k, m] its azimuth.
@@ -15,11 +15,19 @@ from typing import TypeAlias
 
 import numpy as np
 
-Parameters: TypeAlias = "dict[str | int, float] | None"
+Parameters: TypeAlias = "dict[str | int, float]"
 
-# under the names that pymatgen gives to types and parameters, so that it can be asked for the same ones
+LARGEST_COORDINATION = 24
+"""Of more neighbours nothing is said, and from 13 on only how likely they are."""
+
+# under the names that pymatgen gives to types and parameters, so that it can be asked for the same ones: targets TA in
+# parts of 180 degrees, inverse widths IGW, factors of the azimuth, the polar angle from which on is south (min_SPP)
+_RING: Parameters = {"exp_cos_AA": 2}
+_AXIS: Parameters = {"exp_cos_AA": 2, "min_SPP": 2.356194490192345, "w_SPP": 1}
+_STEINHARDT: tuple[tuple[str, Parameters], ...] = (("q2", {}), ("q4", {}), ("q6", {}))
+
 ORDER_PARAMETERS: dict[int, tuple[tuple[str, Parameters], ...]] = {
-    1: (("sgl_bd", None),),
+    1: (("sgl_bd", {}),),
     2: (
         ("bent", {"TA": 0.5, "IGW_TA": 15.15}),
         ("bent", {"TA": 0.5802777777777778, "IGW_TA": 13.95}),
@@ -28,91 +36,56 @@ ORDER_PARAMETERS: dict[int, tuple[tuple[str, Parameters], ...]] = {
         ("bent", {"TA": 1, "IGW_TA": 8.667}),
     ),
     3: (
-        ("tri_plan_max", {"IGW_TA": 17.5, "TA": 0.66666666667, "fac_AA": 1, "exp_cos_AA": 2}),
-        ("tet_max", {"IGW_TA": 18.33, "TA": 0.6081734479693927, "fac_AA": 1.5, "exp_cos_AA": 2}),
-        ("T", {"IGW_EP": 15.5, "fac_AA": 1, "exp_cos_AA": 2}),
+        ("tri_plan_max", _RING | {"TA": 0.66666666667, "IGW_TA": 17.5, "fac_AA": 1}),
+        ("tet_max", _RING | {"TA": 0.6081734479693927, "IGW_TA": 18.33, "fac_AA": 1.5}),
+        ("T", _RING | {"IGW_EP": 15.5, "fac_AA": 1}),
     ),
     4: (
-        (
-            "sq_plan_max",
-            {"min_SPP": 2.356194490192345, "IGW_SPP": 13.5, "IGW_EP": 17.7, "w_SPP": 1, "fac_AA": 1, "exp_cos_AA": 2},
-        ),
-        ("tet_max", {"IGW_TA": 18.5, "TA": 0.6081734479693927, "fac_AA": 1.5, "exp_cos_AA": 2}),
-        (
-            "see_saw_rect",
-            {"min_SPP": 2.356194490192345, "IGW_SPP": 11.5, "IGW_EP": 27, "fac_AA": 2, "exp_cos_AA": 2},
-        ),
-        (
-            "tri_bipyr",
-            {"min_SPP": 2.356194490192345, "IGW_SPP": 12.75, "IGW_EP": 15.75, "w_SPP": 1, "fac_AA": 1.5, "exp_cos_AA": 2},
-        ),
-        ("tri_pyr", {"IGW_EP": 15.5, "fac_AA": 1.5, "exp_cos_AA": 2}),
+        ("sq_plan_max", _AXIS | {"IGW_SPP": 13.5, "IGW_EP": 17.7, "fac_AA": 1}),
+        ("tet_max", _RING | {"TA": 0.6081734479693927, "IGW_TA": 18.5, "fac_AA": 1.5}),
+        ("see_saw_rect", _RING | {"min_SPP": 2.356194490192345, "IGW_SPP": 11.5, "IGW_EP": 27, "fac_AA": 2}),
+        ("tri_bipyr", _AXIS | {"IGW_SPP": 12.75, "IGW_EP": 15.75, "fac_AA": 1.5}),
+        ("tri_pyr", _RING | {"IGW_EP": 15.5, "fac_AA": 1.5}),
     ),
     5: (
         ("pent_plan_max", {"TA": 0.6, "IGW_TA": 19.333}),
-        ("sq_pyr", {"IGW_EP": 14.9, "fac_AA": 2, "exp_cos_AA": 2}),
-        (
-            "tri_bipyr",
-            {"min_SPP": 2.356194490192345, "IGW_SPP": 12, "IGW_EP": 16.6, "w_SPP": 1, "fac_AA": 1.5, "exp_cos_AA": 2},
-        ),
+        ("sq_pyr", _RING | {"IGW_EP": 14.9, "fac_AA": 2}),
+        ("tri_bipyr", _AXIS | {"IGW_SPP": 12, "IGW_EP": 16.6, "fac_AA": 1.5}),
     ),
     6: (
         (
             "hex_plan_max",
-            {
-                "min_SPP": 2.6179938779914944,
-                "IGW_SPP": 7.5,
-                "w_SPP": 1,
-                "fac_AA": 1,
-                "exp_cos_AA": 2,
-                "IGW_TA": 25,
-                "TA": 0.16666667,
-            },
+            _AXIS | {"min_SPP": 2.6179938779914944, "IGW_SPP": 7.5, "TA": 0.16666667, "IGW_TA": 25, "fac_AA": 1},
         ),
-        (
-            "oct_max",
-            {"min_SPP": 2.356194490192345, "IGW_SPP": 15, "IGW_EP": 18, "w_SPP": 1, "fac_AA": 2, "exp_cos_AA": 2},
-        ),
-        ("pent_pyr", {"IGW_EP": 13.8, "fac_AA": 2.5, "exp_cos_AA": 2}),
+        ("oct_max", _AXIS | {"IGW_SPP": 15, "IGW_EP": 18, "fac_AA": 2}),
+        ("pent_pyr", _RING | {"IGW_EP": 13.8, "fac_AA": 2.5}),
     ),
     7: (
-        ("hex_pyr", {"IGW_EP": 12.5, "fac_AA": 3, "exp_cos_AA": 2}),
-        (
-            "pent_bipyr",
-            {"min_SPP": 2.356194490192345, "IGW_SPP": 12.5, "IGW_EP": 14.75, "w_SPP": 1, "fac_AA": 2.5, "exp_cos_AA": 2},
-        ),
+        ("hex_pyr", _RING | {"IGW_EP": 12.5, "fac_AA": 3}),
+        ("pent_bipyr", _AXIS | {"IGW_SPP": 12.5, "IGW_EP": 14.75, "fac_AA": 2.5}),
     ),
     8: (
         ("bcc", {"min_SPP": 2.5261129449194057, "IGW_SPP": 15, "w_SPP": 6}),
-        (
-            "hex_bipyr",
-            {"min_SPP": 2.356194490192345, "IGW_SPP": 14.1, "IGW_EP": 13.6, "w_SPP": 1, "fac_AA": 3, "exp_cos_AA": 2},
-        ),
+        ("hex_bipyr", _AXIS | {"IGW_SPP": 14.1, "IGW_EP": 13.6, "fac_AA": 3}),
     ),
-    9: (("q2", None), ("q4", None), ("q6", None)),
-    10: (("q2", None), ("q4", None), ("q6", None)),
-    11: (("q2", None), ("q4", None), ("q6", None)),
+    9: _STEINHARDT,
+    10: _STEINHARDT,
+    11: _STEINHARDT,
     12: (
         (
             "cuboct_max",
-            {
-                "min_SPP": 2.792526803190927,
-                "IGW_SPP": 28.75,
-                "w_SPP": 1.8,
-                2: 1.8325957145940461,
-                4: 1.3089969389957472,
-                5: 25.5,
-                6: 31.25,
-            },
+            {"min_SPP": 2.792526803190927, "IGW_SPP": 28.75, "w_SPP": 1.8}
+            # the polar angles between which is the equator, and the widths there and beside it
+            | {2: 1.8325957145940461, 4: 1.3089969389957472, 5: 25.5, 6: 31.25},
         ),
-        ("q2", None),
-        ("q4", None),
-        ("q6", None),
+        *_STEINHARDT,
     ),
 }
 
 # pymatgen takes two directions for one where they differ by less
 _COLLINEAR = 1e-12
+# two directions that differ by less than this span a plane that rounding turns
+_SLIGHT = 3e-9
 # an angle this near to one where a definition jumps falls on either side of it by rounding
 _JUMP = 1e-8
 
@@ -125,7 +98,7 @@ class Angles:
         theta: (sites, n, n), radian.
         cos_phi: (sites, n, n, n).
         meridian: (sites, n, n) whether j and k span a plane: never for j = k, nor for k opposite to j.
-        doubtful: (sites,) whether rounding decides what `meridian` says.
+        doubtful: (sites,) whether rounding decides where a meridian runs.
     """
 
     theta: np.ndarray
@@ -144,7 +117,9 @@ class Angles:
 
 
 def directions(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    """Unit vectors; where there is no vector, zeros."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1.0)
 
 
 def angles(units: np.ndarray) -> Angles:
@@ -156,8 +131,8 @@ def angles(units: np.ndarray) -> Angles:
     length = np.linalg.norm(across, axis=-1)
     meridian = length >= _COLLINEAR
     across /= np.where(meridian, length, 1.0)[..., None]
-    present = units.any(axis=-1)
-    slight = (length > _COLLINEAR / 10) & (length < 10 * _JUMP) & present[:, :, None] & present[:, None]
+    present = np.any(units, axis=-1)
+    slight = (length > 0.9 * _COLLINEAR) & (length < _SLIGHT) & present[:, :, None] & present[:, None]
     return Angles(
         np.arccos(cosines),
         np.clip(across @ across.swapaxes(-1, -2), -1.0, 1.0),
@@ -166,42 +141,57 @@ def angles(units: np.ndarray) -> Angles:
     )
 
 
-def order_parameters(n: int, units: np.ndarray, found: Angles | None, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The order parameters of coordination number `n`, in the order of `ORDER_PARAMETERS`.
+@dataclass(frozen=True)
+class OrderParameters:
+    """All parameters of one coordination number.
+
+    Attributes:
+        values: (sites, parameters) in the order of `ORDER_PARAMETERS`.
+        on_jump: (sites,) whether an angle is so near to a jump of a definition that rounding decides on the side.
+        by_order: (sites,) whether one depends on the order of neighbours that have the same weight.
+    """
+
+    values: np.ndarray
+    on_jump: np.ndarray
+    by_order: np.ndarray
+
+
+def order_parameters(n: int, units: np.ndarray, found: Angles | None, weights: np.ndarray) -> OrderParameters:
+    """The order parameters of coordination number `n`.
 
     Args:
         n: the number of neighbours.
         units: (sites, n, 3) directions of the neighbours, those of largest weight first.
         found: what `angles` says of them; needed for 3 to 8 and 12 neighbours.
         weights: (sites, n) by which the neighbours are ordered.
-
-    Returns:
-        (sites, parameters), and (sites,) whether rounding decides on one of them: where an angle lies on a jump of its
-        definition, or where it depends on the order of neighbours with the same weight.
     """
     columns = []
-    doubtful = np.zeros(len(units), dtype=bool) if found is None else found.doubtful.copy()
-    for kind, parameters in ORDER_PARAMETERS[n]:
+    on_jump = np.zeros(len(units), dtype=bool) if found is None else found.doubtful.copy()
+    by_order = np.zeros(len(units), dtype=bool)
+    for kind, p in ORDER_PARAMETERS[n]:
         if kind == "sgl_bd":
             columns.append(np.ones(len(units)))
         elif kind in ("q2", "q4", "q6"):
             columns.append(_bond_orientation(units, int(kind[1])))
         elif kind == "bent":
-            assert parameters is not None
-            theta = np.arccos(np.clip(np.einsum("sc,sc->s", units[:, 0], units[:, 1]), -1.0, 1.0))
-            columns.append(_gauss(parameters["IGW_TA"] * (theta / np.pi - parameters["TA"])))
+            columns.append(_bent(units, p))
         else:
-            assert parameters is not None and found is not None
-            columns.append(_peters(kind, parameters, found))
+            assert found is not None
+            columns.append(_peters(kind, p, found))
+            on_jump |= _on_a_jump(kind, p, found)
             if kind == "bcc":
-                doubtful |= _bcc_doubtful(found, parameters, weights)
-            else:
-                doubtful |= _on_a_jump(kind, parameters, found)
-    return np.stack(columns, axis=-1), doubtful
+                by_order |= _depends_on_order(found, p, weights)
+    return OrderParameters(np.stack(columns, axis=-1), on_jump, by_order)
 
 
 def _gauss(deviation: np.ndarray) -> np.ndarray:
     return np.exp(-0.5 * deviation * deviation)
+
+
+def _bent(units: np.ndarray, p: Parameters) -> np.ndarray:
+    """(sites,) how near the angle between two neighbours is to the target."""
+    theta = np.arccos(np.clip(np.einsum("sc,sc->s", units[:, 0], units[:, 1]), -1.0, 1.0))
+    return _gauss(p["IGW_TA"] * (theta / np.pi - p["TA"]))
 
 
 def _bond_orientation(units: np.ndarray, degree: int) -> np.ndarray:
@@ -217,7 +207,7 @@ def _bond_orientation(units: np.ndarray, degree: int) -> np.ndarray:
     return np.sqrt(np.maximum(legendre.sum(axis=(1, 2)), 0.0)) / units.shape[1]
 
 
-def _peters(kind: str, p: dict[str | int, float], found: Angles) -> np.ndarray:
+def _peters(kind: str, p: Parameters, found: Angles) -> np.ndarray:
     """(sites,) the best over all choices of pole and meridian; for bcc a mean over them."""
     if kind == "bcc":
         first, second = np.triu_indices(found.theta.shape[1], 1)
@@ -262,7 +252,7 @@ def _count_third(allowed: np.ndarray) -> np.ndarray:
     return allowed.sum(-1, keepdims=True) - allowed
 
 
-def _pyramid(kind: str, found: Angles, p: dict[str | int, float]) -> tuple[np.ndarray, np.ndarray]:
+def _pyramid(kind: str, found: Angles, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
     """Motifs in which all neighbours but the pole stand at one polar angle, or at one of two."""
     fraction = found.theta / np.pi
     if kind == "pent_plan_max":
@@ -275,7 +265,7 @@ def _pyramid(kind: str, found: Angles, p: dict[str | int, float]) -> tuple[np.nd
     return near + third * found.meridian, 1 + _count_third(found.meridian) * found.meridian
 
 
-def _bipyramid(kind: str, found: Angles, p: dict[str | int, float]) -> tuple[np.ndarray, np.ndarray]:
+def _bipyramid(kind: str, found: Angles, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
     """Motifs with a neighbour at the south pole; the others stand on the equator, for a hexagon beside it too."""
     fraction = found.theta / np.pi
     if kind == "hex_plan_max":
@@ -302,7 +292,7 @@ def _bipyramid(kind: str, found: Angles, p: dict[str | int, float]) -> tuple[np.
     return value, north + found.meridian * _count_third(south) + both * third_count
 
 
-def _cuboctahedron(found: Angles, p: dict[str | int, float]) -> tuple[np.ndarray, np.ndarray]:
+def _cuboctahedron(found: Angles, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
     """Twelve neighbours: the pole, its opposite, four each at 60, 90 and 120 degrees but for two of them."""
     theta, fraction = found.theta, found.theta / np.pi
     other = ~np.eye(theta.shape[1], dtype=bool)
@@ -324,7 +314,7 @@ def _cuboctahedron(found: Angles, p: dict[str | int, float]) -> tuple[np.ndarray
     return value + meridian * third, count + meridian * _count_third((allowed & equator) | above | below)
 
 
-def _bcc_terms(found: Angles, p: dict[str | int, float]) -> np.ndarray:
+def _bcc_terms(found: Angles, p: Parameters) -> np.ndarray:
     """(sites, j, k) Peters's terms; not the same for (k, j), so that the sum over pairs knows an order."""
     theta = found.theta
     opposite = theta >= p["min_SPP"]
@@ -341,24 +331,24 @@ def _bcc_terms(found: Angles, p: dict[str | int, float]) -> np.ndarray:
     )
 
 
-def _bcc_doubtful(found: Angles, p: dict[str | int, float], weights: np.ndarray) -> np.ndarray:
-    """(sites,) whether a term that is not zero could as well have the other sign, or come from the other order."""
+def _depends_on_order(found: Angles, p: Parameters, weights: np.ndarray) -> np.ndarray:
+    """(sites,) whether exchanging two neighbours of the same weight changes the sum over pairs."""
     terms = _bcc_terms(found, p)
     tied = np.abs(weights[:, :, None] - weights[:, None]) <= 1e-9
-    exchanged = tied & (np.abs(terms - terms.swapaxes(1, 2)) > _JUMP)
-    turned = (np.abs(found.theta - np.pi / 2) < _JUMP) & (np.abs(terms) > _JUMP)
-    opposite = np.abs(found.theta - p["min_SPP"]) < _JUMP
-    return (exchanged | turned | opposite).any(axis=(1, 2))
+    return np.any(tied & (np.abs(terms - terms.swapaxes(1, 2)) > _JUMP), axis=(1, 2))
 
 
-def _on_a_jump(kind: str, p: dict[str | int, float], found: Angles) -> np.ndarray:
+def _on_a_jump(kind: str, p: Parameters, found: Angles) -> np.ndarray:
     """(sites,) whether an angle is within rounding of one where the definition is not continuous."""
     jumps = [p[key] for key in ("min_SPP", 2, 4) if key in p]
     if kind == "pent_plan_max":
         jumps.append(p["TA"] * np.pi)
-    doubtful = np.zeros(len(found.theta), dtype=bool)
+    near: np.ndarray = np.zeros(found.theta.shape, dtype=bool)
+    if kind == "bcc":
+        # the sign turns where k is on the equator
+        near |= (np.abs(found.theta - np.pi / 2) < _JUMP) & (np.abs(_bcc_terms(found, p)) > _JUMP)
     for jump in jumps:
-        doubtful |= (np.abs(found.theta - jump) < _JUMP).any(axis=(1, 2))
+        near |= np.abs(found.theta - jump) < _JUMP
     if kind == "see_saw_rect":
-        doubtful |= (np.abs(found.cos_phi - np.cos(0.75 * np.pi)) < _JUMP).any(axis=(1, 2, 3))
-    return doubtful
+        near |= np.any(np.abs(found.cos_phi - np.cos(0.75 * np.pi)) < _JUMP, axis=-1)
+    return np.any(near, axis=(1, 2))

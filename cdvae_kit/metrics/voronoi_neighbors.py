@@ -1,10 +1,10 @@
 """The faces of the Voronoi cell of every site of a crystal: whose they are, their solid angles and their areas.
 
-A cell is that of the finite cluster within a cutoff of its site, grown while the cell is open, as pymatgen's `VoronoiNN`
-builds it: parity of the metrics rests on that. It is found by its polar dual: the plane halfway to a point p becomes the
-point 2p/|p|², and the convex hull of those has a vertex for every face of the cell and a facet for every corner of it
-(Preparata and Shamos, Computational Geometry, 1985, section 7.3). One hull in three dimensions costs 0.1 ms, a whole
-Voronoi diagram of the cluster ten times that. What is made of the faces is in `crystal_nn_features`.
+A cell is that of the finite cluster within a cutoff of its site, grown while the cell is open, as pymatgen's
+`VoronoiNN` builds it: parity of the metrics rests on that. It is found by its polar dual: the plane halfway to a point
+p becomes the point 2p/|p|², and the convex hull of those has a vertex for every face of the cell and a facet for every
+corner of it (Preparata and Shamos, Computational Geometry, 1985, section 7.3). One hull in three dimensions costs
+0.1 ms, a whole Voronoi diagram of the cluster ten times that. What is made of the faces is in `crystal_nn_features`.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class _Cell:
 def voronoi_faces(crystal: CrystalArrays) -> VoronoiFaces:
     """Every site's faces.
 
-    Raises `OpenCellError` where a cell does not close within the longest diagonal of the crystal, `CoincidentSitesError`
-    where two sites are at one point.
+    Raises `OpenCellError` where a cell does not close within the longest diagonal of the crystal, and
+    `CoincidentSitesError` where two sites are at one point.
 
     >>> cube = CrystalArrays(3.0 * np.eye(3), np.zeros((1, 3)), np.array([84]))
     >>> faces = voronoi_faces(cube)
