@@ -37,9 +37,18 @@ def describe_by_pymatgen(
     return (np.array([row for row, _ in rows]) if features else None), numbers
 
 
-def order_parameters_by_pymatgen(
-    crystal: CrystalArrays, site: int, others: np.ndarray, images: np.ndarray
-) -> list[float]:
+def order_parameters_in_order(crystal: CrystalArrays, site: int, n: int) -> list[float]:
+    """The order parameters of a site with its first `n` neighbours in the order that pymatgen has them in."""
+    from pymatgen.analysis.local_env import CrystalNN
+
+    structure = crystal.structure()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = CrystalNN().get_nn_data(structure, site)
+    return _values(n, [structure[site], *(neighbor["site"] for neighbor in data.cn_nninfo[n])])
+
+
+def order_parameters_of(crystal: CrystalArrays, site: int, others: np.ndarray, images: np.ndarray) -> list[float]:
     """The order parameters of a site with these neighbours: sites and the cells that they lie in, (n,) and (n, 3)."""
     lattice = np.array(crystal.lattice)
     around = [_Point(np.dot(crystal.frac_coords[site], lattice))]

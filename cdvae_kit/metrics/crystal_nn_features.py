@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -118,14 +120,11 @@ def describe_sites(crystal: CrystalArrays, *, features: bool = True) -> SiteDesc
         numbers, unclear = np.zeros(num_sites, dtype=np.int64), np.ones(num_sites, dtype=bool)
     else:
         numbers, tied = _most_likely(shells.likelihoods)
-        unclear = shells.doubtful.copy()
-        if found is None:
-            unclear |= tied
-        else:
+        unclear = shells.doubtful | tied
+        if found is not None:
             for start in range(0, num_sites, _SITES_AT_ONCE):
                 block = np.arange(start, min(start + _SITES_AT_ONCE, num_sites))
-                found[block], by_pymatgen[block], by_order = _features(crystal, shells, block)
-                unclear[block] |= by_order
+                found[block], by_pymatgen[block] = _features(crystal, shells, block)
     if unclear.any():
         _ask_pymatgen(crystal, np.flatnonzero(unclear), found, numbers)
     if found is not None and not np.isfinite(found).all():
@@ -138,12 +137,19 @@ def _ask_pymatgen(crystal: CrystalArrays, sites: np.ndarray, found: np.ndarray |
     from cdvae_kit.metrics.crystal_nn_by_pymatgen import describe_by_pymatgen
 
     logger.debug("pymatgen describes %d of %d sites, where rounding decides", len(sites), len(numbers))
-    try:
+    with _told_as_no_fingerprint():
         theirs, numbers[sites] = describe_by_pymatgen(crystal, sites, features=found is not None)
-    except (RuntimeError, ValueError, ArithmeticError) as error:
-        raise NoFingerprintError(f"{type(error).__name__}: {error}") from error
     if found is not None:
         found[sites] = theirs
+
+
+@contextmanager
+def _told_as_no_fingerprint() -> Iterator[None]:
+    """What pymatgen raises for a site that it cannot make out; scipy's QhullError is a RuntimeError."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        raise NoFingerprintError(f"{type(error).__name__}: {error}") from error
 
 
 def _shells(faces: VoronoiFaces, atomic_numbers: np.ndarray) -> _Shells:
@@ -203,12 +209,12 @@ def _most_likely(likelihoods: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(best == likelihoods.shape[1], 0, best + 1), unclear
 
 
-def _features(crystal: CrystalArrays, shells: _Shells, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(sites, 61) of some sites; whether pymatgen was asked for some of them; whether it has to be for all of them."""
+def _features(crystal: CrystalArrays, shells: _Shells, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(sites, 61) of some sites, and whether pymatgen was asked for some of the numbers."""
     likelihoods = shells.likelihoods[block]
     units = directions(shells.vectors[block])
     found = np.zeros((len(block), len(FEATURE_LABELS)))
-    asked, by_order = np.zeros(len(block), dtype=bool), np.zeros(len(block), dtype=bool)
+    asked = np.zeros(len(block), dtype=bool)
     few = angles(units[:, :8]) if units.shape[1] > 3 else None
     for n in range(1, min(LARGEST_COORDINATION, likelihoods.shape[1]) + 1):
         (sites,) = np.nonzero(likelihoods[:, n - 1])
@@ -222,22 +228,24 @@ def _features(crystal: CrystalArrays, shells: _Shells, block: np.ndarray) -> tup
         these = units[sites, :n]
         between = angles(these) if n == 12 else few.of(sites, n) if few is not None and 3 <= n <= 8 else None
         order = order_parameters(n, these, between, shells.exact[block[sites], :n])
-        by_order[sites] |= order.by_order
-        for k in np.flatnonzero(order.on_jump & ~order.by_order):
-            order.values[k] = _on_jump(crystal, shells, int(block[sites[k]]), n)
+        for k in np.flatnonzero(order.on_jump | order.by_order):
+            order.values[k] = _decided(crystal, shells, int(block[sites[k]]), n, by_order=bool(order.by_order[k]))
             asked[sites[k]] = True
         found[sites, first + 1 : first + 1 + order.values.shape[1]] = likely[:, None] * order.values
-    return found, asked, by_order
+    return found, asked
 
 
-def _on_jump(crystal: CrystalArrays, shells: _Shells, site: int, n: int) -> list[float]:
-    """The order parameters of one site for which an angle is on a jump of a definition."""
-    from cdvae_kit.metrics.crystal_nn_by_pymatgen import order_parameters_by_pymatgen
+def _decided(crystal: CrystalArrays, shells: _Shells, site: int, n: int, *, by_order: bool) -> list[float]:
+    """The order parameters of one site on which rounding decides."""
+    from cdvae_kit.metrics.crystal_nn_by_pymatgen import order_parameters_in_order, order_parameters_of
 
-    others = shells.others[site, :n]
-    separations = crystal.frac_coords[others] - crystal.frac_coords[site]
-    images = np.round(shells.vectors[site, :n] @ np.linalg.inv(crystal.lattice) - separations)
-    return order_parameters_by_pymatgen(crystal, site, others, images)
+    with _told_as_no_fingerprint():
+        if by_order:
+            return order_parameters_in_order(crystal, site, n)
+        others = shells.others[site, :n]
+        separations = crystal.frac_coords[others] - crystal.frac_coords[site]
+        images = np.round(shells.vectors[site, :n] @ np.linalg.inv(crystal.lattice) - separations)
+        return order_parameters_of(crystal, site, others, images)
 
 
 @cache

@@ -175,12 +175,18 @@ def order_parameters(n: int, units: np.ndarray, found: Angles | None, weights: n
             columns.append(_bond_orientation(units, int(kind[1])))
         elif kind == "bent":
             columns.append(_bent(units, p))
+        elif found is None:
+            raise ValueError(f"{n} neighbours need the angles among them")
+        elif kind == "bcc":
+            terms = _bcc_terms(found, p)
+            columns.append(_bcc(terms))
+            # the sign turns where k is on the equator
+            turning = (np.abs(found.theta - np.pi / 2) < _JUMP) & (np.abs(terms) > _JUMP)
+            on_jump |= _on_a_jump(kind, p, found) | np.any(turning, axis=(1, 2))
+            by_order |= _depends_on_order(terms, weights)
         else:
-            assert found is not None
-            columns.append(_peters(kind, p, found))
+            columns.append(_best(kind, p, found))
             on_jump |= _on_a_jump(kind, p, found)
-            if kind == "bcc":
-                by_order |= _depends_on_order(found, p, weights)
     return OrderParameters(np.stack(columns, axis=-1), on_jump, by_order)
 
 
@@ -207,12 +213,8 @@ def _bond_orientation(units: np.ndarray, degree: int) -> np.ndarray:
     return np.sqrt(np.maximum(legendre.sum(axis=(1, 2)), 0.0)) / units.shape[1]
 
 
-def _peters(kind: str, p: Parameters, found: Angles) -> np.ndarray:
-    """(sites,) the best over all choices of pole and meridian; for bcc a mean over them."""
-    if kind == "bcc":
-        first, second = np.triu_indices(found.theta.shape[1], 1)
-        n = found.theta.shape[1]
-        return _bcc_terms(found, p)[:, first, second].sum(-1) / (0.5 * n * (6 + (n - 2) * (n - 3)))
+def _best(kind: str, p: Parameters, found: Angles) -> np.ndarray:
+    """(sites,) the best over all choices of pole and meridian."""
     if kind == "cuboct_max":
         value, count = _cuboctahedron(found, p)
     elif "min_SPP" in p:
@@ -331,9 +333,16 @@ def _bcc_terms(found: Angles, p: Parameters) -> np.ndarray:
     )
 
 
-def _depends_on_order(found: Angles, p: Parameters, weights: np.ndarray) -> np.ndarray:
+def _bcc(terms: np.ndarray) -> np.ndarray:
+    """(sites,) their mean over pairs, the first of which is the nearer one."""
+    n = terms.shape[1]
+    first, second = np.triu_indices(n, 1)
+    total: np.ndarray = terms[:, first, second].sum(axis=-1)
+    return total / (0.5 * n * (6 + (n - 2) * (n - 3)))
+
+
+def _depends_on_order(terms: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(sites,) whether exchanging two neighbours of the same weight changes the sum over pairs."""
-    terms = _bcc_terms(found, p)
     tied = np.abs(weights[:, :, None] - weights[:, None]) <= 1e-9
     return np.any(tied & (np.abs(terms - terms.swapaxes(1, 2)) > _JUMP), axis=(1, 2))
 
@@ -344,9 +353,6 @@ def _on_a_jump(kind: str, p: Parameters, found: Angles) -> np.ndarray:
     if kind == "pent_plan_max":
         jumps.append(p["TA"] * np.pi)
     near: np.ndarray = np.zeros(found.theta.shape, dtype=bool)
-    if kind == "bcc":
-        # the sign turns where k is on the equator
-        near |= (np.abs(found.theta - np.pi / 2) < _JUMP) & (np.abs(_bcc_terms(found, p)) > _JUMP)
     for jump in jumps:
         near |= np.abs(found.theta - jump) < _JUMP
     if kind == "see_saw_rect":

@@ -196,7 +196,7 @@ def _measured(cells: list[_Cell]) -> VoronoiFaces:
     for own, across in ((edges[:, 2], edges[:, 3]), (edges[:, 3], edges[:, 2])):
         foot = vectors[own] / 2
         sign = np.sign(squares[across] - np.einsum("ic,ic->i", vectors[own], vectors[across]))
-        normal = np.cross(start - foot, end - foot)
+        normal = _cross(start - foot, end - foot)
         areas += np.bincount(own, sign * np.linalg.norm(normal, axis=-1) / 2, minlength=len(areas))
         angle = _solid_angle(foot, start, end)
         solid_angles += np.bincount(own, sign * angle, minlength=len(areas))
@@ -213,7 +213,7 @@ def _measured(cells: list[_Cell]) -> VoronoiFaces:
 def _solid_angle(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """(n,) of triangles seen from the origin (van Oosterom and Strackee 1983, IEEE Trans. Biomed. Eng. 30, 125)."""
     length_a, length_b, length_c = (np.linalg.norm(v, axis=-1) for v in (a, b, c))
-    volume = np.abs(np.einsum("ic,ic->i", a, np.cross(b, c)))
+    volume = np.abs(np.einsum("ic,ic->i", a, _cross(b, c)))
     return 2 * np.arctan2(
         volume,
         length_a * length_b * length_c
@@ -221,3 +221,8 @@ def _solid_angle(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
         + np.einsum("ic,ic->i", a, c) * length_b
         + np.einsum("ic,ic->i", b, c) * length_a,
     )
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """numpy's `cross` spends most of its time on axes."""
+    return a[:, [1, 2, 0]] * b[:, [2, 0, 1]] - a[:, [2, 0, 1]] * b[:, [1, 2, 0]]
