@@ -14,13 +14,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cdvae_kit.io.named_arrays import decode_arrays, encode_arrays
 from cdvae_kit.metrics.crystal_nn_features import NoFingerprintError, site_features
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, Crystals, as_arrays
 from cdvae_kit.metrics.element_statistics import element_statistics
-from cdvae_kit.metrics.parallel import Progress, map_crystals
+from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key, map_crystals
+
+if TYPE_CHECKING:
+    from cdvae_kit.io.result_store import ResultStore
+
+_KIND = "fingerprint 1"
+"""Raised with every change of the code that changes a vector."""
 
 NUM_STRUCTURE_FEATURES = 61
 NUM_COMPOSITION_FEATURES = 132
@@ -45,25 +53,45 @@ class Fingerprint:
         return self.reason is None
 
 
-def fingerprints(crystals: Crystals, *, num_workers: int = 1, progress: Progress | None = None) -> list[Fingerprint]:
+def fingerprints(
+    crystals: Crystals, *, num_workers: int = 1, progress: Progress | None = None, store: ResultStore | None = None
+) -> list[Fingerprint]:
     """One `Fingerprint` a crystal, in order; some 5 ms each, in `num_workers` processes (-1: every core).
 
     A crystal has both vectors or none: the published protocol counts it as invalid when one site has no order
-    parameters.
+    parameters. What `store` knows is not computed again.
 
     >>> from pymatgen.core import Lattice, Structure
     >>> salt = Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     >>> [(found.structure.shape, found.composition.shape) for found in fingerprints([salt])]
     [((61,), (132,))]
     """
-    return fingerprints_of(as_arrays(crystals), num_workers=num_workers, progress=progress)
+    return fingerprints_of(as_arrays(crystals), num_workers=num_workers, progress=progress, store=store)
 
 
 def fingerprints_of(
-    arrays: Sequence[CrystalArrays], *, num_workers: int = 1, progress: Progress | None = None
+    arrays: Sequence[CrystalArrays],
+    *,
+    num_workers: int = 1,
+    progress: Progress | None = None,
+    store: ResultStore | None = None,
 ) -> list[Fingerprint]:
     """`fingerprints` of crystals that are arrays already."""
-    return map_crystals(fingerprint, arrays, num_workers=num_workers, progress=progress)
+    memory = Memory(store, _KIND, crystal_key, _encode, _decode)
+    return map_crystals(fingerprint, arrays, num_workers=num_workers, progress=progress, memory=memory)
+
+
+def _encode(vectors: Fingerprint) -> bytes:
+    pair = {"structure": vectors.structure, "composition": vectors.composition}
+    return encode_arrays({name: vector for name, vector in pair.items() if vector is not None}, vectors.reason)
+
+
+def _decode(content: bytes) -> Fingerprint:
+    arrays, reason = decode_arrays(content)
+    found = Fingerprint(arrays.get("structure"), arrays.get("composition"), reason)
+    if found.complete and (found.structure is None or found.composition is None):
+        raise ValueError("a fingerprint without a reason needs both vectors")
+    return found
 
 
 def fingerprint(crystal: CrystalArrays) -> Fingerprint:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +217,46 @@ def test_names_of_the_set_are_kept_even_where_they_repeat() -> None:
 
 def test_cutoffs_can_be_numbers() -> None:
     assert EvaluationSettings(cutoffs=Cutoffs(0.1, 1.0)).coverage_cutoffs == Cutoffs(0.1, 1.0)
+
+
+# With a training set, with pairs, and with a store
+
+
+def test_copies_are_neither_unique_nor_novel() -> None:
+    crystals = [salt(), salt() * (2, 1, 1), low_symmetry(), None]
+    found = evaluate(crystals, train=[low_symmetry()], settings=PLAIN)
+    assert [row.verdicts["unique"] for row in found.crystals] == [True, False, True, False]
+    assert [row.verdicts["novel"] for row in found.crystals] == [True, True, False, False]
+    numbers = found.numbers()
+    assert (numbers["unique"], numbers["novel"], numbers["unique_novel"]) == (0.5, 0.5, 0.25)
+    assert "ltol 0.2" in found.metrics["unique"].note
+
+
+def test_pairs_give_match_rates_and_their_reasons() -> None:
+    found = evaluate([salt(), low_symmetry()], reference=[salt(4.15), salt()], paired=True, settings=PLAIN)
+    assert found.numbers()["match_rate"] == 0.5 and found.crystals[0].values["rms"] == pytest.approx(0.0, abs=1e-9)
+    assert found.crystals[1].reason is not None and found.numbers()["metre"] == 1.0
+
+
+def test_pairs_need_two_sets_of_one_length() -> None:
+    with pytest.raises(ValueError, match="need a reference"):
+        evaluate([salt()], paired=True, settings=PLAIN)
+    with pytest.raises(ValueError, match="1 generated and 2 reference"):
+        evaluate([salt()], reference=[salt(), salt()], paired=True, settings=PLAIN)
+
+
+def test_pairs_whose_names_differ_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    sets = [CrystalSet(crystal_set([salt()]).arrays, [name]) for name in ("mine", "yours")]
+    evaluate(sets[0], reference=sets[1], paired=True, settings=PLAIN)
+    assert "1 of 1 pairs have two names" in caplog.text
+
+
+def test_a_second_evaluation_asks_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cdvae_kit.io.result_store import ResultStore
+
+    with ResultStore(tmp_path) as store:
+        first = evaluate([salt(), crushed(), None], reference=[salt(4.3)], store=store)
+        # the package's function of that name hides the module
+        monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints"], "site_features", None)
+        again = evaluate([salt(), crushed(), None], reference=[salt(4.3)], store=store)
+    assert first.metrics == again.metrics and first.crystals == again.crystals
