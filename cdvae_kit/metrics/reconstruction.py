@@ -114,9 +114,9 @@ def reconstruction(
         truth: the references.
         tolerances: CDVAE's where None.
         rule: of the composition, for the filter.
-        fingerprints: filter also by whether every site has a CrystalNN fingerprint, as published, or the fingerprints of
-            predictions and truth themselves; some 5 ms a matched crystal. It changes the rate only where an element or
-            a cell is out of the ordinary.
+        fingerprints: filter also by whether every site has a CrystalNN fingerprint, as published; or the fingerprints
+            of predictions and truth themselves. Some 5 ms a matched crystal; it changes the rate only where an element
+            or a cell is out of the ordinary.
         num_workers: processes; -1 takes every core.
         progress: told how many pairs are matched.
 
