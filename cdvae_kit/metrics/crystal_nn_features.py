@@ -72,15 +72,13 @@ class _Shells:
     """The neighbours that count, the likeliest first; rows end with zeros.
 
     Attributes:
-        weights: (num_sites, most + 1) rounded to three digits, as CrystalNN does.
-        exact: (num_sites, most + 1) before that.
+        exact: (num_sites, most + 1) weights, before CrystalNN rounds them to three digits.
         others: (num_sites, most + 1) of which site they are images.
         vectors: (num_sites, most + 1, 3) to them, angstrom.
         likelihoods: (num_sites, most + 1) of having the first 1, 2, ... neighbours.
         doubtful: (num_sites,) whether rounding decides on a weight.
     """
 
-    weights: np.ndarray
     exact: np.ndarray
     others: np.ndarray
     vectors: np.ndarray
@@ -96,7 +94,7 @@ def site_features(crystal: CrystalArrays) -> np.ndarray:
 
 
 def coordination_numbers(crystal: CrystalArrays) -> np.ndarray:
-    """(num_sites,) most likely numbers of neighbours, pymatgen's `CrystalNN().get_cn`; a tenth of a millisecond a site.
+    """(num_sites,) most likely numbers of neighbours, pymatgen's `CrystalNN().get_cn`; some 0.3 ms a site.
 
     >>> salt = CrystalArrays(4.12 * np.eye(3), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.array([55, 17]))
     >>> coordination_numbers(salt).tolist()
@@ -106,7 +104,7 @@ def coordination_numbers(crystal: CrystalArrays) -> np.ndarray:
 
 
 def describe_sites(crystal: CrystalArrays, *, features: bool = True) -> SiteDescription:
-    """Both of the above; raises `NoFingerprintError` where a site cannot be described."""
+    """Features and coordination numbers at once; raises `NoFingerprintError` where a site cannot be described."""
     _require_radii(crystal.atomic_numbers)
     num_sites = len(crystal.atomic_numbers)
     found = np.zeros((num_sites, len(FEATURE_LABELS))) if features else None
@@ -191,7 +189,7 @@ def _sorted_shells(faces: VoronoiFaces, exact: np.ndarray, starts: np.ndarray, n
     others[row, column] = faces.other[order]
     below = _quarter_disc(weights)
     likelihoods = below - np.column_stack((below[:, 1:], np.zeros(num_sites)))
-    return _Shells(weights, all_exact, others, vectors, likelihoods, doubtful)
+    return _Shells(all_exact, others, vectors, likelihoods, doubtful)
 
 
 def _quarter_disc(x: np.ndarray) -> np.ndarray:

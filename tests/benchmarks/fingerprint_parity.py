@@ -22,15 +22,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matminer.featurizers.composition import ElementProperty
-from matminer.featurizers.site import CrystalNNFingerprint
 from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.datasets.ionic_prototypes import load_ionic_prototypes
 from cdvae_kit.io import read_crystals
 from cdvae_kit.metrics.crystal_nn_features import FEATURE_LABELS, NoFingerprintError, describe_sites
 from cdvae_kit.metrics.crystals import CrystalArrays, as_arrays
-from cdvae_kit.metrics.fingerprints import composition_fingerprint, composition_scaler
+from cdvae_kit.metrics.fingerprints import composition_fingerprint
+from tests.benchmarks.published_evaluation import PUBLISHED_ERRORS, Published
 from tests.metrics.conftest import load_parity_set
 
 TOLERANCE = 1e-6
@@ -42,8 +41,6 @@ FILES = {
     "inorganic_20 val": ("inorganic_20/val.csv.gz", 100),
 }
 _WEIGHTS = [FEATURE_LABELS.index(f"wt CN_{n}") for n in range(1, 25)]
-# what matminer and pymatgen raise for a crystal whose neighbours or polyhedra they cannot make out
-PUBLISHED_ERRORS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass
@@ -73,21 +70,6 @@ class Row:
         for name in ("ours_ms", "theirs_ms"):
             row[name] = f"{getattr(self, name) / max(self.crystals, 1):.2f}"
         return row | {"ratio": f"{self.theirs_ms / max(self.ours_ms, 1e-9):.1f}"}
-
-
-class Published:
-    """The published way: matminer, site by site."""
-
-    def __init__(self) -> None:
-        self.sites = CrystalNNFingerprint.from_preset("ops")
-        self.elements = ElementProperty.from_preset("magpie", impute_nan=True)
-
-    def site_features(self, structure: Structure) -> np.ndarray:
-        return np.array([self.sites.featurize(structure, i) for i in range(len(structure))], dtype=np.float64)
-
-    def composition(self, structure: Structure) -> np.ndarray:
-        means, deviations = composition_scaler()
-        return (np.array(self.elements.featurize(structure.composition.reduced_composition)) - means) / deviations
 
 
 def compare(group: str, structures: list[Structure], published: Published) -> Row:

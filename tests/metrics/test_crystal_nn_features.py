@@ -195,7 +195,8 @@ def test_the_element_table_is_that_of_the_installed_pymatgen() -> None:
 def test_real_and_spoiled_crystals_are_described_as_by_matminer(shared_dir: Path) -> None:
     """A tenth of what tests/benchmarks/fingerprint_parity.py compares, with another seed."""
     pytest.importorskip("matminer")
-    from tests.benchmarks.fingerprint_parity import Published, compare, groups
+    from tests.benchmarks.fingerprint_parity import compare, groups
+    from tests.benchmarks.published_evaluation import Published
 
     published = Published()
     rows = [compare(group, structures, published) for group, structures in groups(shared_dir, seed=1, share=0.1)]
