@@ -185,7 +185,7 @@ def _from_function(name: str) -> BaseCalculator:
     calculator = function()
     # ASE's own older calculators are no BaseCalculator
     if isinstance(calculator, type) or not hasattr(calculator, "get_potential_energy"):
-        raise CalculatorError(f"{name!r} gave {type(calculator).__name__} {calculator!r:.60}; {expected}")
+        raise CalculatorError(f"{name!r} gave {repr(calculator)[:60]}; {expected}")
     return calculator
 
 

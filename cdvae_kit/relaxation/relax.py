@@ -73,7 +73,7 @@ def relax(
         progress: told after every crystal.
 
     >>> from ase.build import bulk
-    >>> copper, plutonium = relax([bulk("Cu", "fcc", a=3.4), bulk("Pu", "fcc", a=4.6)], "emt")
+    >>> copper, plutonium = relax([bulk("Cu", "fcc", a=3.4), bulk("Pu", "fcc", a=4.6)], "emt", fmax=0.01)
     >>> f"{copper.lattice[0].max() * 2:.2f}", plutonium.reason
     ('3.59', 'the calculator failed: NotImplementedError: No EMT-potential for Pu')
     """
