@@ -291,8 +291,9 @@ def _keep_frames(
 ) -> None:
     parts = under_way.frac_coords.split(under_way.num_atoms.tolist())
     for b, (place, frac_coords) in enumerate(zip(under_way.place.tolist(), parts, strict=True)):
-        frame = Frame(crystals.lattice[b].numpy(), frac_coords.numpy(), float(values.energies[b]))
-        frames.setdefault(place, []).append(frame)
+        if values.reasons[b] is None:
+            frame = Frame(crystals.lattice[b].numpy(), frac_coords.numpy(), float(values.energies[b]))
+            frames.setdefault(place, []).append(frame)
 
 
 def _result(
@@ -309,7 +310,7 @@ def _result(
     steps, initial_energy = int(under_way.steps[b]), float(under_way.initial_energy[b])
     if (reason := values.reasons[b]) is not None:
         known = initial_energy if np.isfinite(initial_energy) else None
-        return failure(start, reason, initial_energy=known, steps=steps)
+        return failure(start, reason, initial_energy=known, steps=steps, frames=kept)
     atoms = under_way.batch == b
     return finished(
         start,

@@ -113,23 +113,25 @@ def _chgnet(device: str) -> Any:
     return CHGNetCalculator(use_device=device, on_isolated_atoms="error")
 
 
-# importlib, because none of these can be installed beside all the others
 def _mace(device: str) -> Any:
-    return importlib.import_module("mace.calculators").mace_mp(device=device, default_dtype="float64")
+    return _load("mace.calculators").mace_mp(device=device, default_dtype="float64")
 
 
 def _orb(device: str) -> Any:
-    pretrained = importlib.import_module("orb_models.forcefield.pretrained")
-    model = pretrained.orb_v3_conservative_inf_omat(device=device)
+    model = _load("orb_models.forcefield.pretrained").orb_v3_conservative_inf_omat(device=device)
     # from 0.6 on the loaders give the model and what makes its graphs
     if isinstance(model, tuple):
-        module = importlib.import_module("orb_models.forcefield.inference.calculator")
-        return module.ORBCalculator(model[0], model[1], device=device)
-    return importlib.import_module("orb_models.forcefield.calculator").ORBCalculator(model, device=device)
+        return _load("orb_models.forcefield.inference.calculator").ORBCalculator(*model, device=device)
+    return _load("orb_models.forcefield.calculator").ORBCalculator(model, device=device)
 
 
 def _mattersim(device: str) -> Any:
-    return importlib.import_module("mattersim.forcefield").MatterSimCalculator(device=device)
+    return _load("mattersim.forcefield").MatterSimCalculator(device=device)
+
+
+def _load(module: str) -> Any:
+    """A module of a package that cannot be installed beside all the others."""
+    return importlib.import_module(module)
 
 
 _PACKAGES = {

@@ -216,7 +216,8 @@ def _phase(entry: Any, index: int) -> Phase:
             name = getattr(entry, "entry_id", None) or getattr(entry, "name", None)
     except (AttributeError, KeyError) as error:
         raise ValueError(
-            f"entry {index}: expected composition and energy_per_atom (eV/atom) or a pymatgen entry, got {repr(entry)[:99]}"
+            f"entry {index}: expected composition and energy_per_atom (eV/atom) or a pymatgen entry, "
+            f"got {repr(entry)[:99]}"
         ) from error
     try:
         composition = given if isinstance(given, Composition) else Composition(_with_symbols(given))

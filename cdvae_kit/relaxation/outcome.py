@@ -48,7 +48,14 @@ def calculator_fault(error: Exception) -> str:
     return f"the calculator failed: {type(error).__name__}: {error}"
 
 
-def failure(start: Start, reason: str, *, initial_energy: float | None = None, steps: int = 0) -> Relaxation:
+def failure(
+    start: Start,
+    reason: str,
+    *,
+    initial_energy: float | None = None,
+    steps: int = 0,
+    frames: Sequence[Frame] = (),
+) -> Relaxation:
     """A crystal that has no energy in the end."""
     return Relaxation(
         atomic_numbers=start.atomic_numbers,
@@ -63,6 +70,7 @@ def failure(start: Start, reason: str, *, initial_energy: float | None = None, s
         steps=steps,
         converged=False,
         reason=reason,
+        trajectory=tuple(frames),
     )
 
 
@@ -83,7 +91,9 @@ def finished(
     """A crystal whose optimizer has come to an end: converged, out of steps, or with atoms inside each other."""
     fault = overlap_fault(Start(lattice, frac_coords, start.atomic_numbers), settings.min_distance)
     if fault is not None:
-        return failure(start, f"the relaxed crystal cannot be: {fault}", initial_energy=initial_energy, steps=steps)
+        reason = f"the relaxed crystal cannot be: {fault}"
+        return failure(start, reason, initial_energy=initial_energy, steps=steps, frames=frames)
+    left = f"force {max_force:.3f} eV/A" + ("" if max_stress is None else f", stress {max_stress:.4f} eV/A^3")
     return Relaxation(
         atomic_numbers=start.atomic_numbers,
         initial_lattice=start.lattice,
@@ -96,6 +106,6 @@ def finished(
         max_stress=max_stress,
         steps=steps,
         converged=converged,
-        reason=None if converged else f"not converged: {max_force:.3g} eV/A left after {steps} steps",
+        reason=None if converged else f"not converged after {steps} steps: {left}",
         trajectory=tuple(frames),
     )

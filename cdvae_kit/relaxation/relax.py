@@ -155,7 +155,8 @@ def relax_one(start: Start, calculator: BaseCalculator, settings: RelaxationSett
         except CALCULATOR_ERRORS as error:
             fault = calculator_fault(error)
     if fault is not None:
-        return failure(start, fault, initial_energy=seen.energies[0] if seen.energies else None, steps=seen.steps)
+        initial_energy = seen.energies[0] if seen.energies else None
+        return failure(start, fault, initial_energy=initial_energy, steps=seen.steps, frames=seen.frames)
     return finished(
         start,
         settings,
