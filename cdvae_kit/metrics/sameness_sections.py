@@ -30,8 +30,10 @@ def uniqueness_section(
     seed: int,
     num_workers: int,
     report: Callable[[str], AbstractContextManager[Progress | None]],
-) -> Section:
-    """Which crystals are unique among the generated ones, and novel where there is a training set.
+) -> tuple[Section, list[int | None]]:
+    """Which crystals are unique among the generated ones, and novel where there is a training set; and their groups.
+
+    A group is a number that crystals which are the same have in common, None where a crystal could not be judged.
 
     Args:
         generated: the whole set.
@@ -56,7 +58,8 @@ def uniqueness_section(
         flags["valid_unique_novel"] = is_valid & found.unique & new.novel
         convention += f"; {new.num_training} training crystals"
     metrics = [rate(name, values, "uniqueness", seed=seed, note=convention) for name, values in flags.items()]
-    return Section(metrics, {name: values.tolist() for name, values in flags.items() if name in ("unique", "novel")})
+    verdicts = {name: values.tolist() for name, values in flags.items() if name in ("unique", "novel")}
+    return Section(metrics, verdicts), [None if group < 0 else group for group in found.groups.tolist()]
 
 
 def polymorph_section(found: PolymorphResult, *, seed: int) -> Section:
