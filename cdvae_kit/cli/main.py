@@ -9,6 +9,7 @@ from cdvae_kit import __version__
 from cdvae_kit.cli.console import errors
 from cdvae_kit.cli.console import output as output_console
 from cdvae_kit.cli.download import download
+from cdvae_kit.cli.evaluate import evaluate
 from cdvae_kit.cli.info import info
 from cdvae_kit.cli.interpolate import interpolate
 from cdvae_kit.cli.outcome import ErrorReport
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 report = ErrorReport()
 
-for command in (sample, train, reconstruct, interpolate, download, info):
+for command in (sample, train, reconstruct, interpolate, evaluate, download, info):
     app.command()(report.guard(command))
 
 

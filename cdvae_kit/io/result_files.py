@@ -16,6 +16,7 @@ def write_json(content: Any, path: str | os.PathLike[str], *, overwrite: bool = 
     """Writes plain data; a number that is NaN or infinite becomes null, which every reader of JSON knows.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp()) / "numbers.json"
     >>> write_json({"rate": 0.5, "rmse": float("nan")}, path)
     >>> json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Crystals in, numbers out, failures counted: validity, reconstruction, coverage, distributions.
+"""Crystals in, numbers out, failures counted: validity, reconstruction, uniqueness, novelty, coverage, distributions.
 
 Importing this loads neither torch nor pymatgen nor matminer: what needs them loads them when it is called.
 """
@@ -14,23 +14,44 @@ from cdvae_kit.metrics.distributions import (
     structure_diversity,
     wasserstein,
 )
+from cdvae_kit.metrics.divergences import frechet_distance, jensen_shannon, vendi_score
+from cdvae_kit.metrics.evaluation import EvaluationSettings, evaluate
+from cdvae_kit.metrics.evaluation_files import save_evaluation
+from cdvae_kit.metrics.evaluation_result import CrystalRow, Distribution, Evaluation, MetricValue
 from cdvae_kit.metrics.fingerprints import Fingerprint, fingerprints
 from cdvae_kit.metrics.intervals import Interval, bootstrap_interval, wilson_interval
+from cdvae_kit.metrics.matching import MATCHERS, Matcher, MatcherName
+from cdvae_kit.metrics.novelty import NoveltyResult, novelty
+from cdvae_kit.metrics.polymorphs import PolymorphResult, polymorphs
 from cdvae_kit.metrics.reconstruction import PairResult, ReconstructionResult, Tolerances, reconstruction
+from cdvae_kit.metrics.training_index import TrainingIndex
+from cdvae_kit.metrics.uniqueness import UniquenessResult, uniqueness
 from cdvae_kit.metrics.validity import Validity, Verdict, composition_validity, structure_validity, validity
 
 __all__ = [
     "COMPOSITION_RULES",
     "COVERAGE_CUTOFFS",
+    "MATCHERS",
     "CompositionRule",
     "CoverageResult",
+    "CrystalRow",
     "Cutoffs",
+    "Distribution",
+    "Evaluation",
+    "EvaluationSettings",
     "Fingerprint",
     "Interval",
+    "Matcher",
+    "MatcherName",
+    "MetricValue",
+    "NoveltyResult",
     "PairResult",
+    "PolymorphResult",
     "ReconstructionResult",
     "SetDistance",
     "Tolerances",
+    "TrainingIndex",
+    "UniquenessResult",
     "Validity",
     "Verdict",
     "bootstrap_interval",
@@ -39,13 +60,21 @@ __all__ = [
     "composition_validity",
     "coverage",
     "densities",
+    "evaluate",
     "fingerprints",
+    "frechet_distance",
+    "jensen_shannon",
+    "novelty",
     "numbers_of_elements",
+    "polymorphs",
     "reconstruction",
     "sample_valid",
+    "save_evaluation",
     "structure_diversity",
     "structure_validity",
+    "uniqueness",
     "validity",
+    "vendi_score",
     "wasserstein",
     "wilson_interval",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,23 @@ def save_evaluation(evaluation: Evaluation, folder: str | os.PathLike[str], *, o
     `metrics.json` holds every number by its name, then under "details" its interval, denominator and meaning, and under
     "settings" what it depends on. `crystals.csv` has one line a generated crystal: verdicts, values, the reason.
     """
-    paths = [Path(folder) / name for name in (METRICS_FILE, CRYSTALS_FILE)]
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        refuse_existing(path, overwrite=overwrite)
+    paths = refuse_evaluation(folder, overwrite=overwrite)
     write_json(_content(evaluation), paths[0], overwrite=overwrite)
     verdicts = _names(row.verdicts for row in evaluation.crystals)
     values = _names(row.values for row in evaluation.crystals)
     columns = [*_OWN_COLUMNS, *verdicts, *(_value_column(name, verdicts) for name in values), "reason"]
     write_csv((_fields(row, verdicts) for row in evaluation.crystals), columns, paths[1], overwrite=overwrite)
+    return paths
+
+
+def refuse_evaluation(
+    folder: str | os.PathLike[str], *, overwrite: bool, names: Sequence[str] = (METRICS_FILE, CRYSTALS_FILE)
+) -> list[Path]:
+    """The paths of the files to be, in a folder that is there; raises before the work where one is taken already."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = [Path(folder) / name for name in names]
+    for path in paths:
+        refuse_existing(path, overwrite=overwrite)
     return paths
 
 

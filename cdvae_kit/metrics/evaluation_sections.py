@@ -1,6 +1,7 @@
-"""The parts of an evaluation that need no relaxation: validity, coverage, distributions, symmetry, sameness, pairs.
+"""The parts of an evaluation that look at crystals one by one or at sets as wholes: validity to symmetry.
 
-Each takes the sets and returns a `Section`; how each number comes about is in the module that is named after it.
+Each takes the sets and returns a `Section`; how each number comes about is in the module that is named after it. What
+asks whether two crystals are the same is in `sameness_sections`.
 """
 
 from __future__ import annotations

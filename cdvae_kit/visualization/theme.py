@@ -75,6 +75,16 @@ METRICS = {
     "novel": Wording("novel", True, "higher"),
     "stable": Wording("stable", True, "higher"),
     "metastable": Wording("metastable", True, "higher"),
+    "unique_novel": Wording("unique and novel", True, "higher"),
+    "valid_unique_novel": Wording("valid, unique and novel", True, "higher"),
+    "stable_unique": Wording("stable and unique", True, "higher"),
+    "stable_novel": Wording("stable and novel", True, "higher"),
+    "metastable_unique": Wording("metastable and unique", True, "higher"),
+    "metastable_novel": Wording("metastable and novel", True, "higher"),
+    "metasun": Wording("metastable, unique and novel", True, "higher"),
+    "relaxed": Wording("relaxed to the end"),
+    "judged": Wording("with an energy above the hull"),
+    "rms_relaxation": Wording("displacement by relaxation", better="lower"),
     "sun": Wording("stable, unique and novel (S.U.N.)", True, "higher"),
     "vendi_structure": Wording("Vendi score, structure"),
     "vendi_structure_reference": Wording("Vendi score, structure, of the reference"),
@@ -86,7 +96,7 @@ METRICS = {
     "share_triclinic": Wording("share of triclinic", True),
 }
 
-_RATES = frozenset({"share", "valid", "unique", "novel", "stable", "metastable", "sun", "msun"})
+_RATES = frozenset({"share", "valid", "unique", "novel", "stable", "metastable", "sun", "metasun"})
 """First words of names of rates."""
 
 SECTIONS = {
@@ -109,6 +119,7 @@ QUANTITIES = {
     "space_group": "space group",
     "crystal_system": "crystal system",
     "coordination": "coordination number",
+    "energy_above_hull": "energy above the hull",
 }
 
 COUNTED = {"element": "atoms", "coordination": "sites"}

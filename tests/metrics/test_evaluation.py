@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from cdvae_kit.metrics import Cutoffs, validity
 from cdvae_kit.metrics.crystal_set import CrystalSet, crystal_set
 from cdvae_kit.metrics.evaluation import Evaluation, EvaluationSettings, evaluate
 from cdvae_kit.metrics.evaluation_files import save_evaluation
+from cdvae_kit.metrics.stability_section import StabilityRequest
 from tests.metrics.conftest import ParitySet
 
 PLAIN = EvaluationSettings(fingerprints=False)
@@ -216,3 +218,89 @@ def test_names_of_the_set_are_kept_even_where_they_repeat() -> None:
 
 def test_cutoffs_can_be_numbers() -> None:
     assert EvaluationSettings(cutoffs=Cutoffs(0.1, 1.0)).coverage_cutoffs == Cutoffs(0.1, 1.0)
+
+
+# With a training set, with pairs, and with a store
+
+
+def test_copies_are_neither_unique_nor_novel() -> None:
+    crystals = [salt(), salt() * (2, 1, 1), low_symmetry(), None]
+    found = evaluate(crystals, train=[low_symmetry()], settings=PLAIN)
+    assert [row.verdicts["unique"] for row in found.crystals] == [True, False, True, False]
+    assert [row.verdicts["novel"] for row in found.crystals] == [True, True, False, False]
+    numbers = found.numbers()
+    assert (numbers["unique"], numbers["novel"], numbers["unique_novel"]) == (0.5, 0.5, 0.25)
+    assert "ltol 0.2" in found.metrics["unique"].note
+
+
+def test_pairs_give_match_rates_and_their_reasons() -> None:
+    found = evaluate([salt(), low_symmetry()], reference=[salt(4.15), salt()], paired=True, settings=PLAIN)
+    assert found.numbers()["match_rate"] == 0.5 and found.crystals[0].values["rms"] == pytest.approx(0.0, abs=1e-9)
+    assert found.crystals[1].reason is not None and found.numbers()["metre"] == 1.0
+
+
+def test_pairs_need_two_sets_of_one_length() -> None:
+    with pytest.raises(ValueError, match="need a reference"):
+        evaluate([salt()], paired=True, settings=PLAIN)
+    with pytest.raises(ValueError, match="1 generated and 2 reference"):
+        evaluate([salt()], reference=[salt(), salt()], paired=True, settings=PLAIN)
+
+
+def test_pairs_whose_names_differ_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    sets = [CrystalSet(crystal_set([salt()]).arrays, [name]) for name in ("mine", "yours")]
+    evaluate(sets[0], reference=sets[1], paired=True, settings=PLAIN)
+    assert "1 of 1 pairs have two names" in caplog.text
+
+
+def test_a_second_evaluation_asks_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cdvae_kit.io.result_store import ResultStore
+
+    with ResultStore(tmp_path) as store:
+        first = evaluate([salt(), crushed(), None], reference=[salt(4.3)], store=store)
+        # the package's function of that name hides the module
+        monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints"], "site_features", None)
+        again = evaluate([salt(), crushed(), None], reference=[salt(4.3)], store=store)
+    assert first.metrics == again.metrics and first.crystals == again.crystals
+
+
+# Stability: copper and its alloys by ASE's EMT
+
+
+def copper(length: float = 3.7) -> Structure:
+    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(length), ["Cu"], [[0, 0, 0]]).get_primitive_structure()
+
+
+def gold_copper() -> Structure:
+    return Structure(Lattice.tetragonal(2.8, 3.7), ["Cu", "Au"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def test_stability_and_sun_rates_stand_beside_their_convention(tmp_path: Path) -> None:
+    from cdvae_kit.io.result_store import ResultStore
+
+    request = StabilityRequest("emt", fmax=0.02)
+    crystals = [copper(), copper(), gold_copper(), salt(), None]
+    with ResultStore(tmp_path) as store:
+        found = evaluate(
+            crystals, reference=[gold_copper()], train=[gold_copper()], stability=request, settings=PLAIN, store=store
+        )
+        assert len(store) >= 4
+        again = evaluate(
+            crystals, reference=[gold_copper()], train=[gold_copper()], stability=request, settings=PLAIN, store=store
+        )
+    assert again.metrics == found.metrics
+    rows = found.crystals
+    # copper lies on the hull that holds it; one of the two copies is novel, unique and stable
+    assert rows[0].values["energy_above_hull"] == pytest.approx(0.0, abs=2e-3)
+    assert [row.verdicts["metastable"] for row in rows] == [True, True, True, None, None]
+    assert "EMT" in (rows[3].reason or "") and found.numbers()["metasun"] == 0.2
+    assert "emt" in found.metrics["stable"].note and found.metrics["sun"].num_crystals == 5
+
+
+def test_stability_without_a_hull_needs_a_reference() -> None:
+    with pytest.raises(ValueError, match="hull"):
+        evaluate([copper()], stability=StabilityRequest("emt"), settings=PLAIN)
+
+
+def test_a_reference_that_the_calculator_cannot_take_is_said() -> None:
+    with pytest.raises(ValueError, match="no hull can be built"):
+        evaluate([salt()], reference=[salt()], stability=StabilityRequest("emt"), settings=PLAIN)
