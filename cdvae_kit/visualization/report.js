@@ -97,6 +97,10 @@
 
   const camera = ([x, y, z]) => ({eye: {x, y, z}, up: {x: 0, y: 0, z: 1}, projection: {type: "orthographic"}});
 
+  // one after the other: plotly fails on a picture that is taken away while it is drawn
+  let work = Promise.resolve();
+  const next = (job, stage) => (work = work.then(() => job(stage)));
+
   async function turn(stage) {
     if (stage.dataset.turning || !hasWebGL) return;
     stage.dataset.turning = "yes";
@@ -134,10 +138,10 @@
   }
 
   function still(stage) {
+    if (!stage.dataset.turning) return;
     const place = stage.querySelector(".turning");
     delete stage.dataset.turning;
     turning.splice(turning.indexOf(stage), 1);
-    if (!place) return;
     Plotly.purge(place);
     place.remove();
     stage.querySelector(".turn").textContent = "turn";
@@ -149,20 +153,19 @@
       button.remove();
       continue;
     }
-    button.addEventListener("click", () => stage.dataset.turning ? still(stage) : turn(stage));
+    button.addEventListener("click", () => next(stage.dataset.turning ? still : turn, stage));
     let soon;
     // who only scrolls past does not wait for a picture
     stage.addEventListener("pointerenter", (event) => {
-      if (event.pointerType === "mouse") soon = setTimeout(() => turn(stage), 250);
+      if (event.pointerType === "mouse") soon = setTimeout(() => next(turn, stage), 250);
     });
     stage.addEventListener("pointerleave", () => clearTimeout(soon));
   }
   if (!hasWebGL) document.querySelectorAll(".no-webgl").forEach((note) => { note.hidden = false; });
 
-  // paper: stills, and figures as wide as the page
+  // paper: figures as wide as the page
 
   addEventListener("beforeprint", () => {
-    [...turning].forEach(still);
     for (const place of figures) {
       const wide = !place.closest(".two");
       Plotly.relayout(place, {...dress(place.layout), width: wide ? 640 : 305});
