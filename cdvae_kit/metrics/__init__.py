@@ -1,4 +1,4 @@
-"""Crystals in, numbers out, failures counted: validity, reconstruction, coverage, distributions.
+"""Crystals in, numbers out, failures counted: validity, reconstruction, coverage, stability, distributions.
 
 Importing this loads neither torch nor pymatgen nor matminer: what needs them loads them when it is called.
 """
@@ -17,6 +17,7 @@ from cdvae_kit.metrics.distributions import (
 from cdvae_kit.metrics.fingerprints import Fingerprint, fingerprints
 from cdvae_kit.metrics.intervals import Interval, bootstrap_interval, wilson_interval
 from cdvae_kit.metrics.reconstruction import PairResult, ReconstructionResult, Tolerances, reconstruction
+from cdvae_kit.metrics.stability import StabilityResult, SunResult, stability, sun, sun_of
 from cdvae_kit.metrics.validity import Validity, Verdict, composition_validity, structure_validity, validity
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "PairResult",
     "ReconstructionResult",
     "SetDistance",
+    "StabilityResult",
+    "SunResult",
     "Tolerances",
     "Validity",
     "Verdict",
@@ -43,8 +46,11 @@ __all__ = [
     "numbers_of_elements",
     "reconstruction",
     "sample_valid",
+    "stability",
     "structure_diversity",
     "structure_validity",
+    "sun",
+    "sun_of",
     "validity",
     "wasserstein",
     "wilson_interval",
