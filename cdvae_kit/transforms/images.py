@@ -9,55 +9,27 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from cdvae_kit.transforms.base import Generator, Params, Transform, normal, per_sample, uniform
+from cdvae_kit.transforms.image_base import (
+    Padding,
+    RandomFactor,
+    Sometimes,
+    check_images,
+    look_up,
+    on_colors,
+    per_image,
+    pixel_positions,
+)
 from cdvae_kit.transforms.random_field import gaussian_random_field
 
 LUMA = (0.299, 0.587, 0.114)
 """Brightness of red, green and blue, ITU-R BT.601."""
-
-Padding = Literal["zeros", "border", "reflection"]
-
-
-def check_images(batch: Tensor, *, color: bool = False) -> None:
-    """`ValueError` unless the batch is (b, c, h, w) float of 1, 3 or 4 channels; `color` asks for 3 or 4."""
-    allowed = (3, 4) if color else (1, 3, 4)
-    if batch.ndim != 4 or not batch.is_floating_point() or batch.shape[1] not in allowed:
-        raise ValueError(
-            f"expected images (b, c, h, w), float, with {' or '.join(map(str, allowed))} channels, "
-            f"got {tuple(batch.shape)} {batch.dtype}"
-        )
-
-
-def pixel_positions(batch: Tensor) -> Tensor:
-    """(h, w, 2): x and y of each pixel in pixels, from the middle of the image."""
-    h, w = batch.shape[-2:]
-    y, x = (torch.arange(n, device=batch.device, dtype=batch.dtype) - (n - 1) / 2 for n in (h, w))
-    return torch.stack([x.expand(h, w), y[:, None].expand(h, w)], dim=-1)
-
-
-def look_up(batch: Tensor, positions: Tensor, *, padding: Padding = "zeros") -> Tensor:
-    """(b, c, p, q): each image at `positions` (b, p, q, 2), pixels from the middle, bilinear."""
-    size = positions.new_tensor([batch.shape[-1], batch.shape[-2]])
-    return functional.grid_sample(batch, 2.0 * positions / size, padding_mode=padding, align_corners=False)
-
-
-def _on_colors(batch: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """`change` on all channels but opacity, the result kept in [0, 1]."""
-    if batch.shape[1] != 4:
-        return change(batch).clamp(0.0, 1.0)
-    return torch.cat([change(batch[:, :3]).clamp(0.0, 1.0), batch[:, 3:]], dim=1)
-
-
-def _column(values: Tensor) -> Tensor:
-    return values[:, None, None, None]
 
 
 class _Affine(Transform[Tensor]):
@@ -135,7 +107,7 @@ class Scale(_Affine):
 
 @dataclass(frozen=True)
 class Shear(_Affine):
-    """Slants of x along y and of y along x, uniform up to `most` degrees, one after the other; parameter `slant` (b, 2).
+    """Slants of x along y and of y along x, uniform up to `most` degrees; parameter `slant` (b, 2).
 
     The slant is the tangent of the angle. x goes first, so that the two can never fold the picture.
     """
@@ -155,29 +127,16 @@ class Shear(_Affine):
 
 
 @dataclass(frozen=True)
-class _Factor(Transform[Tensor]):
-    """A factor uniform in [`smallest`, `largest`], 1 the identity; parameter `factor` (b,)."""
-
-    smallest: float = 0.0
-    largest: float = 2.0
-    differentiable = True
-
-    def sample(self, batch: Tensor, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
-        drawn = uniform(generator, len(batch), low=self.smallest, high=self.largest, like=batch)
-        return {"factor": 1.0 + (drawn - 1.0) * per_sample(magnitude, len(batch), like=batch)}
-
-
-@dataclass(frozen=True)
-class Brightness(_Factor):
+class Brightness(RandomFactor):
     """All colours times a factor."""
 
     def apply(self, batch: Tensor, params: Params) -> Tensor:
         check_images(batch)
-        return _on_colors(batch, lambda colors: colors * _column(params["factor"]))
+        return on_colors(batch, lambda colors: colors * per_image(params["factor"]))
 
 
 @dataclass(frozen=True)
-class Contrast(_Factor):
+class Contrast(RandomFactor):
     """The distance of each colour from the image's mean times a factor."""
 
     def apply(self, batch: Tensor, params: Params) -> Tensor:
@@ -185,9 +144,9 @@ class Contrast(_Factor):
 
         def change(colors: Tensor) -> Tensor:
             mean = colors.mean((1, 2, 3), keepdim=True)
-            return mean + _column(params["factor"]) * (colors - mean)
+            return mean + per_image(params["factor"]) * (colors - mean)
 
-        return _on_colors(batch, change)
+        return on_colors(batch, change)
 
 
 @dataclass(frozen=True)
@@ -213,34 +172,11 @@ class Hue(Transform[Tensor]):
         identity = torch.eye(3, device=batch.device, dtype=batch.dtype)
         cross = batch.new_tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3.0)
         matrix = cos * identity + (1.0 - cos) * grey + sin * cross
-        return _on_colors(batch, lambda colors: torch.einsum("bij,bjhw->bihw", matrix, colors))
+        return on_colors(batch, lambda colors: torch.einsum("bij,bjhw->bihw", matrix, colors))
 
 
 @dataclass(frozen=True)
-class _Sometimes(Transform[Tensor]):
-    """One fixed change, or none; parameter `on` (b,) bool, true for a share `probability` times the magnitude."""
-
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.probability <= 1.0:
-            raise ValueError(f"a probability must lie in [0, 1], got {self.probability}")
-
-    def sample(self, batch: Tensor, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
-        share = self.probability * per_sample(magnitude, len(batch), like=batch)
-        return {"on": uniform(generator, len(batch), like=batch) < share}
-
-    def apply(self, batch: Tensor, params: Params) -> Tensor:
-        check_images(batch)
-        return torch.where(_column(params["on"]), self.change(batch, params), batch)
-
-    @abstractmethod
-    def change(self, batch: Tensor, params: Params) -> Tensor:
-        """The batch with all samples changed."""
-
-
-@dataclass(frozen=True)
-class FlipVertical(_Sometimes):
+class FlipVertical(Sometimes):
     """Upside down."""
 
     def change(self, batch: Tensor, params: Params) -> Tensor:
@@ -248,7 +184,7 @@ class FlipVertical(_Sometimes):
 
 
 @dataclass(frozen=True)
-class FlipHorizontal(_Sometimes):
+class FlipHorizontal(Sometimes):
     """Left for right."""
 
     def change(self, batch: Tensor, params: Params) -> Tensor:
@@ -256,37 +192,37 @@ class FlipHorizontal(_Sometimes):
 
 
 @dataclass(frozen=True)
-class Grayscale(_Sometimes):
+class Grayscale(Sometimes):
     """All three colours replaced by the brightness."""
 
     def change(self, batch: Tensor, params: Params) -> Tensor:
         if batch.shape[1] == 1:
             return batch
         luma = batch.new_tensor(LUMA)
-        return _on_colors(batch, lambda c: torch.einsum("j,bjhw->bhw", luma, c)[:, None].expand_as(c))
+        return on_colors(batch, lambda c: torch.einsum("j,bjhw->bhw", luma, c)[:, None].expand_as(c))
 
 
 @dataclass(frozen=True)
-class Posterize(_Sometimes):
+class Posterize(Sometimes):
     """2^`bits` levels a colour, spread over [0, 1]; the reference's darken, since they only drop bits."""
 
     bits: int = 1
 
     def change(self, batch: Tensor, params: Params) -> Tensor:
         levels = 2**self.bits
-        return _on_colors(batch, lambda colors: (colors * levels).floor().clamp(max=levels - 1) / (levels - 1))
+        return on_colors(batch, lambda colors: (colors * levels).floor().clamp(max=levels - 1) / (levels - 1))
 
 
 @dataclass(frozen=True)
-class Invert(_Sometimes):
+class Invert(Sometimes):
     """The negative."""
 
     def change(self, batch: Tensor, params: Params) -> Tensor:
-        return _on_colors(batch, lambda colors: 1.0 - colors)
+        return on_colors(batch, lambda colors: 1.0 - colors)
 
 
 @dataclass(frozen=True)
-class Sharpen(_Sometimes):
+class Sharpen(Sometimes):
     """The difference to a 3×3 mean times `factor`."""
 
     factor: float = 7.0
@@ -301,11 +237,11 @@ class Sharpen(_Sometimes):
             smooth = functional.conv2d(padded, weights, groups=channels)
             return smooth + self.factor * (colors - smooth)
 
-        return _on_colors(batch, change)
+        return on_colors(batch, change)
 
 
 @dataclass(frozen=True)
-class Pixelate(_Sometimes):
+class Pixelate(Sometimes):
     """Blocks of one colour: shrunk to `share` of the side and back."""
 
     share: float = 0.3
@@ -316,7 +252,7 @@ class Pixelate(_Sometimes):
 
 
 @dataclass(frozen=True)
-class Erase(_Sometimes):
+class Erase(Sometimes):
     """A black, transparent rectangle of `share` of each side; parameters `on` and `corner` (b, 2) in [0, 1)."""
 
     share: float = 0.4375
@@ -336,7 +272,7 @@ class Erase(_Sometimes):
 
 
 @dataclass(frozen=True)
-class Noise(_Sometimes):
+class Noise(Sometimes):
     """Colours plus `deviation` times the positive part of a normal number, at most 1; parameters `on` and `noise`."""
 
     deviation: float = 1.0
@@ -346,14 +282,14 @@ class Noise(_Sometimes):
         channels = min(batch.shape[1], 3)
         drawn = normal(generator, len(batch), channels, *batch.shape[2:], like=batch).clamp(0.0, 1.0)
         strength = self.deviation * per_sample(magnitude, len(batch), like=batch)
-        return {**on, "noise": drawn * _column(strength)}
+        return {**on, "noise": drawn * per_image(strength)}
 
     def change(self, batch: Tensor, params: Params) -> Tensor:
-        return _on_colors(batch, lambda colors: colors + params["noise"])
+        return on_colors(batch, lambda colors: colors + params["noise"])
 
 
 @dataclass(frozen=True)
-class Elastic(_Sometimes):
+class Elastic(Sometimes):
     """Displaced by two random fields of root mean square `rms` of the side; `on` and `shift` (b, 2, h, w), pixels.
 
     The reference filters noise by one Gaussian, so that all folds have one size; the spectrum here is |k|^−`exponent`.
@@ -370,7 +306,7 @@ class Elastic(_Sometimes):
             * (self.rms * side)
             for side in reversed(shape)
         ]
-        return {**on, "shift": torch.stack(fields, 1) * _column(per_sample(magnitude, len(batch), like=batch))}
+        return {**on, "shift": torch.stack(fields, 1) * per_image(per_sample(magnitude, len(batch), like=batch))}
 
     def change(self, batch: Tensor, params: Params) -> Tensor:
         return look_up(batch, pixel_positions(batch) + params["shift"].permute(0, 2, 3, 1))
