@@ -40,6 +40,7 @@ def run_experiment(
     folder: str | os.PathLike[str] | None = None,
     quick: bool = False,
     overwrite: bool = False,
+    draw: Callable[[ExperimentResult, Path], object] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> ExperimentResult:
     """Runs every part for every seed.
@@ -51,6 +52,8 @@ def run_experiment(
             over; made if it is not there.
         quick: the sizes of a trial.
         overwrite: start anew where the folder holds results or parts of another run.
+        draw: called with the result and the folder before `results.json` appears; if it fails, the parts are there
+            still.
         progress: told the percentage that is done, and 100.
     """
     if not seeds or len(set(seeds)) < len(seeds):
@@ -75,8 +78,11 @@ def run_experiment(
         {part: tuple(result.details for result in results) for part, results in found.items()},
         seconds,
     )
+    claims = experiment.claims(whole)
+    if folder is not None and draw is not None:
+        draw(whole, Path(folder))
     if keep is not None:
-        keep.finish(whole, experiment.claims(whole))
+        keep.finish(whole, claims)
     return whole
 
 
