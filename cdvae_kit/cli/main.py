@@ -14,6 +14,7 @@ from cdvae_kit.cli.info import info
 from cdvae_kit.cli.interpolate import interpolate
 from cdvae_kit.cli.outcome import ErrorReport
 from cdvae_kit.cli.reconstruct import reconstruct
+from cdvae_kit.cli.represent import represent
 from cdvae_kit.cli.sample import sample
 from cdvae_kit.cli.train import train
 
@@ -29,7 +30,7 @@ app = typer.Typer(
 )
 report = ErrorReport()
 
-for command in (sample, train, reconstruct, interpolate, evaluate, download, info):
+for command in (sample, train, reconstruct, interpolate, evaluate, represent, download, info):
     app.command()(report.guard(command))
 
 

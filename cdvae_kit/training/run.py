@@ -29,7 +29,7 @@ from cdvae_kit import __version__
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.io.atomic import atomic_file
-from cdvae_kit.seeding import make_generator
+from cdvae_kit.seeding import seeded_weights as seeded_weights  # its first home
 from cdvae_kit.training.config import TrainingConfig
 from cdvae_kit.training.data import CrystalDataModule, find_graph
 from cdvae_kit.training.errors import ResumeError, TrainingDivergedError
@@ -164,24 +164,6 @@ def fit(
     if is_main:
         _write_results(result, model, train, val, config)
     return result
-
-
-@contextmanager
-def seeded_weights(seed: int) -> Iterator[None]:
-    """Modules made within the block on the CPU start from weights that depend on `seed` alone.
-
-    torch draws initial weights from its global generator; it is put back afterwards.
-
-    >>> with seeded_weights(0):
-    ...     first = torch.nn.Linear(2, 2)
-    >>> with seeded_weights(0):
-    ...     second = torch.nn.Linear(2, 2)
-    >>> bool((first.weight == second.weight).all())
-    True
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(make_generator(seed).get_state())
-        yield
 
 
 # -- stage one -------------------------------------------------------------------------------------------------------
