@@ -58,15 +58,11 @@ class StabilityFound:
 
     Attributes:
         relaxations: one a generated crystal.
-        result: energies above the hull.
-        hull: the one that was used, in words.
-        calculator: in words, with how it relaxed.
+        result: energies above the hull, with the calculator and the hull in words.
     """
 
     relaxations: Sequence[Relaxation] = field(repr=False)
     result: StabilityResult
-    hull: str
-    calculator: str
 
 
 def judge_stability(
@@ -107,7 +103,7 @@ def judge_stability(
             num_workers=num_workers,
             progress=tell,
         )
-    return StabilityFound(relaxations, result, str(hull), calculator)
+    return StabilityFound(relaxations, result)
 
 
 def relax_and_keep(
@@ -191,16 +187,7 @@ def stability_section(
         number("rms_relaxation", result.mean_rms_angstrom, result.num_matching, "stability", note="Å, of what matches"),
     ]
     if novel is not None:
-        both = sun_of(
-            result,
-            unique,
-            novel,
-            groups=groups,
-            calculator=found.calculator,
-            hull=found.hull,
-            matcher=matcher,
-            reference=training,
-        )
+        both = sun_of(result, unique, novel, groups=groups, matcher=matcher, reference=training)
         for prefix, rates in zip(("", "meta"), both, strict=True):
             metrics += [_sun_metric(rates, letters, prefix) for letters in ("SU", "SN", "SUN")]
     energies = result.energies_above_hull
