@@ -3,8 +3,9 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.data import atomic_numbers
+from pymatgen.core import Lattice, Structure
 
-from cdvae_kit.relaxation import LennardJones, relax
+from cdvae_kit.relaxation import LennardJones, RelaxationSettings, relax
 from cdvae_kit.relaxation.reference import calculate_hull, elemental_phases, elemental_structure, is_molecule
 
 SHORTEST_BONDS = {
@@ -93,3 +94,23 @@ def test_a_reference_without_any_energy_is_an_error_that_gives_the_reason() -> N
         calculate_hull([bulk("Pu", "fcc", a=4.6)], "emt")
     with pytest.raises(ValueError, match="empty"):
         calculate_hull([], "emt")
+
+
+@pytest.mark.slow
+def test_chgnet_gives_strontium_titanate_its_heat_of_formation_from_the_oxides() -> None:
+    pytest.importorskip("chgnet", reason="the extra 'chgnet' is not installed")
+    oxide = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.16), ["Sr", "O"], [[0, 0, 0], [0.5] * 3])
+    rutile = Structure.from_spacegroup(
+        "P4_2/mnm", Lattice.tetragonal(4.59, 2.96), ["Ti", "O"], [[0, 0, 0], [0.305, 0.305, 0]]
+    )
+    sites = [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    right = Structure(Lattice.cubic(3.9), ["Sr", "Ti", "O", "O", "O"], sites)
+    swapped = Structure(Lattice.cubic(4.3), ["Ti", "Sr", "O", "O", "O"], sites)
+    settings = RelaxationSettings(max_steps=60)
+    made = calculate_hull([oxide.get_primitive_structure(), rutile], "chgnet", settings, device="cpu")
+    assert not made.missing
+    crystals = relax([right, swapped], "chgnet", max_steps=60, device="cpu")
+    formation, misplaced = (distance.energy_above_hull for distance in made.hull.distances(crystals))
+    # some -1.2 to -1.4 eV a formula unit of five atoms, by calorimetry and by DFT
+    assert formation == pytest.approx(-0.26, abs=0.06)
+    assert misplaced is not None and misplaced > 1.0
