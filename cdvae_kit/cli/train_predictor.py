@@ -31,6 +31,10 @@ def train_predictor(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Settings of one's own, as in model.cutoff=5 or max_steps=2000."),
     ] = None,
+    units: Annotated[
+        list[str] | None,
+        typer.Option("--unit", metavar="UNIT", help="Of each property, in order; what is known of the data else."),
+    ] = None,
     sees: Annotated[
         Literal["crystal", "z"], typer.Option("--from", help="The crystal, or the code that --checkpoint gives it.")
     ] = "crystal",
@@ -66,6 +70,7 @@ def train_predictor(
         sees=sees,
         checkpoint=checkpoint,
         part=bounds,
+        units=units or None,
         overrides=overrides or [],
         resume=resume,
         overwrite=overwrite,
