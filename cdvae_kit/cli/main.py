@@ -13,10 +13,12 @@ from cdvae_kit.cli.evaluate import evaluate
 from cdvae_kit.cli.info import info
 from cdvae_kit.cli.interpolate import interpolate
 from cdvae_kit.cli.outcome import ErrorReport
+from cdvae_kit.cli.predict import predict
 from cdvae_kit.cli.reconstruct import reconstruct
 from cdvae_kit.cli.represent import represent
 from cdvae_kit.cli.sample import sample
 from cdvae_kit.cli.train import train
+from cdvae_kit.cli.train_predictor import train_predictor
 
 app = typer.Typer(
     name="generate-crystals",
@@ -30,7 +32,19 @@ app = typer.Typer(
 )
 report = ErrorReport()
 
-for command in (sample, train, reconstruct, interpolate, evaluate, represent, download, info):
+COMMANDS = (
+    sample,
+    train,
+    reconstruct,
+    interpolate,
+    evaluate,
+    predict,
+    train_predictor,
+    represent,
+    download,
+    info,
+)
+for command in COMMANDS:
     app.command()(report.guard(command))
 
 
