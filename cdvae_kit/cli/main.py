@@ -12,9 +12,11 @@ from cdvae_kit.cli.download import download
 from cdvae_kit.cli.info import info
 from cdvae_kit.cli.interpolate import interpolate
 from cdvae_kit.cli.outcome import ErrorReport
+from cdvae_kit.cli.predict import predict
 from cdvae_kit.cli.reconstruct import reconstruct
 from cdvae_kit.cli.sample import sample
 from cdvae_kit.cli.train import train
+from cdvae_kit.cli.train_predictor import train_predictor
 
 app = typer.Typer(
     name="generate-crystals",
@@ -28,7 +30,7 @@ app = typer.Typer(
 )
 report = ErrorReport()
 
-for command in (sample, train, reconstruct, interpolate, download, info):
+for command in (sample, train, reconstruct, interpolate, predict, train_predictor, download, info):
     app.command()(report.guard(command))
 
 
