@@ -1,12 +1,13 @@
-"""Ways to move codes down an objective: the published descent, and one that stays where the decoder is good.
+"""Ways to move codes down an objective: the published descent, and a search that stays where the decoder is good.
 
-They know codes and objectives, no crystals: decoding and judging are in `optimization`. Every crystal's path depends
-on its own code, the seed and its own number.
+They know codes and objectives, no crystals: what they propose goes through `TryCodes`, which decodes and checks it.
+Every start's path depends on its own code, the seed and its own number. Bayesian optimisation is in
+`bayesian_search`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -17,45 +18,71 @@ from cdvae_kit.generation.latent_region import LatentRegion, path_noise
 
 LatentProgress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
-LatentFunction = Callable[[Tensor], Tensor]
-"""From codes (num_crystals, latent_dim) to (num_crystals,), differentiable, crystal by crystal."""
+LatentObjective = Callable[[Tensor, Tensor], Tensor]
+"""From codes (num_codes, latent_dim), and the start that each belongs to (num_codes,) long, to a loss each
+(num_codes,): differentiable, lower is better, and of each code alone."""
+LatentPenalty = Callable[[Tensor], Tensor]
+"""From codes (num_codes, latent_dim) to a loss each, differentiable."""
 
 
 @dataclass(frozen=True)
-class LatentPath:
-    """Codes on the way down.
+class Feedback:
+    """What became of codes that were tried, (num_snapshots, num_starts) of them.
 
     Attributes:
-        codes: (num_snapshots, num_crystals, latent_dim).
-        steps: (num_snapshots,), after how many steps each snapshot was taken.
-        losses: (num_snapshots, num_crystals), the objective there, without penalties.
+        codes: (num_snapshots, num_starts, latent_dim), the codes of the decoded crystals; NaN where a crystal is
+            invalid, breaks a constraint or cannot be encoded.
+        losses: (num_snapshots, num_starts), measured by the oracle; NaN where it has no value. None where it was not
+            asked.
     """
 
     codes: Tensor
-    steps: tuple[int, ...]
-    losses: Tensor
+    losses: Tensor | None = None
+
+
+class TryCodes(Protocol):
+    """Decodes and checks codes."""
+
+    def __call__(self, codes: Tensor, steps: Sequence[int]) -> Feedback:
+        """Of codes (num_snapshots, num_starts, latent_dim), each snapshot taken after so many steps."""
+        ...
 
 
 class LatentOptimizer(Protocol):
     """What `optimization` needs of an optimiser."""
 
     @property
-    def num_proposals(self) -> int:
-        """Snapshots of each path, all of them decoded."""
+    def needs_losses(self) -> bool:
+        """Whether the oracle is asked about everything that is tried, while it runs."""
+        ...
+
+    @property
+    def num_submitted(self) -> int | None:
+        """How many trials of a start the judge sees; None for all."""
         ...
 
     def run(
         self,
-        objective: LatentFunction,
+        objective: LatentObjective | None,
         z: Tensor,
+        try_codes: TryCodes,
         *,
         region: LatentRegion,
-        penalty: LatentFunction | None,
+        penalty: LatentPenalty | None,
         seed: int,
         crystal_ids: Tensor,
-        progress: LatentProgress | None = None,
-    ) -> LatentPath:
-        """The paths from codes z (num_crystals, latent_dim)."""
+    ) -> None:
+        """Goes from codes z (num_starts, latent_dim) and tries what it finds.
+
+        Args:
+            objective: what to go down; None where only the oracle knows.
+            z: the starts.
+            try_codes: is given what is proposed.
+            region: where the codes of real crystals lie.
+            penalty: of the constraints.
+            seed: of the run.
+            crystal_ids: (num_starts,) long, each start's number within the run.
+        """
         ...
 
     def settings(self) -> dict[str, Any]:
@@ -74,16 +101,19 @@ class PublishedDescent:
     Attributes:
         num_steps: of Adam.
         learning_rate: of Adam.
-        num_snapshots: that the first 10 are spaced for; one more is taken at the end where it is not among them.
+        num_spaced: snapshots that are spaced evenly; the last step's is one more where it is not among them.
     """
 
     num_steps: int = 5000
     learning_rate: float = 1e-3
-    num_snapshots: int = 10
+    num_spaced: int = 10
 
     def __post_init__(self) -> None:
-        if not 1 < self.num_snapshots <= self.num_steps or not self.learning_rate > 0.0:
+        if not 1 < self.num_spaced <= self.num_steps or not self.learning_rate > 0.0:
             raise ValueError(f"expected 2 or more snapshots, at most one a step, and a positive rate, got {self}")
+
+    needs_losses = False
+    num_submitted = None
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
@@ -92,163 +122,199 @@ class PublishedDescent:
         >>> PublishedDescent().snapshot_steps
         (1, 556, 1111, 1666, 2221, 2776, 3331, 3886, 4441, 4996, 5000)
         """
-        interval = self.num_steps // (self.num_snapshots - 1)
+        interval = self.num_steps // (self.num_spaced - 1)
         return tuple(i + 1 for i in range(self.num_steps) if i % interval == 0 or i == self.num_steps - 1)
-
-    @property
-    def num_proposals(self) -> int:
-        return len(self.snapshot_steps)
 
     def settings(self) -> dict[str, Any]:
         return {"kind": "published", **asdict(self)}
 
     def run(
         self,
-        objective: LatentFunction,
+        objective: LatentObjective | None,
         z: Tensor,
+        try_codes: TryCodes,
         *,
         region: LatentRegion,
-        penalty: LatentFunction | None,
+        penalty: LatentPenalty | None,
         seed: int,
         crystal_ids: Tensor,
-        progress: LatentProgress | None = None,
-    ) -> LatentPath:
+    ) -> None:
+        objective = needed(objective)
+        rows = torch.arange(len(z), device=z.device)
         z = z.detach().clone().requires_grad_(True)
         optimizer = torch.optim.Adam([z], lr=self.learning_rate)
         wanted, codes = set(self.snapshot_steps), []
         for step in range(1, self.num_steps + 1):
-            loss = objective(z) if penalty is None else objective(z) + penalty(z)
-            (z.grad,) = torch.autograd.grad(loss.sum(), z)
+            z.grad = _gradient(objective, penalty, z, z, rows)
             optimizer.step()
             if step in wanted:
                 codes.append(z.detach().clone())
-                if progress is not None:
-                    progress(step, self.num_steps)
-        return _path(codes, self.snapshot_steps, objective)
+        try_codes(torch.stack(codes), self.snapshot_steps)
 
 
 @dataclass(frozen=True)
-class GuidedDescent:
-    """Adam in whitened coordinates within a trust region, led by the learned prior, in several restarts.
+class GuidedSearch:
+    """Descents in the region of real codes, in rounds that each go on from crystals that were really decoded.
 
-    Each restart begins at the start's code, but for the first one refreshed through the prior at a level of noise that
-    rises to `restart_level`, and goes down the objective. Three things keep it where the decoder is good: the step
-    towards the prior's denoised code (regularisation by denoising: Romano et al., arXiv 1611.02862), the ball
-    that it is projected into after every step, and the objective's own penalty on disagreement. A restart ends with
-    a refreshing at `finish_level`, which puts its last code back on the prior's manifold.
+    Several paths leave each start. A path goes in cycles: steps of Adam in whitened coordinates, projected into the
+    region's ball, then noise and the prior's flow back (SDEdit: Meng et al., arXiv 2108.01073), which puts the code
+    where codes of real crystals are; the noise falls from cycle to cycle. The codes of the last cycles are decoded, and
+    the crystals encoded again: the next round leaves from the best codes of crystals that are valid and meet the
+    constraints, by the objective. So the predictor is asked, where it counts, about codes of crystals, which it was
+    trained on, and not about codes that only its own gradient has made.
 
     Attributes:
-        num_steps: of each restart.
-        learning_rate: in standard deviations of the codes; falls to a tenth along a cosine.
-        num_restarts: paths from each start.
-        num_snapshots: codes that each path gives, evenly over its second half.
-        prior_weight: of the step towards the denoised code, beside the objective's gradient.
-        prior_level: level of noise, 0 to 1, of the denoising.
-        restart_level: highest level of noise of the starts.
-        finish_level: level of noise of the last refreshing; 0 for none.
-        max_shift: how far from its own beginning a path may go, in standard deviations over all axes; None for any
-            distance within the region.
+        num_rounds: of descent, decoding and choice.
+        num_paths: from each start.
+        num_cycles: of steps and noise, in a round.
+        steps_per_cycle: of Adam.
+        learning_rate: of Adam, in standard deviations of the codes.
+        pull: weight of half the squared distance from the region's centre, beside the objective.
+        first_level: noise after the first cycle, 0 to 1.
+        last_level: noise after the last cycle.
+        spread_level: noise that the paths of the first round begin with, rising from 0 for the first path.
+        num_kept: cycles at a round's end whose codes are decoded.
+        max_shift: how far a code may be from its start, in standard deviations; None for anywhere in the region.
+        num_submitted: crystals of a start that the judge sees.
     """
 
-    num_steps: int = 120
+    num_rounds: int = 3
+    num_paths: int = 4
+    num_cycles: int = 3
+    steps_per_cycle: int = 20
     learning_rate: float = 0.1
-    num_restarts: int = 4
-    num_snapshots: int = 4
-    prior_weight: float = 0.1
-    prior_level: float = 0.3
-    restart_level: float = 0.6
-    finish_level: float = 0.1
+    pull: float = 0.003
+    first_level: float = 0.5
+    last_level: float = 0.15
+    spread_level: float = 0.5
+    num_kept: int = 2
     max_shift: float | None = None
+    num_submitted: int | None = 11
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1 or self.num_restarts < 1 or not 1 <= self.num_snapshots <= self.num_steps:
-            raise ValueError(f"expected at least one step, restart and snapshot, got {self}")
-        levels = (self.prior_level, self.restart_level, self.finish_level)
-        if not all(0.0 <= level < 1.0 for level in levels) or not self.learning_rate > 0.0 or self.prior_weight < 0.0:
-            raise ValueError(f"levels lie in [0, 1), the rate is positive, the weight not negative, got {self}")
+        counts = (self.num_rounds, self.num_paths, self.num_cycles, self.steps_per_cycle, self.num_kept)
+        levels = (self.first_level, self.last_level, self.spread_level)
+        if min(counts) < 1 or self.num_kept > self.num_cycles:
+            raise ValueError(f"every number is at least 1, and num_kept at most num_cycles, got {self}")
+        if not all(0.0 <= level < 1.0 for level in levels) or not self.learning_rate > 0.0 or self.pull < 0.0:
+            raise ValueError(f"levels lie in [0, 1), the rate is positive, the pull not negative, got {self}")
 
-    @property
-    def num_proposals(self) -> int:
-        return self.num_restarts * self.num_snapshots
-
-    @property
-    def snapshot_steps(self) -> tuple[int, ...]:
-        """After how many steps of a restart its snapshots are taken."""
-        half = self.num_steps / 2
-        spaced = [round(half + half * (i + 1) / self.num_snapshots) for i in range(self.num_snapshots)]
-        return tuple(max(1, step) for step in spaced)
+    needs_losses = False
 
     def settings(self) -> dict[str, Any]:
         return {"kind": "guided", **asdict(self)}
 
     def run(
         self,
-        objective: LatentFunction,
+        objective: LatentObjective | None,
         z: Tensor,
+        try_codes: TryCodes,
         *,
         region: LatentRegion,
-        penalty: LatentFunction | None,
+        penalty: LatentPenalty | None,
         seed: int,
         crystal_ids: Tensor,
-        progress: LatentProgress | None = None,
-    ) -> LatentPath:
-        begin = region.whitened(z.detach())
-        codes: list[Tensor] = []
-        for restart in range(self.num_restarts):
-            # streams of chance: one for each step of each restart, two for its ends
-            first = restart * (self.num_steps + 2)
-            w = begin
-            if restart:
-                level = self.restart_level * restart / (self.num_restarts - 1)
-                w = region.refreshed(begin, level, path_noise(seed, crystal_ids, begin.shape[1], first))
-            codes += self._descend(objective, penalty, region, w, seed, crystal_ids, first + 1)
-            if progress is not None:
-                progress((restart + 1) * self.num_steps, self.num_restarts * self.num_steps)
-        return _path(codes, self.snapshot_steps * self.num_restarts, objective)
+    ) -> None:
+        objective = needed(objective)
+        num_starts, latent_dim = z.shape
+        rows = torch.arange(num_starts, device=z.device).repeat_interleave(self.num_paths)
+        path = torch.arange(self.num_paths, device=z.device).repeat(num_starts)
+        ids = crystal_ids.to(z.device).repeat_interleave(self.num_paths) * self.num_paths + path
+        starts = region.whitened(z.detach())
+        w = self._spread(region, starts[rows], path, path_noise(seed, ids, latent_dim, 0))
+        pool, pool_losses = starts.unsqueeze(1), _losses(objective, penalty, z, rows[:: self.num_paths]).unsqueeze(1)
+        steps_per_round = self.num_cycles * self.steps_per_cycle
+        for number in range(self.num_rounds):
+            kept = []
+            for cycle in range(self.num_cycles):
+                w = self._descend(objective, penalty, region, w, starts[rows], rows)
+                noise = path_noise(seed, ids, latent_dim, 1 + number * self.num_cycles + cycle)
+                w = self._inside(region, region.refreshed(w, self._level(cycle), noise), starts[rows])
+                if cycle >= self.num_cycles - self.num_kept:
+                    done = number * steps_per_round + (cycle + 1) * self.steps_per_cycle
+                    kept.append((w.view(num_starts, self.num_paths, latent_dim).transpose(0, 1), done))
+            codes = region.codes(torch.cat([some for some, _ in kept]))
+            found = try_codes(codes, [done for _, done in kept for _ in range(self.num_paths)]).codes
+            whitened = region.whitened(found.transpose(0, 1).to(z))
+            losses = self._losses_of(objective, penalty, found.to(z), num_starts)
+            pool, pool_losses = torch.cat([pool, whitened], dim=1), torch.cat([pool_losses, losses], dim=1)
+            # where too few crystals have passed, the start goes again
+            best = pool_losses.topk(min(self.num_paths, pool_losses.shape[1]), dim=1, largest=False)
+            best_places = torch.where(best.values.isfinite(), best.indices, 0)
+            w = pool.gather(1, best_places.unsqueeze(-1).expand(-1, -1, latent_dim)).flatten(0, 1)
+
+    def _level(self, cycle: int) -> float:
+        share = cycle / max(1, self.num_cycles - 1)
+        return self.first_level + (self.last_level - self.first_level) * share
+
+    def _spread(self, region: LatentRegion, w: Tensor, path: Tensor, noise: Tensor) -> Tensor:
+        spread = w.clone()
+        for number in range(1, self.num_paths):
+            own = path == number
+            level = self.spread_level * number / (self.num_paths - 1)
+            spread[own] = region.refreshed(w[own], level, noise[own])
+        return spread
 
     def _descend(
         self,
-        objective: LatentFunction,
-        penalty: LatentFunction | None,
+        objective: LatentObjective,
+        penalty: LatentPenalty | None,
         region: LatentRegion,
         begin: Tensor,
-        seed: int,
-        crystal_ids: Tensor,
-        first: int,
-    ) -> list[Tensor]:
-        begin = region.project(begin)
-        w = begin.clone().requires_grad_(True)
+        starts: Tensor,
+        rows: Tensor,
+    ) -> Tensor:
+        w = begin.detach().clone().requires_grad_(True)
         optimizer = torch.optim.Adam([w], lr=self.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.num_steps, 0.1 * self.learning_rate)
-        found: list[Tensor] = []
-        for step in range(1, self.num_steps + 1):
-            z = region.codes(w)
-            loss = objective(z) if penalty is None else objective(z) + penalty(z)
-            (gradient,) = torch.autograd.grad(loss.sum(), w)
-            if self.prior_weight:
-                noise = path_noise(seed, crystal_ids, w.shape[1], first + step)
-                here = w.detach()
-                gradient = gradient + self.prior_weight * (here - region.denoised(here, self.prior_level, noise))
-            # a crystal whose loss has no gradient stays where it is
+        for _ in range(self.steps_per_cycle):
+            gradient = _gradient(objective, penalty, region.codes(w), w, rows) + self.pull * w.detach()
+            # a code whose loss has no gradient stays where it is
             w.grad = torch.where(gradient.isfinite().all(-1, keepdim=True), gradient, 0.0)
             optimizer.step()
-            schedule.step()
             with torch.no_grad():
-                w.copy_(region.project(self._near(w, begin)))
-            found += [w.detach().clone()] * self.snapshot_steps.count(step)
-        if self.finish_level:
-            noise = path_noise(seed, crystal_ids, w.shape[1], first)
-            found[-1] = region.project(region.refreshed(found[-1], self.finish_level, noise))
-        return [region.codes(code) for code in found]
+                w.copy_(self._inside(region, w, starts))
+        return w.detach()
 
-    def _near(self, w: Tensor, begin: Tensor) -> Tensor:
-        if self.max_shift is None:
-            return w
-        shift = w - begin
-        norms = shift.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        return begin + shift * (self.max_shift / norms).clamp_max(1.0)
+    def _inside(self, region: LatentRegion, w: Tensor, starts: Tensor) -> Tensor:
+        if self.max_shift is not None:
+            shift = w - starts
+            w = starts + shift * (self.max_shift / shift.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
+        return region.project(w)
+
+    @torch.no_grad()
+    def _losses_of(
+        self, objective: LatentObjective, penalty: LatentPenalty | None, codes: Tensor, num_starts: int
+    ) -> Tensor:
+        """(num_starts, num_snapshots) of the codes (num_snapshots, num_starts, latent_dim); infinite where NaN."""
+        flat = codes.transpose(0, 1).flatten(0, 1)
+        there = flat.isfinite().all(-1)
+        rows = torch.arange(num_starts, device=flat.device).repeat_interleave(len(codes))
+        losses = torch.full((len(flat),), torch.inf, dtype=flat.dtype, device=flat.device)
+        if bool(there.any()):
+            losses[there] = _losses(objective, penalty, flat[there], rows[there])
+        return losses.nan_to_num(nan=torch.inf, posinf=torch.inf).view(num_starts, len(codes))
+
+
+def needed(objective: LatentObjective | None) -> LatentObjective:
+    """The objective; an error where there is none."""
+    if objective is None:
+        raise ValueError(
+            "this optimiser goes down a predictor of codes, and none is given; give one, or use Bayesian optimisation, "
+            "which asks the oracle alone"
+        )
+    return objective
+
+
+def _gradient(
+    objective: LatentObjective, penalty: LatentPenalty | None, z: Tensor, by: Tensor, rows: Tensor
+) -> Tensor:
+    loss = objective(z, rows)
+    if penalty is not None:
+        loss = loss + penalty(z)
+    return torch.autograd.grad(loss.sum(), by)[0]
 
 
 @torch.no_grad()
-def _path(codes: list[Tensor], steps: tuple[int, ...], objective: LatentFunction) -> LatentPath:
-    return LatentPath(torch.stack(codes), steps, torch.stack([objective(z) for z in codes]))
+def _losses(objective: LatentObjective, penalty: LatentPenalty | None, z: Tensor, rows: Tensor) -> Tensor:
+    loss = objective(z, rows)
+    return loss if penalty is None else loss + penalty(z)

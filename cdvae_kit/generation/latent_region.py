@@ -93,24 +93,13 @@ class LatentRegion:
         return whitened * (self.radius / norms.clamp_min(1e-12)).clamp_max(1.0)
 
     @torch.no_grad()
-    def denoised(self, whitened: Tensor, level: float, noise: Tensor) -> Tensor:
-        """What the prior makes of whitened codes after noise of a level from 0 to 1: the mean of what was there.
-
-        The step from a code to this is along the gradient of the log density of the noisy codes (Tweedie's formula).
-        """
-        noisy = (1.0 - level) * whitened + level * noise
-        if self.prior is None:
-            # the posterior mean of a standard normal under the same path
-            return (1.0 - level) / ((1.0 - level) ** 2 + level**2) * noisy
-        t = torch.full((len(noisy),), level, device=noisy.device, dtype=noisy.dtype)
-        return noisy - level * self.prior.velocity(noisy, t)
-
-    @torch.no_grad()
     def refreshed(self, whitened: Tensor, level: float, noise: Tensor, *, num_steps: int = 6) -> Tensor:
         """Codes of the prior near the given ones: noise of a level from 0 to 1, then the flow back (SDEdit).
 
-        Source: Meng et al., arXiv 2108.01073.
+        At level 0 the codes stay as they are. Source: Meng et al., arXiv 2108.01073.
         """
+        if not level:
+            return whitened
         w = (1.0 - level) * whitened + level * noise
         if self.prior is None:
             return w / ((1.0 - level) ** 2 + level**2) ** 0.5

@@ -6,7 +6,7 @@ Nothing here knows how codes are moved (`latent_optimizers`) or who judges the c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -138,13 +138,6 @@ class LatentModel(Protocol):
         ...
 
 
-LatentObjective = Callable[[Tensor], Tensor]
-"""From codes (num_crystals, latent_dim) to a loss a crystal (num_crystals,), differentiable, lower is better.
-
-The loss of a crystal depends on its own code alone.
-"""
-
-
 @dataclass(frozen=True)
 class PropertyObjective:
     """The loss of several goals under an ensemble, with a penalty where its members disagree.
@@ -152,7 +145,7 @@ class PropertyObjective:
     Attributes:
         model: the ensemble.
         goals: what is wanted.
-        weights: (num_crystals, num_goals), the share of each goal in each crystal's loss.
+        weights: (num_starts, num_goals), the share of each goal in the loss of each start's codes.
         uncertainty: standard deviations of the ensemble that are added to each loss. Members agree where there is
             data; where they are only extrapolating they do not.
     """
@@ -162,9 +155,9 @@ class PropertyObjective:
     weights: Tensor
     uncertainty: float = 1.0
 
-    def __call__(self, z: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, rows: Tensor) -> Tensor:
         losses = self.losses(z)
-        return (losses * self.weights.to(losses)).sum(-1)
+        return (losses * self.weights[rows].to(losses)).sum(-1)
 
     def losses(self, z: Tensor) -> Tensor:
         """(num_crystals, num_goals)."""
@@ -179,10 +172,6 @@ class PropertyObjective:
             spread = (members.var(0, unbiased=True) + 1e-8).sqrt()
             parts = parts + self.uncertainty * spread
         return parts
-
-    def select(self, index: Tensor) -> PropertyObjective:
-        """The same for some of the crystals."""
-        return PropertyObjective(self.model, self.goals, self.weights[index], self.uncertainty)
 
 
 @torch.no_grad()

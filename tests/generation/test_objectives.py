@@ -94,12 +94,12 @@ def test_disagreement_is_charged_and_agreement_is_not() -> None:
     z = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     ensemble = LinearEnsemble(3, members=4, spread=0.5)
     weights = torch.ones(6, 1)
-    plain = PropertyObjective(ensemble, (Goal("energy"),), weights, uncertainty=0.0)(z)
-    careful = PropertyObjective(ensemble, (Goal("energy"),), weights, uncertainty=2.0)(z)
+    plain = PropertyObjective(ensemble, (Goal("energy"),), weights, uncertainty=0.0)(z, torch.arange(6))
+    careful = PropertyObjective(ensemble, (Goal("energy"),), weights, uncertainty=2.0)(z, torch.arange(6))
     spread = ensemble(z)[..., 0].std(0)
     torch.testing.assert_close(careful - plain, 2.0 * spread, atol=1e-3, rtol=1e-3)
     unanimous = LinearEnsemble(3, members=4)
-    losses = [PropertyObjective(unanimous, (Goal("energy"),), weights, uncertainty=u)(z) for u in (0.0, 2.0)]
+    losses = [PropertyObjective(unanimous, (Goal("energy"),), weights, uncertainty=u)(z, torch.arange(6)) for u in (0.0, 2.0)]
     torch.testing.assert_close(losses[0], losses[1], atol=1e-3, rtol=0)
 
 
