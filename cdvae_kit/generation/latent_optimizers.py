@@ -305,9 +305,7 @@ def needed(objective: LatentObjective | None) -> LatentObjective:
     return objective
 
 
-def _gradient(
-    objective: LatentObjective, penalty: LatentPenalty | None, z: Tensor, by: Tensor, rows: Tensor
-) -> Tensor:
+def _gradient(objective: LatentObjective, penalty: LatentPenalty | None, z: Tensor, by: Tensor, rows: Tensor) -> Tensor:
     loss = objective(z, rows)
     if penalty is not None:
         loss = loss + penalty(z)

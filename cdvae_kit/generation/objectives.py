@@ -116,7 +116,7 @@ def check_goals(goals: Sequence[Goal], known: Mapping[str, PropertyRange], *, al
 
 
 class LatentModel(Protocol):
-    """A differentiable predictor from codes: `cdvae_kit.models.latent_predictor.LatentPredictor` is one."""
+    """A differentiable predictor from codes; `predictors.CodeModel` makes one of a `LatentPredictor`."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,6 +131,11 @@ class LatentModel(Protocol):
     @property
     def deviation(self) -> Tensor:
         """(num_properties,), likewise."""
+        ...
+
+    @property
+    def ranges(self) -> Mapping[str, PropertyRange]:
+        """Unit and range of each property in the training data."""
         ...
 
     def __call__(self, z: Tensor) -> Tensor:

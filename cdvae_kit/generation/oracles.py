@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -49,6 +50,11 @@ class Judge(Protocol):
         """Who judges, in a few words."""
         ...
 
+    @property
+    def held_out_error(self) -> Mapping[str, float]:
+        """Mean absolute error on crystals that it has not seen, by property; empty where it is not known."""
+        ...
+
     def judge(self, crystals: CrystalBatch) -> Judgement:
         """One value a property and crystal."""
         ...
@@ -73,6 +79,8 @@ class FunctionJudge:
         self.function = function
         self.names = tuple(names)
         self._description = description
+
+    held_out_error: Mapping[str, float] = MappingProxyType({})
 
     @property
     def description(self) -> str:

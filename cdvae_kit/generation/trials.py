@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _IDS_PER_START = 1 << 20
-_FLAGS = ("valid", "allowed", "submitted", "relaxed")
-_COUNTS = ("start", "snapshot", "step")
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,18 @@ class Trials:
     Attributes:
         crystals: as they were decoded, or relaxed.
         codes: (num_trials, latent_dim) they were decoded from.
+        reread_codes: (num_trials, latent_dim), the codes of the crystals themselves; NaN where a crystal did not pass
+            or cannot be encoded.
         numbers: name to (num_trials,). `start`, `snapshot` and `step` say where a trial comes from; `valid` (distances
             and composition), `allowed` (constraints), `submitted` (to the judge) and `relaxed` are 0 or 1;
-            `predicted_X` and `deviation_X` are the optimised predictor's on the code, `reread_X` on the code of the
-            decoded crystal, `judged_X` and `judged_deviation_X` the judge's; NaN where there is none.
+            `predicted_X` is the optimised predictor's on the code, `reread_X` on the code of the decoded crystal,
+            `judged_X` the judge's, and `predicted_deviation_X` and so on what each is unsure by; NaN for none.
         reasons: why a trial is no candidate; None where it is one.
     """
 
     crystals: CrystalBatch
     codes: Tensor
+    reread_codes: Tensor
     numbers: Mapping[str, np.ndarray]
     reasons: tuple[str | None, ...]
 
@@ -70,6 +71,7 @@ class Trials:
         return Trials(
             self.crystals.select(places.tolist()),
             self.codes[torch.from_numpy(places)],
+            self.reread_codes[torch.from_numpy(places)],
             {name: column[places] for name, column in self.numbers.items()},
             tuple(self.reasons[i] for i in places.tolist()),
         )
@@ -86,6 +88,7 @@ class Trials:
             "frac_coords": crystals.frac_coords.tolist(),
             "lattice": crystals.lattice.tolist(),
             "codes": self.codes.tolist(),
+            "reread_codes": self.reread_codes.tolist(),
             "numbers": {name: column.tolist() for name, column in self.numbers.items()},
             "reasons": list(self.reasons),
         }
@@ -102,7 +105,8 @@ class Trials:
             torch.tensor(content["num_atoms"]),
         )
         numbers = {name: np.array(column, dtype=np.float64) for name, column in content["numbers"].items()}
-        return cls(crystals, torch.tensor(content["codes"]), numbers, tuple(content["reasons"]))
+        codes, reread_codes = (torch.tensor(content[name]) for name in ("codes", "reread_codes"))
+        return cls(crystals, codes, reread_codes, numbers, tuple(content["reasons"]))
 
 
 def join(parts: Sequence[Trials]) -> Trials:
@@ -112,6 +116,7 @@ def join(parts: Sequence[Trials]) -> Trials:
     return Trials(
         concatenate([part.crystals for part in parts]),
         torch.cat([part.codes for part in parts]),
+        torch.cat([part.reread_codes for part in parts]),
         numbers,
         tuple(reason for part in parts for reason in part.reasons),
     )
@@ -140,19 +145,20 @@ class TrialMaker:
     max_tries: int = 1
     steps: int | None = None
 
-    def make(self, codes: Tensor, steps: Sequence[int], starts: Sequence[int]) -> Trials:
+    def make(self, codes: Tensor, steps: Sequence[int], starts: Sequence[int], *, first_snapshot: int = 0) -> Trials:
         """Trials of codes (num_snapshots, num_starts, latent_dim), start by start.
 
         Args:
             codes: of the snapshots.
             steps: (num_snapshots,), after how many steps each was taken.
             starts: (num_starts,), numbers of the starts within the run.
+            first_snapshot: number of the first one, where a start has trials already.
         """
         num_snapshots, num_starts, _ = codes.shape
         flat = codes.transpose(0, 1).flatten(0, 1).detach()
         numbers = {
             "start": np.repeat(np.array(starts, dtype=np.float64), num_snapshots),
-            "snapshot": np.tile(np.arange(num_snapshots, dtype=np.float64), num_starts),
+            "snapshot": np.tile(first_snapshot + np.arange(num_snapshots, dtype=np.float64), num_starts),
             "step": np.tile(np.array(steps, dtype=np.float64), num_starts),
         }
         ids = torch.from_numpy(numbers["start"] * _IDS_PER_START + numbers["snapshot"]).long().to(flat.device)
@@ -187,32 +193,30 @@ class TrialMaker:
             "allowed": np.array([float(violation is None) for violation in violations]),
         }
         reasons = [verdict.reason or violation for verdict, violation in zip(verdicts, violations, strict=True)]
-        return Trials(on_cpu, codes.cpu(), {**numbers, **flags}, tuple(reasons))
+        nowhere = torch.full_like(codes.cpu(), torch.nan)
+        return Trials(on_cpu, codes.cpu(), nowhere, {**numbers, **flags}, tuple(reasons))
 
     def recheck(self, trials: Trials) -> Trials:
         """The same after its crystals were changed."""
-        checked = self._check(trials.crystals, trials.codes, trials.numbers)
+        checked = self._with_predictions(self._check(trials.crystals, trials.codes, trials.numbers))
         return replace(checked, reasons=tuple(b or a for a, b in zip(trials.reasons, checked.reasons, strict=True)))
 
     def _with_predictions(self, trials: Trials) -> Trials:
+        passed = np.flatnonzero(trials.passed)
+        found = encode_each(self.model, trials.crystals.select(passed.tolist()))
+        reread_codes = trials.reread_codes.clone()
+        for place, code in zip(passed.tolist(), found, strict=True):
+            if code is not None:
+                reread_codes[place] = code.cpu()
+        trials = replace(trials, reread_codes=reread_codes)
         if self.predictor is None:
             return trials
-        device = self.model.device
-        values, deviations = predicted_values(self.predictor, trials.codes.to(device), self.goals)
         columns = {}
-        for i, goal in enumerate(self.goals):
-            columns[f"predicted_{goal.name}"] = values[:, i]
-            columns[f"deviation_{goal.name}"] = deviations[:, i]
-        passed = np.flatnonzero(trials.passed)
-        reread = encode_each(self.model, trials.crystals.select(passed.tolist()))
-        there = np.array([code is not None for code in reread], dtype=bool)
-        again, spread = (np.full((len(trials), len(self.goals)), np.nan) for _ in range(2))
-        if there.any():
-            found = torch.stack([code for code in reread if code is not None])
-            again[passed[there]], spread[passed[there]] = predicted_values(self.predictor, found, self.goals)
-        for i, goal in enumerate(self.goals):
-            columns[f"reread_{goal.name}"] = again[:, i]
-            columns[f"reread_deviation_{goal.name}"] = spread[:, i]
+        for kind, codes in (("predicted", trials.codes), ("reread", reread_codes)):
+            values, deviations = predicted_values(self.predictor, codes.to(self.model.device), self.goals)
+            for i, goal in enumerate(self.goals):
+                columns[f"{kind}_{goal.name}"] = values[:, i]
+                columns[f"{kind}_deviation_{goal.name}"] = deviations[:, i]
         return trials.with_numbers(**columns)
 
 
@@ -222,7 +226,7 @@ def encode_each(model: CDVAE, crystals: CrystalBatch) -> list[Tensor | None]:
         return []
     bare = crystals.replace(properties={}, material_ids=None)
     try:
-        return list(model.encode(bare))
+        return list(model.encode(bare.to(model.device)))
     except (ValueError, RuntimeError, CrystalError, ArithmeticError, LookupError) as error:
         # one odd cell must not take the others with it
         if len(crystals) == 1:

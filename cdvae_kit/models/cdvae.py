@@ -23,8 +23,8 @@ from cdvae_kit.models import decoding, pretrained
 from cdvae_kit.models.config import CDVAEConfig
 from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.heads import element_counts
-from cdvae_kit.models.limits import DecodingLimits
 from cdvae_kit.models.lattice_coding import LatticeCoding
+from cdvae_kit.models.limits import DecodingLimits
 from cdvae_kit.models.networks import (
     build_composition_head,
     build_coordinate_process,

@@ -99,7 +99,9 @@ def test_disagreement_is_charged_and_agreement_is_not() -> None:
     spread = ensemble(z)[..., 0].std(0)
     torch.testing.assert_close(careful - plain, 2.0 * spread, atol=1e-3, rtol=1e-3)
     unanimous = LinearEnsemble(3, members=4)
-    losses = [PropertyObjective(unanimous, (Goal("energy"),), weights, uncertainty=u)(z, torch.arange(6)) for u in (0.0, 2.0)]
+    losses = [
+        PropertyObjective(unanimous, (Goal("energy"),), weights, uncertainty=u)(z, torch.arange(6)) for u in (0.0, 2.0)
+    ]
     torch.testing.assert_close(losses[0], losses[1], atol=1e-3, rtol=0)
 
 
