@@ -40,6 +40,7 @@ _CRYSTAL_TRAINING: dict[str, Any] = {
     "check_every": 250,
 }
 _CODE_TRAINING: dict[str, Any] = _CRYSTAL_TRAINING | {
+    "max_steps": 600,
     "batch_size": 256,
     "learning_rate": 2e-3,
     "weight_decay": 0.1,

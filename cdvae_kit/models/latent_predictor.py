@@ -100,14 +100,15 @@ class LatentPredictor(nn.Module):
     def predict(self, z: Tensor) -> dict[str, PropertyPrediction]:
         """Each property of each code; a code that is not finite has NaN and a reason in `faults`."""
         members = self.in_units(self(z.to(self.device, self.property_mean.dtype)))
-        finite = z.isfinite().all(dim=1).tolist()
+        finite = z.isfinite().all(dim=1).to(self.device)
+        members[:, ~finite] = float("nan")
         return named_predictions(
             members,
             self.calibration,
             names=self.config.properties,
             units=self.config.units,
             coverage=self.config.coverage,
-            faults=tuple(None if good else "the code is not finite" for good in finite),
+            faults=tuple(None if good else "the code is not finite" for good in finite.tolist()),
         )
 
     @torch.no_grad()
