@@ -235,6 +235,8 @@ def _run_batch(task: _Task, codes: Tensor, first: int, batch: int) -> Trials:
         crystal_ids=ids,
     )
     trials = join(made)
+    # start by start, so that the order of the rows does not tell the batches
+    trials = trials.select(np.lexsort((trials.numbers["snapshot"], trials.numbers["start"])))
     if not task.optimizer.needs_losses:
         trials = submit(trials, task.goals, task.deviations, task.optimizer.num_submitted)
         if task.judge is not None:
