@@ -234,7 +234,7 @@ def test_several_goals_give_a_pareto_front(model: CDVAE) -> None:
         [result.candidates.properties["judged_energy"], -result.candidates.properties["judged_gap"]], dim=1
     )
     first = points[fronts == 0]
-    assert not any(bool(((p <= q).all() & (p < q).any())) for p in first for q in first)
+    assert not any(bool((p <= q).all() & (p < q).any()) for p in first for q in first)
     assert result.summary["hypervolume"] >= 0.0
 
 
