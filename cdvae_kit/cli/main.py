@@ -9,8 +9,11 @@ from cdvae_kit import __version__
 from cdvae_kit.cli.console import errors
 from cdvae_kit.cli.console import output as output_console
 from cdvae_kit.cli.download import download
+from cdvae_kit.cli.evaluate import evaluate
 from cdvae_kit.cli.info import info
 from cdvae_kit.cli.interpolate import interpolate
+from cdvae_kit.cli.neighbors import neighbors
+from cdvae_kit.cli.optimize import optimize
 from cdvae_kit.cli.outcome import ErrorReport
 from cdvae_kit.cli.predict import predict
 from cdvae_kit.cli.reconstruct import reconstruct
@@ -30,7 +33,11 @@ app = typer.Typer(
 )
 report = ErrorReport()
 
-for command in (sample, train, reconstruct, interpolate, predict, train_predictor, download, info):
+COMMANDS = (
+    *(sample, train, reconstruct, interpolate, optimize, neighbors, predict, train_predictor),
+    *(evaluate, download, info),
+)
+for command in COMMANDS:
     app.command()(report.guard(command))
 
 

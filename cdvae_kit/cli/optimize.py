@@ -67,7 +67,8 @@ def optimize(
         str | None, typer.Option(metavar="MODULE:FUNCTION", help="A function from structures to values as the judge.")
     ] = None,
     calculator: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Relax the best of each start: emt, chgnet, mace, module:function.")
+        str | None,
+        typer.Option(metavar="NAME", help="Relax the best of each start: emt, chgnet, mace, module:function."),
     ] = None,
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="Take a target outside the training data's range.")
@@ -228,7 +229,9 @@ def _print(result: OptimizationResult, goals: list[Goal], constraints: Constrain
         which = "" if rate["percentile"] is None else f" ({rate['percentile']:g} % of the reference)"
         print_result(f"starts that reach {rate['goal']} {rate['threshold']:.4g}{which}: {', '.join(shares)}")
     errors = ", ".join(f"{name} {value:.3g}" for name, value in summary["judge_error"].items())
-    print_result(f"ranked by: {summary['ranked_by']}" + (f"; its error on held-out crystals: {errors}" if errors else ""))
+    print_result(
+        f"ranked by: {summary['ranked_by']}" + (f"; its error on held-out crystals: {errors}" if errors else "")
+    )
     if "winners" in summary:
         far = summary["winners"]
         print_result(

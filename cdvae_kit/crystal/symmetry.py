@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, overload
 
 from cdvae_kit.crystal.batch import CrystalBatch
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+
+CrystalSystem: TypeAlias = Literal[
+    "triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic"
+]
+
+_LAST_OF_SYSTEM: tuple[tuple[int, CrystalSystem], ...] = (
+    (2, "triclinic"),
+    (15, "monoclinic"),
+    (74, "orthorhombic"),
+    (142, "tetragonal"),
+    (167, "trigonal"),
+    (194, "hexagonal"),
+    (230, "cubic"),
+)
 
 
 class SpaceGroup(NamedTuple):
@@ -17,6 +32,17 @@ class SpaceGroup(NamedTuple):
     number: int | None
     symbol: str | None
     reason: str | None
+
+
+def crystal_system(number: int) -> CrystalSystem:
+    """The crystal system of a space group.
+
+    >>> crystal_system(1), crystal_system(225)
+    ('triclinic', 'cubic')
+    """
+    if not 1 <= number <= 230:
+        raise ValueError(f"space groups are numbered from 1 to 230, got {number}")
+    return next(system for last, system in _LAST_OF_SYSTEM if number <= last)
 
 
 def niggli_reduce(structure: Structure) -> Structure:
@@ -58,18 +84,19 @@ def space_group(crystals: Structure | CrystalBatch, symprec: float = 0.1) -> Spa
         frac_coords = crystals.frac_coords.detach().cpu().double().tolist()
         numbers = crystals.atomic_numbers.tolist()
         return [
-            _search(lattice[i], frac_coords[start:end], numbers[start:end], symprec)
+            find_space_group(lattice[i], frac_coords[start:end], numbers[start:end], symprec)
             for i, (start, end) in enumerate(pairwise(bounds))
         ]
     structure: Structure = crystals
-    return _search(
+    return find_space_group(
         structure.lattice.matrix.tolist(), structure.frac_coords.tolist(), list(structure.atomic_numbers), symprec
     )
 
 
-def _search(
-    lattice: list[list[float]], frac_coords: list[list[float]], atomic_numbers: list[int], symprec: float
+def find_space_group(
+    lattice: list[list[float]], frac_coords: list[list[float]], atomic_numbers: list[int], symprec: float = 0.1
 ) -> SpaceGroup:
+    """The space group of one crystal that is given as plain lists, in the shapes of the batch's own fields."""
     from moyopy import Cell, MoyoDataset, SpaceGroupType
 
     try:

@@ -22,10 +22,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.datasets.registry import default_cache_dir
 from cdvae_kit.io.atomic import atomic_file
 from cdvae_kit.io.reading import ReadError, ReadResult, read_crystals
 from cdvae_kit.io.records import ReadFailure
+from cdvae_kit.io.user_cache import default_cache_dir
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from cdvae_kit.io.download import download_file
+from cdvae_kit.io.user_cache import default_cache_dir
 
 logger = logging.getLogger(__name__)
 
@@ -234,13 +235,6 @@ def describe_dataset(name: str) -> str:
     if info.note:
         lines.append(f"note: {info.note}")
     return "\n".join(lines)
-
-
-def default_cache_dir() -> Path:
-    """Where the package keeps what it can get again: `$XDG_CACHE_HOME/cdvae_kit`, by default `~/.cache/cdvae_kit`."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    # the XDG specification wants relative paths ignored
-    return (Path(root) if os.path.isabs(root) else Path.home() / ".cache") / "cdvae_kit"
 
 
 def default_data_dir() -> Path:

@@ -5,18 +5,17 @@ How far the winners lie from known crystals is in `remoteness`.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import torch
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.generation.objectives import Goal, hypervolume, pareto_ranks
 from cdvae_kit.generation.trials import Trials
-from cdvae_kit.metrics.crystals import as_arrays
-from cdvae_kit.metrics.reconstruction import Tolerances, match_pairs
+from cdvae_kit.metrics.uniqueness import uniqueness
 
 SUCCESS_PERCENTILES = (5.0, 10.0, 15.0)
 """Of the property in the data: the published thresholds of success."""
@@ -50,22 +49,11 @@ def rank(trials: Trials, goals: Sequence[Goal], deviations: Sequence[float], *, 
     return places[np.lexsort((places, total, fronts))]
 
 
-def without_duplicates(trials: Trials, order: np.ndarray, *, tolerances: Tolerances | None = None) -> np.ndarray:
-    """`order` without what matches something before it: StructureMatcher, within each reduced composition."""
-    arrays = as_arrays(trials.crystals.select(order.tolist())) if len(order) else []
-    kept: list[int] = []
-    by_composition: dict[Any, list[int]] = defaultdict(list)
-    for i, crystal in enumerate(arrays):
-        others = by_composition[crystal.reduced_composition]
-        # one by one: the first match is enough
-        if any(
-            match_pairs([(crystal, arrays[j])], tolerances=tolerances or Tolerances())[0].rms is not None
-            for j in others
-        ):
-            continue
-        others.append(i)
-        kept.append(i)
-    return order[kept]
+def without_duplicates(trials: Trials, order: np.ndarray) -> np.ndarray:
+    """`order` without what matches something before it: StructureMatcher with CDVAE's tolerances."""
+    if not len(order):
+        return order
+    return order[uniqueness(trials.crystals.select(order.tolist()), matcher="cdvae").unique]
 
 
 @dataclass(frozen=True)
@@ -172,8 +160,6 @@ def named_candidates(
     trials: Trials, order: np.ndarray, goals: Sequence[Goal], *, has_judge: bool, start_names: Sequence[str]
 ) -> CrystalBatch:
     """The candidates as a batch, best first, each with its values as properties and a name that says where from."""
-    import torch
-
     chosen = trials.select(order)
     distances = goal_distances(final_values(trials, goals, has_judge=has_judge), goals)[order]
     fronts = pareto_ranks(distances) if len(goals) > 1 else np.zeros(len(order))

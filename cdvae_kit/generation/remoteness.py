@@ -6,7 +6,6 @@ An optimiser can win by leaving the data, where no predictor knows anything; so 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.generation.latent_region import LatentRegion
 from cdvae_kit.generation.neighbors import nearest_codes
 from cdvae_kit.generation.trials import encode_each
-from cdvae_kit.metrics.crystals import as_arrays
-from cdvae_kit.metrics.fingerprints import FEATURIZER_ERRORS, composition_fingerprint, fingerprints_of
-from cdvae_kit.metrics.reconstruction import Tolerances, match_pairs
+from cdvae_kit.metrics.crystals import Composition, CrystalArrays, as_arrays
+from cdvae_kit.metrics.fingerprints import composition_fingerprint, fingerprints_of
+from cdvae_kit.metrics.novelty import novelty
 
 if TYPE_CHECKING:
     from cdvae_kit.models import CDVAE
@@ -58,36 +57,26 @@ class Remoteness:
 
 
 def remoteness(model: CDVAE, crystals: CrystalBatch, reference: CrystalBatch) -> Remoteness:
-    """How far each crystal lies from the reference; fingerprints need matminer and are NaN without it."""
+    """How far each crystal lies from the reference."""
     region = LatentRegion.of_model(model)
     known = torch.stack([code for code in encode_each(model, reference.to("cpu")) if code is not None])
-    places = [i for i, code in enumerate(encode_each(model, crystals.to("cpu"))) if code is not None]
-    found = torch.stack([code for code in encode_each(model, crystals.to("cpu")) if code is not None])
+    codes = encode_each(model, crystals.to("cpu"))
+    places = [i for i, code in enumerate(codes) if code is not None]
+    found = torch.stack([code for code in codes if code is not None])
     near = nearest_codes(region, found, known, num_neighbors=_CLOSEST)
     ours, theirs = as_arrays(crystals), as_arrays(reference)
     latent = np.full(len(ours), np.nan)
     latent[places] = near.distances[:, 0]
-    by_composition: dict[Any, list[int]] = {}
-    for i, crystal in enumerate(theirs):
-        by_composition.setdefault(crystal.reduced_composition, []).append(i)
-    same = [by_composition.get(crystal.reduced_composition, []) for crystal in ours]
-    new = [
-        not any(match_pairs([(crystal, theirs[j])], tolerances=Tolerances())[0].rms is not None for j in of_composition)
-        for crystal, of_composition in zip(ours, same, strict=True)
-    ]
-    structure, composition = np.full(len(ours), np.nan), np.full(len(ours), np.nan)
-    if find_spec("matminer") is not None:
-        composition = _composition_distances(ours, list(by_composition))
-        neighbors = {place: near.indices[row].tolist() for row, place in enumerate(places)}
-        structure = _structure_distances(ours, theirs, neighbors)
+    compositions = {crystal.reduced_composition for crystal in theirs}
+    neighbors = {place: near.indices[row].tolist() for row, place in enumerate(places)}
     nearest = np.full(len(ours), -1)
     nearest[places] = near.indices[:, 0]
     return Remoteness(
         latent,
-        composition,
-        structure,
-        np.array([float(not of_composition) for of_composition in same]),
-        np.array(new, dtype=np.float64),
+        _composition_distances(ours, list(compositions)),
+        _structure_distances(ours, theirs, neighbors),
+        np.array([float(crystal.reduced_composition not in compositions) for crystal in ours]),
+        novelty(crystals, reference, matcher="cdvae").novel.astype(np.float64),
         nearest,
         _usual(region, known),
     )
@@ -102,20 +91,19 @@ def _usual(region: LatentRegion, known: torch.Tensor) -> float:
     return float(np.median(own[:, 1]))
 
 
-def _composition_distances(ours: list[Any], known: list[Any]) -> np.ndarray:
-    def vector(composition: Any) -> np.ndarray:
-        try:
-            return composition_fingerprint(composition)
-        except FEATURIZER_ERRORS:
-            return np.full(132, np.nan)
-
-    table = np.stack([vector(composition) for composition in known])
+def _composition_distances(ours: list[CrystalArrays], known: list[Composition]) -> np.ndarray:
+    table = np.stack([composition_fingerprint(composition) for composition in known])
     return np.array(
-        [_smallest(np.linalg.norm(table - vector(crystal.reduced_composition), axis=1)) for crystal in ours]
+        [
+            _smallest(np.linalg.norm(table - composition_fingerprint(crystal.reduced_composition), axis=1))
+            for crystal in ours
+        ]
     )
 
 
-def _structure_distances(ours: list[Any], theirs: list[Any], neighbors: dict[int, list[int]]) -> np.ndarray:
+def _structure_distances(
+    ours: list[CrystalArrays], theirs: list[CrystalArrays], neighbors: dict[int, list[int]]
+) -> np.ndarray:
     wanted = sorted({j for some in neighbors.values() for j in some})
     known = dict(zip(wanted, fingerprints_of([theirs[j] for j in wanted]), strict=True))
     distances = np.full(len(ours), np.nan)

@@ -1,6 +1,6 @@
-"""Crystals in, numbers out, failures counted: validity, reconstruction, coverage, distributions.
+"""Crystals in, numbers out, failures counted: `evaluate` for all of them, and each metric by itself.
 
-Importing this loads neither torch nor pymatgen nor matminer: what needs them loads them when it is called.
+Importing this loads neither torch nor pymatgen: what needs them loads them when it is called.
 """
 
 from cdvae_kit.metrics.composition_rules import COMPOSITION_RULES, CompositionRule, check_composition
@@ -14,23 +14,49 @@ from cdvae_kit.metrics.distributions import (
     structure_diversity,
     wasserstein,
 )
+from cdvae_kit.metrics.divergences import frechet_distance, jensen_shannon, vendi_score
+from cdvae_kit.metrics.evaluation import EvaluationSettings, evaluate
+from cdvae_kit.metrics.evaluation_files import save_evaluation
+from cdvae_kit.metrics.evaluation_result import CrystalRow, Distribution, Evaluation, MetricValue
 from cdvae_kit.metrics.fingerprints import Fingerprint, fingerprints
 from cdvae_kit.metrics.intervals import Interval, bootstrap_interval, wilson_interval
+from cdvae_kit.metrics.matching import MATCHERS, Matcher, MatcherName
+from cdvae_kit.metrics.novelty import NoveltyResult, novelty
+from cdvae_kit.metrics.polymorphs import PolymorphResult, polymorphs
 from cdvae_kit.metrics.reconstruction import PairResult, ReconstructionResult, Tolerances, reconstruction
+from cdvae_kit.metrics.stability import StabilityResult, SunResult, stability, sun, sun_of
+from cdvae_kit.metrics.stability_section import StabilityRequest
+from cdvae_kit.metrics.training_index import TrainingIndex
+from cdvae_kit.metrics.uniqueness import UniquenessResult, uniqueness
 from cdvae_kit.metrics.validity import Validity, Verdict, composition_validity, structure_validity, validity
 
 __all__ = [
     "COMPOSITION_RULES",
     "COVERAGE_CUTOFFS",
+    "MATCHERS",
     "CompositionRule",
     "CoverageResult",
+    "CrystalRow",
     "Cutoffs",
+    "Distribution",
+    "Evaluation",
+    "EvaluationSettings",
     "Fingerprint",
     "Interval",
+    "Matcher",
+    "MatcherName",
+    "MetricValue",
+    "NoveltyResult",
     "PairResult",
+    "PolymorphResult",
     "ReconstructionResult",
     "SetDistance",
+    "StabilityRequest",
+    "StabilityResult",
+    "SunResult",
     "Tolerances",
+    "TrainingIndex",
+    "UniquenessResult",
     "Validity",
     "Verdict",
     "bootstrap_interval",
@@ -39,13 +65,24 @@ __all__ = [
     "composition_validity",
     "coverage",
     "densities",
+    "evaluate",
     "fingerprints",
+    "frechet_distance",
+    "jensen_shannon",
+    "novelty",
     "numbers_of_elements",
+    "polymorphs",
     "reconstruction",
     "sample_valid",
+    "save_evaluation",
+    "stability",
     "structure_diversity",
     "structure_validity",
+    "sun",
+    "sun_of",
+    "uniqueness",
     "validity",
+    "vendi_score",
     "wasserstein",
     "wilson_interval",
 ]

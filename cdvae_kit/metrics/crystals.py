@@ -7,10 +7,11 @@ in this crystal" goes through `as_arrays`. What judges a crystal is in `validity
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cache, reduce
 from math import gcd
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -85,9 +86,13 @@ def formula(composition: Composition) -> str:
     from pymatgen.core import Composition as PymatgenComposition
     from pymatgen.core import Element
 
-    return PymatgenComposition({Element.from_Z(number): count for number, count in composition}).reduced_formula
+    with warnings.catch_warnings():
+        # it orders elements by electronegativity, and warns of those that have none, which go last
+        warnings.simplefilter("ignore", UserWarning)
+        return PymatgenComposition({Element.from_Z(number): count for number, count in composition}).reduced_formula
 
 
+@cache
 def symbol(atomic_number: int) -> str:
     from pymatgen.core import Element
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from cdvae_kit.metrics.crystals import CrystalArrays
+
+SectionName: TypeAlias = Literal[
+    "validity", "coverage", "distribution", "symmetry", "uniqueness", "reconstruction", "stability"
+]
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,7 @@ class MetricValue:
         low: lower end of the 95 % interval, None where there is no interval.
         high: upper end, likewise.
         num_crystals: the denominator, or how many crystals it rests on.
-        section: what it belongs to: "validity", "coverage", "distribution", "uniqueness", "reconstruction",
-            "stability", "symmetry".
+        section: what it belongs to.
         note: what it means, or why there is no value.
     """
 
@@ -34,7 +37,7 @@ class MetricValue:
     low: float | None
     high: float | None
     num_crystals: int
-    section: str
+    section: SectionName
     note: str = ""
 
 
@@ -45,13 +48,13 @@ class CrystalRow:
     Attributes:
         index: its place in the set, from 0.
         material_id: "" where it has none.
-        formula: reduced.
+        formula: reduced; "" where there is no crystal.
         num_atoms: in the cell that was given.
         space_group: number, None where none was found.
         density: g/cm^3.
         volume_per_atom: cubic angstrom.
         verdicts: "struct_valid", "comp_valid", "valid", "unique", "novel" and the like; None where it was not judged.
-        values: "nearest_structure", "shortest_distance", "rms", "energy_above_hull" and the like.
+        values: "nearest_structure", "rms", "energy_above_hull" and the like; None where there is none.
         reason: what is wrong with it in plain words; None where nothing is.
     """
 
@@ -96,7 +99,7 @@ class Evaluation:
         distributions: by name.
         generated: the crystals that were judged.
         reference: those that they were held against.
-        settings: composition rule, cutoffs, matcher, seed, versions, names of files, command.
+        settings: composition rule, cutoffs, matcher, seed, versions, and what the caller adds.
         codes: (num_generated, latent_dim) and (num_reference, latent_dim) latent codes; None without a model.
     """
 
@@ -107,3 +110,7 @@ class Evaluation:
     reference: Sequence[CrystalArrays] = field(repr=False)
     settings: Mapping[str, Any]
     codes: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)
+
+    def numbers(self) -> dict[str, float | None]:
+        """Value by name, as published results are written."""
+        return {name: metric.value for name, metric in self.metrics.items()}

@@ -1,12 +1,33 @@
-"""One function over many crystals, in several processes, results in order and a report of how far it is.
+"""One function over many crystals, in several processes, with what is known kept on the disk.
 
-What the function does with a bad crystal is its own affair: here nothing is caught.
+Results come in order whatever the order in which they were computed. What the function does with a bad crystal is its
+own affair: here nothing is caught but the death of a process. Where the processes are, on this machine or on a cluster,
+is in `cluster`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias, TypeVar
+import hashlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from joblib import Parallel
+
+    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.metrics.crystals import CrystalArrays
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -14,9 +35,69 @@ Result = TypeVar("Result")
 Progress: TypeAlias = Callable[[int, int], object]
 """Called with the number of crystals done and the number of all, in the calling process."""
 
-# many chunks a worker even the load out, and each costs about a millisecond
-_CHUNKS_PER_WORKER = 16
-_LARGEST_CHUNK = 64
+context_workers: ContextVar[int | None] = ContextVar("context_workers", default=None)
+"""Set by `cluster.workers`: what a call that asks for one worker gets."""
+
+# a chunk costs about a millisecond, and a kill loses at most one a worker
+_SECONDS_A_CHUNK = 0.5
+_GROWTH = 4
+_SECONDS_BETWEEN_WRITES = 0.5
+_RESULTS_A_WRITE = 500
+_LOOK_UPS_AT_ONCE = 1_000
+_CHUNKS_A_GROUP = 4
+# of `decode`: a value that it cannot read is computed again
+_DECODING_ERRORS = (ValueError, LookupError, TypeError)
+
+
+class WorkerLostError(RuntimeError):
+    """Processes that computed died again and again: out of memory, killed, or crashed in compiled code."""
+
+
+@dataclass(frozen=True)
+class Memory(Generic[Item, Result]):
+    """How results of one function are kept.
+
+    Attributes:
+        store: where; None keeps nothing, but computes items of one key once.
+        kind: name and version of the function and of all options that change its result ("fingerprint 1").
+        key: digest of an item's content; `crystal_key` for a crystal.
+        encode: a result as bytes, `cdvae_kit.io.named_arrays` helps; nothing is ever unpickled.
+        decode: the same back; a ValueError, LookupError or TypeError of it counts as nothing kept.
+    """
+
+    store: ResultStore | None
+    kind: str
+    key: Callable[[Item], bytes]
+    encode: Callable[[Result], bytes]
+    decode: Callable[[bytes], Result]
+
+    def __post_init__(self) -> None:
+        if not self.kind.strip():
+            raise ValueError("a memory needs a kind: the name and version of the function whose results it keeps")
+
+    def key_in_store(self, item: Item) -> bytes:
+        """32 bytes that no result of another kind has."""
+        return hashlib.sha256(self.kind.encode() + b"\0" + self.key(item)).digest()
+
+
+def crystal_key(crystal: CrystalArrays) -> bytes:
+    """SHA-256 of lattice, fractional coordinates, atomic numbers and fault; the same on every machine.
+
+    The order of atoms and the choice of the cell count: a result may depend on both.
+
+    >>> from cdvae_kit.metrics.crystals import CrystalArrays
+    >>> import numpy as np
+    >>> silicon = CrystalArrays(3.0 * np.eye(3), np.zeros((1, 3)), np.array([14]))
+    >>> crystal_key(silicon).hex()[:8]
+    '41155695'
+    """
+    digest = hashlib.sha256(f"{len(crystal.atomic_numbers)} {crystal.fault!r}".encode())
+    for array in (crystal.lattice, crystal.frac_coords):
+        plain = np.ascontiguousarray(array, dtype="<f8") + 0.0  # -0.0 becomes 0.0
+        # NaN has many bit patterns
+        digest.update(np.where(np.isnan(plain), np.nan, plain).tobytes())
+    digest.update(np.ascontiguousarray(crystal.atomic_numbers, dtype="<i8").tobytes())
+    return digest.digest()
 
 
 def map_crystals(
@@ -25,41 +106,230 @@ def map_crystals(
     *,
     num_workers: int = 1,
     progress: Progress | None = None,
+    memory: Memory[Item, Result] | None = None,
 ) -> list[Result]:
     """`function` of every item, in order.
+
+    With a `memory`, what its store knows is looked up, the rest is computed, once for identical items, and kept as it
+    comes: after Ctrl-C or a kill a second call goes on from there. A worker process that dies costs a warning and a
+    second try; if one dies again, `WorkerLostError` says which crystals it may have been.
 
     Args:
         function: importable by name where there is more than one worker.
         items: what can be sent to another process.
-        num_workers: processes; 1 stays in this one, -1 takes every core.
-        progress: told after every chunk.
+        num_workers: processes; 1 stays in this one, -1 takes every core. Within `cluster.workers` 1 means as many as
+            that says, and on a Dask cluster any other number means every core of it.
+        progress: told after every chunk, and at once of what the store knew.
+        memory: what is known already and how to keep what is not.
     """
     if num_workers == 0 or num_workers < -1:
         raise ValueError(f"num_workers must be a number of processes, or -1 for every core, got {num_workers}")
-    results: list[Result] = []
-    if progress is not None:
-        progress(0, len(items))
-    for chunk in _chunk_results(function, items, num_workers):
-        results.extend(chunk)
-        if progress is not None:
-            progress(len(results), len(items))
-    return results
+    tally: _Tally[Result] = _Tally(len(items), progress)
+    places_of = _places_by_key(items, memory)
+    keys = {places[0]: key for key, places in places_of.items()}
+    for key, result in _recalled(list(places_of), memory):
+        tally.add(places_of[key], result)
+        del keys[places_of[key][0]]
+    tally.report()
+    keeper = _Keeper(memory)
+    with closing(_computed(function, items, list(keys), num_workers)) as parts:
+        try:
+            for part in parts:
+                for place, result in part:
+                    keeper.add(keys[place], result)
+                    tally.add(places_of[keys[place]], result)
+                keeper.write_now_and_then()
+                tally.report()
+        except BaseException:
+            keeper.rescue()
+            raise
+    keeper.write()
+    return tally.results
 
 
-def _chunk_results(
-    function: Callable[[Item], Result], items: Sequence[Item], num_workers: int
-) -> Iterator[list[Result]]:
-    if num_workers == 1 or len(items) < 2:
-        for item in items:
-            yield [function(item)]
+class _Tally(Generic[Result]):
+    """Results in their places, and a report whenever more are there."""
+
+    def __init__(self, num_items: int, progress: Progress | None) -> None:
+        # every place is filled at the end
+        self.results: list[Result] = [cast(Result, None)] * num_items
+        self._progress = progress
+        self._done = 0
+        self._reported = -1
+        self.report()
+
+    def add(self, places: Sequence[int], result: Result) -> None:
+        for place in places:
+            self.results[place] = result
+        self._done += len(places)
+
+    def report(self) -> None:
+        if self._progress is not None and self._done != self._reported:
+            self._reported = self._done
+            self._progress(self._done, len(self.results))
+
+
+class _Keeper(Generic[Item, Result]):
+    """Results on their way to the store: few writes, and little to lose."""
+
+    def __init__(self, memory: Memory[Item, Result] | None) -> None:
+        self._memory = memory
+        self._waiting: dict[bytes, bytes] = {}
+        self._last_write = time.monotonic()
+
+    def add(self, key: bytes, result: Result) -> None:
+        if self._memory is not None and self._memory.store is not None:
+            self._waiting[key] = self._memory.encode(result)
+
+    def write_now_and_then(self) -> None:
+        late = time.monotonic() - self._last_write > _SECONDS_BETWEEN_WRITES
+        if late or len(self._waiting) >= _RESULTS_A_WRITE:
+            self.write()
+
+    def write(self) -> None:
+        if self._waiting and self._memory is not None and self._memory.store is not None:
+            self._memory.store.put(self._waiting)
+        self._waiting = {}
+        self._last_write = time.monotonic()
+
+    def rescue(self) -> None:
+        """Writes what waits, while another error or Ctrl-C is on its way and must not be hidden by this one."""
+        try:
+            self.write()
+        except OSError as error:
+            logger.warning("the last %d results are not kept: %s", len(self._waiting), error)
+
+
+def _places_by_key(items: Sequence[Item], memory: Memory[Item, Result] | None) -> dict[bytes, list[int]]:
+    """Where each different item stands; without a memory all are different."""
+    if memory is None:
+        return {place.to_bytes(8, "little"): [place] for place in range(len(items))}
+    places: dict[bytes, list[int]] = {}
+    for place, item in enumerate(items):
+        places.setdefault(memory.key_in_store(item), []).append(place)
+    return places
+
+
+def _recalled(keys: Sequence[bytes], memory: Memory[Item, Result] | None) -> Iterator[tuple[bytes, Result]]:
+    """What the store knows, by key."""
+    if memory is None or memory.store is None:
         return
-    from joblib import Parallel, delayed, effective_n_jobs
+    for start in range(0, len(keys), _LOOK_UPS_AT_ONCE):
+        for key, content in memory.store.get(keys[start : start + _LOOK_UPS_AT_ONCE]).items():
+            try:
+                result = memory.decode(content)
+            except _DECODING_ERRORS as error:
+                logger.warning("a kept result of %r cannot be read (%s) and is made anew", memory.kind, error)
+                continue
+            yield key, result
 
-    workers = min(effective_n_jobs(num_workers), len(items))
-    size = max(1, min(_LARGEST_CHUNK, len(items) // (workers * _CHUNKS_PER_WORKER)))
-    run = Parallel(n_jobs=workers, return_as="generator", batch_size=1)
-    yield from run(delayed(_apply)(function, items[start : start + size]) for start in range(0, len(items), size))
+
+def _computed(
+    function: Callable[[Item], Result], items: Sequence[Item], places: Sequence[int], num_workers: int
+) -> Generator[list[tuple[int, Result]], None, None]:
+    """Some places with their results at a time, in any order; a second try for those that a dead process held."""
+    workers = _num_processes(num_workers, len(places))
+    if workers == 1:
+        for place in places:
+            yield [(place, function(items[place]))]
+        return
+    left = dict.fromkeys(places)
+    for attempt in (1, 2):
+        chunks = _Chunks(list(left), workers, largest=None if attempt == 1 else 1)
+        try:
+            for part in _in_parallel(function, items, chunks, workers):
+                for place, _ in part:
+                    del left[place]
+                yield part
+            return
+        except _signs_of_death() as error:
+            told = f"a worker process died (out of memory, killed, or a crash in compiled code), {len(left)} crystals"
+            if attempt == 2 or isinstance(error, WorkerLostError):
+                suspects = ", ".join(str(place) for place in islice(left, 2 * workers))
+                raise WorkerLostError(
+                    f"{told} are left; it may have been one of {suspects} (counted from 0): look at these, or try"
+                    f" fewer workers or more memory"
+                ) from error
+            logger.warning("%s before the end: trying these again, once and one at a time", told)
 
 
-def _apply(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return [function(item) for item in items]
+def _signs_of_death() -> tuple[type[Exception], ...]:
+    """What a backend raises when it lost a process that computed."""
+    signs: tuple[type[Exception], ...] = (BrokenProcessPool, WorkerLostError)
+    ray = sys.modules.get("ray")
+    return signs if ray is None else (*signs, ray.exceptions.RayActorError)
+
+
+def _num_processes(num_workers: int, num_items: int) -> int:
+    asked = (context_workers.get() or 1) if num_workers == 1 else num_workers
+    if asked == 1 or num_items < 2:
+        return 1
+    from joblib import effective_n_jobs
+
+    # a cluster answers with its cores
+    return min(int(effective_n_jobs(asked)), num_items)
+
+
+class _Chunks:
+    """Deals out places, as many at once as take half a second; few when little is left, to even the load out."""
+
+    def __init__(self, places: Sequence[int], workers: int, *, largest: int | None) -> None:
+        self._places = places
+        self._workers = workers
+        self._largest = largest
+        self._start = 0
+        self._size = 1
+
+    def __iter__(self) -> Iterator[Sequence[int]]:
+        return self
+
+    def __next__(self) -> Sequence[int]:
+        left = len(self._places) - self._start
+        if left == 0:
+            raise StopIteration
+        size = max(1, min(self._size, self._largest or left, left // (2 * self._workers)))
+        self._start += size
+        return self._places[self._start - size : self._start]
+
+    def learn(self, num_items: int, seconds: float) -> None:
+        """That a chunk of so many items took so long."""
+        fitting = int(_SECONDS_A_CHUNK * num_items / max(seconds, 1e-6))
+        self._size = max(1, min(fitting, _GROWTH * max(num_items, self._size)))
+
+
+Task: TypeAlias = tuple[Callable[[Item], Result], Sequence[int], Sequence[Item]]
+Done: TypeAlias = tuple[list[tuple[int, Result]], float]
+"""Places with their results, and the seconds that they took."""
+
+
+def _in_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], chunks: _Chunks, workers: int
+) -> Iterator[list[tuple[int, Result]]]:
+    """The chunks' results as they come, by whatever backend of joblib is the current one."""
+    from joblib import Parallel, delayed
+    from joblib.parallel import get_active_backend
+
+    # one tuple: of a large argument that stands alone Dask keeps the only copy on one worker, and loses it with that
+    tasks = (delayed(_apply)((function, chunk, [items[place] for place in chunk])) for chunk in chunks)
+    backend, _ = get_active_backend()
+    if getattr(backend, "supports_return_generator", False):
+        answers = iter(Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered")(tasks))
+    else:
+        answers = _in_groups(Parallel(n_jobs=workers, batch_size=1), tasks, _CHUNKS_A_GROUP * workers)
+    for done, seconds in answers:
+        chunks.learn(len(done), seconds)
+        yield done
+
+
+def _in_groups(parallel: Parallel, tasks: Iterator[Any], size: int) -> Iterator[Done]:
+    """For backends that give nothing before all is done (Ray, multiprocessing): a little at a time."""
+    with parallel as run:
+        while group := list(islice(tasks, size)):
+            yield from run(group)
+
+
+def _apply(task: Task[Item, Result]) -> Done[Result]:
+    function, places, items = task
+    start = time.perf_counter()
+    results = [function(item) for item in items]
+    return list(zip(places, results, strict=True)), time.perf_counter() - start

@@ -1,7 +1,7 @@
 """Whether crystals are valid as the field counts it: atoms far enough apart, a composition that can be neutral.
 
 The published rule (Xie et al., ICLR 2022, arXiv 2110.06197) also asks that every site has a CrystalNN fingerprint;
-that part costs some 0.1 s a crystal and is in `fingerprints`. The rules on compositions are in `composition_rules`.
+that part is in `fingerprints`. The rules on compositions are in `composition_rules`.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def draw(
     positions = scene.positions - middle
     seen = positions @ basis.T
     radii = np.array([atom_scale * element_radius(number) for number in scene.atomic_numbers.tolist()])
-    pieces = _visible_pieces(scene.edges - middle, positions, radii)
+    pieces = visible_pieces(scene.edges - middle, positions, radii)
     seen_pieces = pieces @ basis.T
     depth_of_piece = seen_pieces[..., 2].mean(-1)
     order = np.argsort(seen[:, 2], kind="stable")
@@ -128,7 +128,7 @@ def _points_and_radii(scene: Scene, atom_scale: float) -> tuple[np.ndarray, np.n
     return np.concatenate([scene.positions, corners]), np.array([*radii, *([0.0] * len(corners))])
 
 
-def _visible_pieces(edges: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
+def visible_pieces(edges: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
     """(num_pieces, 2, 3): the edges in short pieces, without those inside a sphere.
 
     What is left is before or behind a sphere's centre as it is before or behind the whole sphere.

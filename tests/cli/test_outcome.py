@@ -93,8 +93,8 @@ def test_what_was_noted_on_the_error_is_told_too() -> None:
 
 def test_a_message_with_brackets_is_printed_as_it_is() -> None:
     assert (
-        "cdvae-kit[metrics] [/] [red]"
-        in outcome_of(lambda: raise_(CommandError("cdvae-kit[metrics] [/] [red]"))).stderr
+        "cdvae-kit[logging] [/] [red]"
+        in outcome_of(lambda: raise_(CommandError("cdvae-kit[logging] [/] [red]"))).stderr
     )
 
 

@@ -7,7 +7,7 @@ from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.conversion import structures_to_batch
-from cdvae_kit.crystal.symmetry import niggli_reduce, space_group
+from cdvae_kit.crystal.symmetry import crystal_system, niggli_reduce, space_group
 
 CORNER, CENTRE = [0.0, 0.0, 0.0], [0.5, 0.5, 0.5]
 FACES = [[0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]
@@ -83,3 +83,16 @@ def test_a_turned_crystal_has_the_same_reduced_cell(zoo: CrystalBatch) -> None:
 def test_reduction_keeps_properties() -> None:
     structure = KNOWN["rutile"][0].copy(properties={"energy": -1.0, "material_id": "r"})
     assert niggli_reduce(structure).properties == {"energy": -1.0, "material_id": "r"}
+
+
+def test_crystal_systems_are_those_of_the_tables() -> None:
+    from pymatgen.symmetry.groups import SpaceGroup as TabulatedGroup
+
+    for number in range(1, 231):
+        assert crystal_system(number) == TabulatedGroup.from_int_number(number).crystal_system
+
+
+@pytest.mark.parametrize("number", [0, 231])
+def test_there_are_230_space_groups(number: int) -> None:
+    with pytest.raises(ValueError, match="from 1 to 230"):
+        crystal_system(number)

@@ -1,4 +1,4 @@
-"""The published numbers on the parity sets, all of them: slow where CrystalNN has to look at 300 crystals."""
+"""The published numbers on the parity sets, all of them: slow where the sites of 300 crystals are looked at."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,6 @@ def test_rates_of_validity_are_the_published_ones(parity_set):
 
 
 def test_composition_numbers_are_the_published_ones(parity_set):
-    pytest.importorskip("matminer", reason="composition vectors need the extra cdvae-kit[metrics]")
     generated, reference = without_structure(parity_set.generated), without_structure(parity_set.reference)
     found = coverage(generated, reference, cutoffs=CUTOFFS[parity_set.name])
     assert found.amcd_recall == pytest.approx(parity_set.expected["amcd_recall"], abs=TOLERANCE)
@@ -70,7 +69,6 @@ def test_taking_invalid_crystals_too_would_not_be_parity(parity_set):
 
 @pytest.mark.slow
 def test_structure_numbers_are_the_published_ones(parity_set):
-    pytest.importorskip("matminer", reason="fingerprints need the extra cdvae-kit[metrics]")
     generated = fingerprints(parity_set.generated, num_workers=-1)
     reference = fingerprints(parity_set.reference, num_workers=-1)
     found = coverage(generated, reference, cutoffs=CUTOFFS[parity_set.name])

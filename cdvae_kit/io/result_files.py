@@ -1,0 +1,57 @@
+"""Results into files: JSON and CSV that appear whole or not at all. What the results are is the caller's affair."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cdvae_kit.io.atomic import atomic_file
+
+
+def write_json(content: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Writes plain data; a number that is NaN or infinite becomes null, which every reader of JSON knows.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp()) / "numbers.json"
+    >>> write_json({"rate": 0.5, "rmse": float("nan")}, path)
+    >>> json.loads(path.read_text())
+    {'rate': 0.5, 'rmse': None}
+    """
+    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_file(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Writes one line a row, after a line of names; None is an empty field, a flag is true or false."""
+    with (
+        atomic_file(path, overwrite=overwrite) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_field(row.get(column)) for column in columns])
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {str(key): _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else value

@@ -1,0 +1,72 @@
+"""What an evaluation leaves on disk: `metrics.json` and `crystals.csv`. The report is drawn in `visualization`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cdvae_kit.io.atomic import refuse_existing
+from cdvae_kit.io.result_files import write_csv, write_json
+from cdvae_kit.metrics.evaluation_result import CrystalRow, Evaluation
+
+METRICS_FILE = "metrics.json"
+CRYSTALS_FILE = "crystals.csv"
+
+_OWN_COLUMNS = ("index", "material_id", "formula", "num_atoms", "space_group", "density", "volume_per_atom")
+
+
+def save_evaluation(evaluation: Evaluation, folder: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
+    """Writes both files into a folder, which is made where it is missing, and returns their paths.
+
+    `metrics.json` holds every number by its name, then under "details" its interval, denominator and meaning, and under
+    "settings" what it depends on. `crystals.csv` has one line a generated crystal: verdicts, values, the reason.
+    """
+    paths = refuse_evaluation(folder, overwrite=overwrite)
+    write_json(_content(evaluation), paths[0], overwrite=overwrite)
+    verdicts = _names(row.verdicts for row in evaluation.crystals)
+    values = _names(row.values for row in evaluation.crystals)
+    columns = [*_OWN_COLUMNS, *verdicts, *(_value_column(name, verdicts) for name in values), "reason"]
+    write_csv((_fields(row, verdicts) for row in evaluation.crystals), columns, paths[1], overwrite=overwrite)
+    return paths
+
+
+def refuse_evaluation(
+    folder: str | os.PathLike[str], *, overwrite: bool, names: Sequence[str] = (METRICS_FILE, CRYSTALS_FILE)
+) -> list[Path]:
+    """The paths of the files to be, in a folder that is there; raises before the work where one is taken already."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = [Path(folder) / name for name in names]
+    for path in paths:
+        refuse_existing(path, overwrite=overwrite)
+    return paths
+
+
+def _content(evaluation: Evaluation) -> dict[str, Any]:
+    details = {
+        name: {
+            "value": metric.value,
+            "low": metric.low,
+            "high": metric.high,
+            "num_crystals": metric.num_crystals,
+            "section": metric.section,
+            "note": metric.note,
+        }
+        for name, metric in evaluation.metrics.items()
+    }
+    return {**evaluation.numbers(), "details": details, "settings": dict(evaluation.settings)}
+
+
+def _fields(row: CrystalRow, verdicts: list[str]) -> dict[str, Any]:
+    own = {name: getattr(row, name) for name in (*_OWN_COLUMNS, "reason")}
+    return own | dict(row.verdicts) | {_value_column(name, verdicts): value for name, value in row.values.items()}
+
+
+def _value_column(name: str, verdicts: list[str]) -> str:
+    """A property may be called like a column of ours."""
+    return f"property_{name}" if name in (*_OWN_COLUMNS, *verdicts, "reason") else name
+
+
+def _names(tables: Iterator[Any]) -> list[str]:
+    return list(dict.fromkeys(name for table in tables for name in table))

@@ -1,0 +1,237 @@
+"""How many generated crystals are not in a training set.
+
+A generated crystal is known if it matches any training crystal of its reduced composition. Which ones these are is a
+look-up in a `TrainingIndex`, so the time grows with the matches to be judged and hardly with the training set.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from cdvae_kit.metrics.crystals import Composition, CrystalArrays, Crystals, as_arrays
+from cdvae_kit.metrics.matching import (
+    Matcher,
+    MatcherName,
+    Prepared,
+    comparable,
+    compare,
+    matcher_of,
+    prepare_all,
+)
+from cdvae_kit.metrics.parallel import Progress, map_crystals
+from cdvae_kit.metrics.training_index import TrainingIndex
+
+# crystals whose reduced cells are held at once
+_BLOCK = 20_000
+# generated crystals that one process compares with the same training crystals
+_SHARE = 32
+
+
+@dataclass(frozen=True)
+class NoveltyResult:
+    """Which generated crystals are not in the training set.
+
+    Attributes:
+        novel: (num_crystals,) booleans, False also where the crystal cannot be used.
+        match: (num_crystals,) place in the training set of the first crystal that it matches; -1 where there is none.
+        reasons: one a crystal: why it is not novel, or None where it is.
+        failures: pairs (generated, training) on which the matcher stopped, and what it said; they count as different.
+        num_training: crystals in the training set.
+        num_training_unusable: those of them that nothing can be compared with.
+        num_pairs: pairs of a generated and a training crystal with the same composition.
+        num_comparisons: pairs that the matcher itself had to judge.
+        matcher: whose tolerances hold.
+    """
+
+    novel: np.ndarray = field(repr=False)
+    match: np.ndarray = field(repr=False)
+    reasons: tuple[str | None, ...] = field(repr=False)
+    failures: tuple[tuple[int, int, str], ...] = field(repr=False)
+    num_training: int
+    num_training_unusable: int
+    num_pairs: int
+    num_comparisons: int
+    matcher: Matcher
+
+    @property
+    def num_crystals(self) -> int:
+        """The denominator of `rate`: every generated crystal, failures included."""
+        return len(self.novel)
+
+    @property
+    def num_usable(self) -> int:
+        """The denominator of `rate_usable`."""
+        return int((self.novel | (self.match >= 0)).sum())
+
+    @property
+    def num_novel(self) -> int:
+        return int(self.novel.sum())
+
+    @property
+    def rate(self) -> float:
+        """Novel ones among all; 0 of none."""
+        return self.num_novel / max(1, self.num_crystals)
+
+    @property
+    def rate_usable(self) -> float:
+        """Novel ones among those that can be used; 0 of none."""
+        return self.num_novel / max(1, self.num_usable)
+
+
+def novelty(
+    generated: Crystals,
+    training: TrainingIndex | Crystals,
+    *,
+    matcher: MatcherName | Matcher = "mattergen",
+    num_workers: int = 1,
+    progress: Progress | None = None,
+) -> NoveltyResult:
+    """Which generated crystals match none of the training set, and their share.
+
+    Args:
+        generated: those to be judged; one that cannot be used counts as a crystal that is not novel.
+        training: an index that is built once, or the crystals themselves.
+        matcher: one of `MATCHERS`, or tolerances.
+        num_workers: processes; -1 takes every core.
+        progress: told how many generated crystals are judged.
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> salt = Structure(Lattice.cubic(4.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> rock = Structure.from_spacegroup("Fm-3m", Lattice.cubic(6.9), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> result = novelty([rock, salt * (2, 1, 1)], [rock * (2, 1, 1)])
+    >>> result.rate, result.match
+    (0.5, array([ 0, -1]))
+    """
+    matcher = matcher_of(matcher)
+    index = training if isinstance(training, TrainingIndex) else TrainingIndex.from_crystals(training)
+    crystals = as_arrays(generated)
+    reasons: list[str | None] = [crystal.fault for crystal in crystals]
+    match = np.full(len(crystals), -1, dtype=np.int64)
+    failures: list[tuple[int, int, str]] = []
+    num_pairs = num_comparisons = num_done = 0
+    for block in _blocks(crystals, index):
+        num_pairs += sum(len(members) * len(candidates) for members, candidates in block)
+        for verdict in _judge(crystals, index, block, matcher, num_workers):
+            match[verdict.place] = verdict.match
+            reasons[verdict.place] = verdict.reason
+            failures.extend((verdict.place, at, reason) for at, reason in verdict.failures)
+            num_comparisons += verdict.num_asked
+        num_done += sum(len(members) for members, _ in block)
+        if progress is not None:
+            progress(num_done, len(crystals))
+    if progress is not None:
+        progress(len(crystals), len(crystals))
+    return NoveltyResult(
+        np.array([reason is None for reason in reasons], dtype=bool),
+        match,
+        tuple(reasons),
+        tuple(sorted(failures)),
+        len(index),
+        index.num_unusable,
+        num_pairs,
+        num_comparisons,
+        matcher,
+    )
+
+
+class _Verdict(NamedTuple):
+    """What was found of one generated crystal; `failures` hold places in the training set."""
+
+    place: int
+    match: int
+    reason: str | None
+    failures: tuple[tuple[int, str], ...]
+    num_asked: int
+
+
+class _Task(NamedTuple):
+    """Generated crystals of one composition and cell size, and the training crystals that they are compared with."""
+
+    places: list[int]
+    generated: list[Prepared]
+    at: list[int]
+    training: list[Prepared]
+    matcher: Matcher
+
+
+_Family = tuple[list[int], list[int]]
+"""Places of the generated and of the training crystals of one composition."""
+
+
+def _blocks(crystals: list[CrystalArrays], index: TrainingIndex) -> Iterator[list[_Family]]:
+    """Compositions that both sets have, as many at a time as leave the memory flat."""
+    members: dict[Composition, list[int]] = defaultdict(list)
+    for place, crystal in enumerate(crystals):
+        if crystal.fault is None:
+            members[crystal.reduced_composition].append(place)
+    block: list[_Family] = []
+    size = 0
+    for composition, places in members.items():
+        candidates = index.candidates(composition).tolist()
+        if not candidates:
+            continue
+        if block and size + len(places) + len(candidates) > _BLOCK:
+            yield block
+            block, size = [], 0
+        block.append((places, candidates))
+        size += len(places) + len(candidates)
+    if block:
+        yield block
+
+
+def _judge(
+    crystals: list[CrystalArrays], index: TrainingIndex, block: list[_Family], matcher: Matcher, num_workers: int
+) -> Iterator[_Verdict]:
+    places = [place for members, _ in block for place in members]
+    at = [candidate for _, candidates in block for candidate in candidates]
+    arrays = [crystals[place] for place in places] + [index.crystal(candidate) for candidate in at]
+    prepared = prepare_all(arrays, matcher, num_workers=num_workers)
+    tasks = _tasks(places, prepared[: len(places)], at, prepared[len(places) :], matcher)
+    for place, ours in zip(places, prepared, strict=False):
+        if ours.fault is not None:
+            yield _Verdict(place, -1, ours.fault, (), 0)
+    for verdicts in map_crystals(_compare_task, tasks, num_workers=num_workers):
+        yield from verdicts
+
+
+def _tasks(
+    places: list[int], generated: list[Prepared], at: list[int], training: list[Prepared], matcher: Matcher
+) -> list[_Task]:
+    families: dict[tuple[Composition, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for which, prepared in enumerate((generated, training)):
+        for i, crystal in enumerate(prepared):
+            if crystal.fault is None:
+                families[comparable(crystal, matcher)][which].append(i)
+    return [
+        _Task(
+            [places[i] for i in ours[start : start + _SHARE]],
+            [generated[i] for i in ours[start : start + _SHARE]],
+            [at[i] for i in theirs],
+            [training[i] for i in theirs],
+            matcher,
+        )
+        for ours, theirs in families.values()
+        if theirs
+        for start in range(0, len(ours), _SHARE)
+    ]
+
+
+def _compare_task(task: _Task) -> list[_Verdict]:
+    verdicts = []
+    for place, ours in zip(task.places, task.generated, strict=True):
+        match, reason, failures, num_asked = -1, None, [], 0
+        # zip stops asking at the first match
+        for at, result in zip(task.at, compare(ours, task.training, task.matcher), strict=False):
+            num_asked += result.asked
+            if result.failed:
+                failures.append((at, str(result.reason)))
+            if result.matches:
+                match, reason = at, f"the same as training crystal {at}"
+                break
+        verdicts.append(_Verdict(place, match, reason, tuple(failures), num_asked))
+    return verdicts

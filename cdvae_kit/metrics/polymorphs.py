@@ -1,0 +1,207 @@
+"""How many known crystals a set of generated ones finds, where one composition has several structures.
+
+The match rate pairs one prediction with one reference, so a model that gives a true polymorph in another's place is
+charged for it, and a set that repeats itself pays for it twice. METRe and cRMSE (Martirossyan et al., arXiv 2509.12178)
+ask for each reference whether **any** generated crystal of its reduced composition matches it, and count the matcher's
+tolerance as the distance of each that none does.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from cdvae_kit.metrics.crystals import Composition, Crystals, as_arrays, formula
+from cdvae_kit.metrics.matching import (
+    ANOTHER_STRUCTURE,
+    Matcher,
+    MatcherName,
+    Prepared,
+    comparable,
+    compare,
+    matcher_of,
+    prepare_all,
+)
+from cdvae_kit.metrics.parallel import Progress, map_crystals
+
+# generated crystals that one process compares with the same references
+_SHARE = 32
+
+
+@dataclass(frozen=True)
+class PolymorphResult:
+    """The best generated crystal for each reference.
+
+    Attributes:
+        rms: (num_references,) smallest root mean square displacement, as a fraction of (volume / atom)^(1/3); NaN where
+            the reference is not found.
+        best: (num_references,) place of the generated crystal that it is of; -1 where there is none.
+        reasons: one a reference: why it is not found, or None where it is.
+        failures: pairs (generated, reference) on which the matcher stopped, and what it said; they count as different.
+        num_generated: crystals that were generated, failures included.
+        num_pairs: pairs with the same composition.
+        num_comparisons: pairs that the matcher itself had to judge.
+        matcher: whose tolerances hold.
+    """
+
+    rms: np.ndarray = field(repr=False)
+    best: np.ndarray = field(repr=False)
+    reasons: tuple[str | None, ...] = field(repr=False)
+    failures: tuple[tuple[int, int, str], ...] = field(repr=False)
+    num_generated: int
+    num_pairs: int
+    num_comparisons: int
+    matcher: Matcher
+
+    @property
+    def num_references(self) -> int:
+        """The denominator of `metre` and `crmse`: every reference, those that cannot be used included."""
+        return len(self.rms)
+
+    @property
+    def found(self) -> np.ndarray:
+        """(num_references,) booleans."""
+        return self.best >= 0
+
+    @property
+    def num_found(self) -> int:
+        return int(self.found.sum())
+
+    @property
+    def metre(self) -> float:
+        """Share of the references that are found; 0 of none."""
+        return self.num_found / max(1, self.num_references)
+
+    @property
+    def rmse(self) -> float | None:
+        """Mean `rms` of the references that are found; None without one."""
+        return float(self.rms[self.found].mean()) if self.num_found else None
+
+    @property
+    def crmse(self) -> float | None:
+        """Mean `rms` with the matcher's `stol` for each reference that is not found; None without a reference."""
+        if not self.num_references:
+            return None
+        return float(np.where(self.found, self.rms, self.matcher.stol).mean())
+
+
+def polymorphs(
+    generated: Crystals,
+    reference: Crystals,
+    *,
+    matcher: MatcherName | Matcher = "cdvae",
+    num_workers: int = 1,
+    progress: Progress | None = None,
+) -> PolymorphResult:
+    """METRe and cRMSE: which references any generated crystal matches, and how closely the best one does.
+
+    Args:
+        generated: in any order, any number; one that cannot be used finds nothing.
+        reference: what is to be found; one that cannot be used counts as not found.
+        matcher: one of `MATCHERS`, or tolerances; the paper's are `cdvae`.
+        num_workers: processes; -1 takes every core.
+        progress: told how far it is; reducing the crystals counts as one half.
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> salt = Structure(Lattice.cubic(4.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> rock = Structure.from_spacegroup("Fm-3m", Lattice.cubic(6.9), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> result = polymorphs([rock, rock], [salt, rock])
+    >>> result.metre, round(result.crmse, 3), result.best
+    (0.5, 0.25, array([-1,  0]))
+    """
+    matcher = matcher_of(matcher)
+    ours, theirs = as_arrays(generated), as_arrays(reference)
+    told = None if progress is None else lambda done, all_: progress(done, 2 * all_)
+    prepared = prepare_all([*ours, *theirs], matcher, num_workers=num_workers, progress=told)
+    tasks, num_pairs = _tasks(prepared[: len(ours)], prepared[len(ours) :], matcher)
+    total = len(prepared)
+    told = None if progress is None else lambda done, all_: progress(total + total * done // max(1, all_), 2 * total)
+    rms, best = np.full(len(theirs), np.inf), np.full(len(theirs), -1, dtype=np.int64)
+    failures: list[tuple[int, int, str]] = []
+    num_comparisons = 0
+    for matches, failed, num_asked in map_crystals(_compare_task, tasks, num_workers=num_workers, progress=told):
+        for place, at, distance in matches:
+            # the first of those that are equally near
+            if (distance, place) < (rms[at], best[at]):
+                rms[at], best[at] = distance, place
+        failures.extend(failed)
+        num_comparisons += num_asked
+    rms[best < 0] = np.nan
+    return PolymorphResult(
+        rms,
+        best,
+        tuple(_reasons(best, prepared[: len(ours)], prepared[len(ours) :])),
+        tuple(sorted(failures)),
+        len(ours),
+        num_pairs,
+        num_comparisons,
+        matcher,
+    )
+
+
+class _Task(NamedTuple):
+    """Generated crystals of one composition and cell size, and the references that they are compared with."""
+
+    places: list[int]
+    generated: list[Prepared]
+    at: list[int]
+    reference: list[Prepared]
+    matcher: Matcher
+
+
+def _tasks(generated: list[Prepared], reference: list[Prepared], matcher: Matcher) -> tuple[list[_Task], int]:
+    """What is to be compared, and how many pairs have the same composition."""
+    families: dict[tuple[Composition, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    counts: dict[Composition, list[int]] = defaultdict(lambda: [0, 0])
+    for which, prepared in enumerate((generated, reference)):
+        for i, crystal in enumerate(prepared):
+            if crystal.fault is None:
+                families[comparable(crystal, matcher)][which].append(i)
+                counts[crystal.crystal.reduced_composition][which] += 1
+    tasks = [
+        _Task(
+            ours[start : start + _SHARE],
+            [generated[i] for i in ours[start : start + _SHARE]],
+            theirs,
+            [reference[i] for i in theirs],
+            matcher,
+        )
+        for ours, theirs in families.values()
+        if theirs
+        for start in range(0, len(ours), _SHARE)
+    ]
+    return tasks, sum(ours * theirs for ours, theirs in counts.values())
+
+
+def _compare_task(task: _Task) -> tuple[list[tuple[int, int, float]], list[tuple[int, int, str]], int]:
+    """Matches (generated, reference, rms), failures (generated, reference, reason), how often the matcher was asked."""
+    matches: list[tuple[int, int, float]] = []
+    failures: list[tuple[int, int, str]] = []
+    num_asked = 0
+    for place, ours in zip(task.places, task.generated, strict=True):
+        results = compare(ours, task.reference, task.matcher, distances=True)
+        for at, result in zip(task.at, results, strict=True):
+            num_asked += result.asked
+            if result.rms is not None:
+                matches.append((place, at, result.rms))
+            elif result.failed:
+                failures.append((place, at, str(result.reason)))
+    return matches, failures, num_asked
+
+
+def _reasons(best: np.ndarray, generated: list[Prepared], reference: list[Prepared]) -> list[str | None]:
+    made = {crystal.crystal.reduced_composition for crystal in generated if crystal.fault is None}
+    reasons: list[str | None] = []
+    for place, crystal in zip(best, reference, strict=True):
+        if place >= 0:
+            reasons.append(None)
+        elif crystal.fault is not None:
+            reasons.append(f"the reference cannot be used: {crystal.fault}")
+        elif (composition := crystal.crystal.reduced_composition) in made:
+            reasons.append(ANOTHER_STRUCTURE)
+        else:
+            reasons.append(f"no generated crystal is {formula(composition)}")
+    return reasons

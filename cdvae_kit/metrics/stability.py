@@ -1,0 +1,341 @@
+"""How many crystals are stable, and how many of those are unique and novel as well: the S.U.N. rate.
+
+Takes crystals that are relaxed already (`cdvae_kit.relaxation`) and a hull of reference phases. Published rates differ
+by ten times on convention alone, so the convention is part of every result.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cdvae_kit.metrics.crystals import CrystalArrays
+from cdvae_kit.metrics.intervals import Interval, wilson_interval
+from cdvae_kit.metrics.parallel import Progress
+from cdvae_kit.metrics.reconstruction import Tolerances, match_pairs
+
+if TYPE_CHECKING:
+    from cdvae_kit.relaxation.hull import ReferenceHull
+    from cdvae_kit.relaxation.result import Relaxation
+
+STABLE = 0.0
+"""eV/atom above the hull: on it or below."""
+
+METASTABLE = 0.1
+"""eV/atom above the hull; MatterGen's threshold (Zeni et al., Nature 639, 624 (2025))."""
+
+ROUNDING = 1e-6
+"""eV/atom that an energy may be above a threshold by rounding alone."""
+
+LOWEST_PLAUSIBLE = -5.0
+"""eV/atom; a crystal that is deeper under the hull than this is a fault of the calculator, not a discovery."""
+
+
+@dataclass(frozen=True)
+class CrystalStability:
+    """One crystal.
+
+    Attributes:
+        energy_above_hull: eV/atom, negative below the hull; None where it is not known.
+        converged: the relaxation came to its end; where it did not, the energy is an upper bound.
+        rms: root mean square displacement between the crystal and the relaxed one by pymatgen's matcher, as a fraction
+            of (volume / atom)^(1/3); None where they do not match.
+        rms_angstrom: the same times (volume / atom)^(1/3) of the relaxed crystal.
+        reason: why there is no energy above the hull; None where there is.
+    """
+
+    energy_above_hull: float | None
+    converged: bool
+    rms: float | None
+    rms_angstrom: float | None
+    reason: str | None
+
+    def is_stable(self, threshold: float) -> bool:
+        """At most `threshold` eV/atom above the hull; False where that is not known."""
+        return self.energy_above_hull is not None and self.energy_above_hull <= threshold + ROUNDING
+
+
+@dataclass(frozen=True)
+class StabilityResult:
+    """Every crystal and the rates.
+
+    Attributes:
+        crystals: one entry a crystal, in order.
+        threshold: eV/atom, of `metastable`.
+        convention: what the numbers rest on, in words.
+    """
+
+    crystals: tuple[CrystalStability, ...] = field(repr=False)
+    threshold: float
+    convention: str
+
+    @property
+    def num_crystals(self) -> int:
+        """The denominator of the rates: every crystal, failures included."""
+        return len(self.crystals)
+
+    @property
+    def num_judged(self) -> int:
+        """Crystals whose energy above the hull is known."""
+        return sum(crystal.energy_above_hull is not None for crystal in self.crystals)
+
+    @property
+    def num_converged(self) -> int:
+        return sum(crystal.converged for crystal in self.crystals)
+
+    @property
+    def num_matching(self) -> int:
+        """Crystals that are still the same after relaxation."""
+        return sum(crystal.rms is not None for crystal in self.crystals)
+
+    @property
+    def stable(self) -> list[bool]:
+        """On the hull or below, one flag a crystal."""
+        return self.flags(STABLE)
+
+    @property
+    def metastable(self) -> list[bool]:
+        """Within `threshold` of the hull, one flag a crystal; the stable ones are among them."""
+        return self.flags(self.threshold)
+
+    @property
+    def stable_rate(self) -> Interval:
+        return rate(self.stable)
+
+    @property
+    def metastable_rate(self) -> Interval:
+        return rate(self.metastable)
+
+    @property
+    def energies_above_hull(self) -> np.ndarray:
+        """(num_crystals,) eV/atom, NaN where not known."""
+        return np.array([_or_nan(crystal.energy_above_hull) for crystal in self.crystals], dtype=np.float64)
+
+    @property
+    def mean_rms(self) -> float | None:
+        """Over the crystals that match; None without one."""
+        return _mean([crystal.rms for crystal in self.crystals if crystal.rms is not None])
+
+    @property
+    def mean_rms_angstrom(self) -> float | None:
+        return _mean([crystal.rms_angstrom for crystal in self.crystals if crystal.rms_angstrom is not None])
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many crystals have no verdict for each reason, the most frequent first; what follows a colon is left out.
+
+        The reasons of failed calculators keep the error's name.
+        """
+        return dict(Counter(_short(c.reason) for c in self.crystals if c.reason is not None).most_common())
+
+    def flags(self, threshold: float) -> list[bool]:
+        return [crystal.is_stable(threshold) for crystal in self.crystals]
+
+
+def stability(
+    relaxations: Sequence[Relaxation],
+    hull: ReferenceHull,
+    *,
+    threshold: float = METASTABLE,
+    calculator: str = "calculator not named",
+    tolerances: Tolerances | None = None,
+    lowest: float = LOWEST_PLAUSIBLE,
+    num_workers: int = 1,
+    progress: Progress | None = None,
+) -> StabilityResult:
+    """Energies above the hull, stable and metastable flags, and how far relaxation moved the atoms.
+
+    A crystal that was not relaxed, or that the hull has no answer for, is not stable, and says why.
+
+    Args:
+        relaxations: in order; energies by the method of the hull's phases.
+        hull: the phases.
+        threshold: eV/atom above the hull that is still metastable.
+        calculator: its name, and how it relaxed, for the convention.
+        tolerances: of the matcher for the displacement; CDVAE's where None.
+        lowest: eV/atom; energies further below the hull are a fault, not a stable crystal.
+        num_workers: processes that match; -1 takes every core.
+        progress: told how many pairs are matched.
+    """
+    if not threshold >= 0:
+        raise ValueError(f"threshold must be eV/atom above the hull, 0 or more, got {threshold}")
+    tolerances = tolerances or Tolerances()
+    relaxed = [i for i, crystal in enumerate(relaxations) if not crystal.failed]
+    matches = match_pairs(
+        [_pair(relaxations[i]) for i in relaxed], tolerances=tolerances, num_workers=num_workers, progress=progress
+    )
+    rms: dict[int, float | None] = {i: match.rms for i, match in zip(relaxed, matches, strict=True)}
+    crystals = []
+    for i, (crystal, distance) in enumerate(zip(relaxations, hull.distances(relaxations), strict=True)):
+        energy, reason = distance.energy_above_hull, distance.reason
+        if energy is not None and energy < lowest:
+            reason = f"implausible: {energy:.2f} eV/atom above the hull, under {lowest:g}"
+            energy = None
+        moved = rms.get(i)
+        in_angstrom = None if moved is None else moved * _spacing(crystal)
+        crystals.append(CrystalStability(energy, crystal.converged, moved, in_angstrom, reason))
+    convention = (
+        f"energies by {calculator}; hull: {hull}; stable at {STABLE:g}, metastable at {threshold:g} eV/atom; "
+        f"crystals that ran out of steps count with the energy they reached; displacements by StructureMatcher "
+        f"(ltol {tolerances.ltol:g}, stol {tolerances.stol:g}, angle_tol {tolerances.angle_tol:g}); "
+        f"rates over all {len(crystals)} crystals, of which {sum(c.energy_above_hull is not None for c in crystals)} "
+        f"have an energy above the hull and {sum(c.converged for c in crystals)} converged"
+    )
+    return StabilityResult(tuple(crystals), threshold, convention)
+
+
+@dataclass(frozen=True)
+class SunResult:
+    """Rates of stable (S), unique (U) and novel (N) crystals and of all that is two or three of them.
+
+    Attributes:
+        rates: by name: "S", "U", "N", "SU", "SN", "UN", "SUN".
+        num_crystals: the denominator of each.
+        num_not_judged: crystals without a verdict, by letter; they count as not being it.
+        convention: threshold and what stands behind each letter, in words.
+    """
+
+    rates: dict[str, Interval]
+    num_crystals: int
+    num_not_judged: dict[str, int]
+    convention: str
+
+    @property
+    def sun(self) -> Interval:
+        return self.rates["SUN"]
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{name} {interval}" for name, interval in self.rates.items())
+        return f"{listed} ({self.convention})"
+
+
+def sun(
+    stable: Sequence[bool | None],
+    unique: Sequence[bool | None],
+    novel: Sequence[bool | None],
+    *,
+    threshold: float,
+    groups: Sequence[Hashable | None] | None = None,
+    calculator: str = "not named",
+    hull: str = "not named",
+    matcher: str = "not named",
+    reference: str = "not named",
+) -> SunResult:
+    """The S.U.N. rates of a set, over all of its crystals.
+
+    With flags alone a crystal is unique if it is the first of its kind: should that one be unstable and its twin
+    stable, neither counts. With `groups`, one crystal of each kind counts that is whatever else is asked for.
+
+    Args:
+        stable: one flag a crystal; None where it was not judged, which counts as not stable.
+        unique: likewise.
+        novel: likewise.
+        threshold: eV/atom above the hull, that `stable` was judged by.
+        groups: which crystals are the same: equal labels; None where a crystal was not judged.
+        calculator: what gave the energies, for the convention.
+        hull: what they are held against.
+        matcher: what said which crystals are the same.
+        reference: what novelty is judged by.
+
+    >>> result = sun([True, True, False, None], [True, True, True, False], [True, False, True, True], threshold=0.1)
+    >>> result.sun.value, result.rates["S"].value, result.num_not_judged
+    (0.25, 0.5, {'S': 1, 'U': 0, 'N': 0})
+    """
+    count = len(stable)
+    if not len(unique) == len(novel) == count or (groups is not None and len(groups) != count):
+        raise ValueError(
+            f"expected one verdict a crystal, got {count} stable, {len(unique)} unique, {len(novel)} novel"
+            + ("" if groups is None else f", {len(groups)} groups")
+        )
+    flags = {
+        letter: np.array([bool(flag) for flag in verdicts], dtype=bool)
+        for letter, verdicts in (("S", stable), ("U", unique), ("N", novel))
+    }
+    rates = {}
+    for name in ("S", "U", "N", "SU", "SN", "UN", "SUN"):
+        if groups is not None and "U" in name:
+            others = np.ones(count, dtype=bool)
+            for letter in name.replace("U", ""):
+                others &= flags[letter]
+            hits = len({group for group, hit in zip(groups, others, strict=True) if hit and group is not None})
+        else:
+            hits = int(np.logical_and.reduce([flags[letter] for letter in name]).sum()) if count else 0
+        rates[name] = wilson_interval(hits, count)
+    unknown = {
+        letter: sum(verdict is None for verdict in verdicts)
+        for letter, verdicts in (("S", stable), ("U", unique if groups is None else groups), ("N", novel))
+    }
+    how = "the first of its kind" if groups is None else "one of each kind"
+    convention = (
+        f"S: at most {threshold:g} eV/atom above the hull ({hull}), energies by {calculator}; "
+        f"U: {how} by {matcher}; N: not in {reference}; rates over all {count} crystals, without a verdict and counted "
+        f"as not: S {unknown['S']}, U {unknown['U']}, N {unknown['N']}"
+    )
+    return SunResult(rates, count, unknown, convention)
+
+
+def sun_of(
+    result: StabilityResult,
+    unique: Sequence[bool | None],
+    novel: Sequence[bool | None],
+    *,
+    groups: Sequence[Hashable | None] | None = None,
+    calculator: str = "not named",
+    hull: str = "not named",
+    matcher: str = "not named",
+    reference: str = "not named",
+) -> tuple[SunResult, SunResult]:
+    """S.U.N. at the hull and at the threshold of `result`: (stable, metastable). Arguments are those of `sun`."""
+    both = []
+    for threshold in (STABLE, result.threshold):
+        flags = [
+            None if crystal.energy_above_hull is None else crystal.is_stable(threshold) for crystal in result.crystals
+        ]
+        both.append(
+            sun(
+                flags,
+                unique,
+                novel,
+                threshold=threshold,
+                groups=groups,
+                calculator=calculator,
+                hull=hull,
+                matcher=matcher,
+                reference=reference,
+            )
+        )
+    return both[0], both[1]
+
+
+def rate(flags: Sequence[bool]) -> Interval:
+    """The share of crystals that are it, with its interval."""
+    return wilson_interval(sum(flags), len(flags))
+
+
+def _pair(crystal: Relaxation) -> tuple[CrystalArrays, CrystalArrays]:
+    numbers = crystal.atomic_numbers
+    return (
+        CrystalArrays(crystal.initial_lattice, crystal.initial_frac_coords, numbers),
+        CrystalArrays(crystal.lattice, crystal.frac_coords, numbers),
+    )
+
+
+def _spacing(crystal: Relaxation) -> float:
+    return float((abs(np.linalg.det(crystal.lattice)) / crystal.num_atoms) ** (1 / 3))
+
+
+def _short(reason: str) -> str:
+    parts = reason.split(":")
+    return ":".join(parts[:2]) if reason.startswith("the calculator failed") else parts[0]
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None

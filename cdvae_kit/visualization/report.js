@@ -1,0 +1,173 @@
+"use strict";
+(() => {
+  // browsers keep some sixteen WebGL contexts and drop the oldest without asking
+  const MOST_TURNING = 8;
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const shade = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+
+  // the figures on a plane
+
+  const figures = [...document.querySelectorAll(".figure")];
+
+  function dress(layout) {
+    const look = {"font.color": shade("--ink")};
+    for (const axis of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
+      look[axis + ".gridcolor"] = shade("--grid");
+    }
+    return look;
+  }
+
+  async function drawFigures() {
+    for (const place of figures) {
+      const {data, layout} = read(place.id + "-data");
+      await Plotly.newPlot(place, data, layout, {
+        displaylogo: false,
+        responsive: true,
+        scrollZoom: false,
+        modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+      });
+      await Plotly.relayout(place, dress(layout));
+    }
+    document.documentElement.dataset.drawn = figures.length;
+  }
+
+  dark.addEventListener("change", () => figures.forEach((place) => Plotly.relayout(place, dress(place.layout))));
+
+  // the crystals
+
+  const crystals = read("crystals-data");
+  const turning = [];
+  const hasWebGL = Boolean(document.createElement("canvas").getContext("webgl"));
+
+  function unitSphere(rings = 10) {
+    const around = 2 * rings, vertices = [[0, 0, 1], [0, 0, -1]], faces = [];
+    for (let ring = 1; ring < rings; ring++) {
+      for (let step = 0; step < around; step++) {
+        const polar = Math.PI * ring / rings, turn = 2 * Math.PI * step / around;
+        vertices.push([Math.sin(polar) * Math.cos(turn), Math.sin(polar) * Math.sin(turn), Math.cos(polar)]);
+      }
+    }
+    const at = (ring, step) => 2 + ring * around + step % around;
+    for (let step = 0; step < around; step++) {
+      faces.push([0, at(0, step), at(0, step + 1)], [1, at(rings - 2, step + 1), at(rings - 2, step)]);
+      for (let ring = 0; ring < rings - 2; ring++) {
+        faces.push([at(ring, step), at(ring + 1, step), at(ring + 1, step + 1)]);
+        faces.push([at(ring, step), at(ring + 1, step + 1), at(ring, step + 1)]);
+      }
+    }
+    return {vertices, faces};
+  }
+
+  const sphere = unitSphere();
+
+  function mesh(atoms) {
+    const trace = {
+      type: "mesh3d", x: [], y: [], z: [], i: [], j: [], k: [], text: [], hoverinfo: "text", color: atoms.color,
+      name: atoms.symbol, flatshading: false,
+      lighting: {ambient: 0.72, diffuse: 0.5, specular: 0.25, roughness: 0.5, fresnel: 0.1},
+    };
+    atoms.at.forEach((centre, atom) => {
+      const first = trace.x.length;
+      const where = atoms.symbol + "<br>" + atoms.where[atom].map((part) => part.toFixed(3)).join(", ");
+      for (const [x, y, z] of sphere.vertices) {
+        trace.x.push(centre[0] + atoms.radius * x);
+        trace.y.push(centre[1] + atoms.radius * y);
+        trace.z.push(centre[2] + atoms.radius * z);
+        trace.text.push(where);
+      }
+      for (const [i, j, k] of sphere.faces) {
+        trace.i.push(first + i);
+        trace.j.push(first + j);
+        trace.k.push(first + k);
+      }
+    });
+    return trace;
+  }
+
+  function cell(edges) {
+    const along = (axis) => edges.flatMap(([start, end]) => [start[axis], end[axis], null]);
+    return {
+      type: "scatter3d", mode: "lines", x: along(0), y: along(1), z: along(2), hoverinfo: "skip",
+      line: {color: "#5a5a5a", width: 3},
+    };
+  }
+
+  const camera = ([x, y, z]) => ({eye: {x, y, z}, up: {x: 0, y: 0, z: 1}, projection: {type: "orthographic"}});
+
+  async function turn(stage) {
+    if (stage.dataset.turning || !hasWebGL) return;
+    stage.dataset.turning = "yes";
+    turning.push(stage);
+    if (turning.length > MOST_TURNING) still(turning[0]);
+    const {atoms, edges, eye} = crystals[stage.dataset.crystal];
+    const place = document.createElement("div");
+    place.className = "turning";
+    place.tabIndex = 0;
+    place.setAttribute("role", "application");
+    place.setAttribute("aria-label", stage.dataset.label + ", turned with the arrow keys or the mouse");
+    stage.append(place);
+    stage.querySelector(".turn").textContent = "still";
+    const hidden = {visible: false, showspikes: false};
+    await Plotly.newPlot(place, [...atoms.map(mesh), cell(edges)], {
+      scene: {xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "data", camera: camera(eye)},
+      margin: {l: 0, r: 0, t: 0, b: 0},
+      showlegend: false,
+      paper_bgcolor: "#ffffff",
+    }, {displayModeBar: false, responsive: true, scrollZoom: false});
+    let [elevation, azimuth] = [Math.asin(eye[2] / Math.hypot(...eye)), Math.atan2(eye[1], eye[0])];
+    const far = Math.hypot(...eye);
+    place.addEventListener("keydown", (event) => {
+      const step = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, 0], ArrowDown: [-1, 0]}[event.key];
+      if (!step) return;
+      event.preventDefault();
+      elevation = Math.max(-1.55, Math.min(1.55, elevation + 0.15 * step[0]));
+      azimuth += 0.15 * step[1];
+      const flat = far * Math.cos(elevation);
+      Plotly.relayout(place, {"scene.camera": camera([
+        flat * Math.cos(azimuth), flat * Math.sin(azimuth), far * Math.sin(elevation),
+      ])});
+    });
+  }
+
+  function still(stage) {
+    const place = stage.querySelector(".turning");
+    delete stage.dataset.turning;
+    turning.splice(turning.indexOf(stage), 1);
+    if (!place) return;
+    Plotly.purge(place);
+    place.remove();
+    stage.querySelector(".turn").textContent = "turn";
+  }
+
+  for (const stage of document.querySelectorAll(".stage[data-crystal]")) {
+    const button = stage.querySelector(".turn");
+    if (!hasWebGL) {
+      button.remove();
+      continue;
+    }
+    button.addEventListener("click", () => stage.dataset.turning ? still(stage) : turn(stage));
+    let soon;
+    // who only scrolls past does not wait for a picture
+    stage.addEventListener("pointerenter", (event) => {
+      if (event.pointerType === "mouse") soon = setTimeout(() => turn(stage), 250);
+    });
+    stage.addEventListener("pointerleave", () => clearTimeout(soon));
+  }
+  if (!hasWebGL) document.querySelectorAll(".no-webgl").forEach((note) => { note.hidden = false; });
+
+  // paper: stills, and figures as wide as the page
+
+  addEventListener("beforeprint", () => {
+    [...turning].forEach(still);
+    for (const place of figures) {
+      const wide = !place.closest(".two");
+      Plotly.relayout(place, {...dress(place.layout), width: wide ? 640 : 305});
+    }
+  });
+  addEventListener("afterprint", () => {
+    for (const place of figures) Plotly.relayout(place, {...dress(place.layout), width: null, autosize: true});
+  });
+
+  drawFigures();
+})();

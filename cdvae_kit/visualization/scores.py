@@ -1,0 +1,150 @@
+"""The rates of an evaluation with their intervals, beside what papers print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, overload
+
+from cdvae_kit.visualization import theme
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+    from cdvae_kit.metrics.evaluation_result import MetricValue
+    from cdvae_kit.metrics.published import PublishedResult
+
+
+@overload
+def plot_metrics(
+    metrics: Mapping[str, MetricValue],
+    *,
+    published: Sequence[PublishedResult] = (),
+    interactive: Literal[False] = False,
+) -> Figure: ...
+@overload
+def plot_metrics(
+    metrics: Mapping[str, MetricValue], *, published: Sequence[PublishedResult] = (), interactive: Literal[True]
+) -> go.Figure: ...
+def plot_metrics(
+    metrics: Mapping[str, MetricValue], *, published: Sequence[PublishedResult] = (), interactive: bool = False
+) -> Figure | go.Figure:
+    """Every rate as a dot with its 95 % interval, in per cent; numbers with other units have no place on one axis.
+
+    Args:
+        metrics: `Evaluation.metrics`.
+        published: of the same data set, as `cdvae_kit.metrics.published.published_results` gives them: diamonds.
+        interactive: a figure of plotly's.
+    """
+    shown = rates_of(metrics)
+    beside = [entry for entry in published if entry.metric in {metric.name for metric in shown}]
+    return _interactive(shown, beside) if interactive else _static(shown, beside)
+
+
+def rates_of(metrics: Mapping[str, MetricValue]) -> list[MetricValue]:
+    """Those that are shares of crystals and have a value."""
+    return [
+        metric for metric in metrics.values() if metric.value is not None and theme.metric_wording(metric.name).is_rate
+    ]
+
+
+def _interactive(shown: Sequence[MetricValue], beside: Sequence[PublishedResult]) -> go.Figure:
+    import plotly.graph_objects as go
+
+    labels = {metric.name: theme.plain(theme.metric_wording(metric.name).label) for metric in shown}
+    traces = [
+        go.Scatter(
+            x=[100 * entry.value for entry in beside],
+            y=[labels[entry.metric] for entry in beside],
+            mode="markers",
+            name="published",
+            marker={
+                "symbol": "diamond-open",
+                "size": 10,
+                "color": theme.PUBLISHED_COLOR,
+                "line": {"width": 1.6, "color": theme.PUBLISHED_COLOR},
+            },
+            customdata=[f"{entry.model}, {entry.protocol}" for entry in beside],
+            hovertemplate="%{customdata}: %{x:.2f} %<extra></extra>",
+            visible=bool(beside),
+        ),
+        go.Scatter(
+            x=[100 * _number(metric.value) for metric in shown],
+            y=[labels[metric.name] for metric in shown],
+            mode="markers",
+            name="this set, 95 % interval",
+            marker={"size": 10, "color": theme.GENERATED_COLOR},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [100 * _reach(metric.value, metric.high) for metric in shown],
+                "arrayminus": [100 * _reach(metric.low, metric.value) for metric in shown],
+                "color": theme.GENERATED_COLOR,
+                "thickness": 2,
+                "width": 5,
+            },
+            customdata=[metric.num_crystals for metric in shown],
+            hovertemplate="%{x:.2f} % of %{customdata} crystals<extra></extra>",
+        ),
+    ]
+    layout = theme.plotly_layout(
+        xaxis={"title": {"text": "share of crystals (%)"}, "range": [-2, 102], "dtick": 20},
+        yaxis={
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": list(labels.values())[::-1],
+            "range": [-0.6, max(1, len(shown)) - 0.4],
+            "ticks": "",
+        },
+        height=110 + 30 * max(1, len(shown)),
+        hovermode="closest",
+    )
+    return go.Figure(traces, layout)
+
+
+def _static(shown: Sequence[MetricValue], beside: Sequence[PublishedResult]) -> Figure:
+    from cdvae_kit.visualization.canvas import new_figure
+
+    figure = new_figure(5.6, 0.9 + 0.28 * max(1, len(shown)))
+    axes = figure.subplots()
+    rows = {metric.name: row for row, metric in enumerate(shown)}
+    if beside:
+        axes.plot(
+            [100 * entry.value for entry in beside],
+            [rows[entry.metric] for entry in beside],
+            "D",
+            color=theme.PUBLISHED_COLOR,
+            fillstyle="none",
+            markersize=6,
+            label="published",
+        )
+    axes.errorbar(
+        [100 * _number(metric.value) for metric in shown],
+        list(rows.values()),
+        xerr=[
+            [100 * _reach(metric.low, metric.value) for metric in shown],
+            [100 * _reach(metric.value, metric.high) for metric in shown],
+        ],
+        fmt="o",
+        color=theme.GENERATED_COLOR,
+        capsize=2.5,
+        label="this set, 95 % interval",
+    )
+    axes.set_yticks(
+        list(rows.values()), [theme.metric_wording(metric.name).label for metric in shown], parse_math=False
+    )
+    axes.set(xlim=(-2, 102), ylim=(len(shown) - 0.4, -0.6), xlabel="share of crystals (%)")
+    axes.grid(axis="x", color=theme.GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")
+    return figure
+
+
+def _number(value: float | None) -> float:
+    return 0.0 if value is None else value
+
+
+def _reach(low: float | None, high: float | None) -> float:
+    """Length of one arm of an interval, 0 where there is none."""
+    return 0.0 if low is None or high is None else max(0.0, high - low)

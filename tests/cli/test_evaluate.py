@@ -1,0 +1,75 @@
+"""`evaluate` on real files: what it prints, what it writes, what it refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from typer.testing import Result
+
+from cdvae_kit.cli.evaluate import CompositionRuleName, parse_cutoffs
+from cdvae_kit.io import write_crystals
+from cdvae_kit.metrics import CompositionRule
+from tests.conftest import make_crystal
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def files(run: Run) -> tuple[Path, Path]:
+    """Two crystals of which one is crushed, and a reference of two, in the folder of the command."""
+    from cdvae_kit.crystal import concatenate
+
+    good = make_crystal([4.1, 4.1, 4.1], [90.0, 90.0, 90.0], [55, 17], seed=0)
+    good = good.replace(frac_coords=good.frac_coords.new_tensor([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]]))
+    crushed = good.replace(frac_coords=good.frac_coords * 0.05)
+    write_crystals(concatenate([good, crushed]), Path("ours.extxyz"))
+    write_crystals(concatenate([good, good.replace(lattice=good.lattice * 1.02)]), Path("theirs.extxyz"))
+    return Path("ours.extxyz"), Path("theirs.extxyz")
+
+
+def test_numbers_are_printed_and_written(run: Run, files: tuple[Path, Path]) -> None:
+    result = run("evaluate", files[0], "--reference", files[1], "--coverage-cutoffs", "0.3,5", "--output", "out")
+    assert result.exit_code == 0, result.output
+    for word in ("struct_valid", "cov_recall", "wdist_density", "smact-2014"):
+        assert word in result.stdout
+    content = json.loads(Path("out/metrics.json").read_text())
+    assert content["struct_valid"] == 0.5 and content["n_gen"] == 2
+    assert content["settings"]["coverage_cutoffs"] == [0.3, 5.0]
+    assert "apart" in Path("out/crystals.csv").read_text()
+
+
+def test_the_rule_is_said(run: Run, files: tuple[Path, Path]) -> None:
+    result = run("evaluate", files[0], "--composition-rule", "charge", "--output", "out")
+    assert result.exit_code == 0 and "rule charge" in result.stdout
+
+
+def test_a_file_that_is_there_is_refused_before_anything_is_read(run: Run, files: tuple[Path, Path]) -> None:
+    Path("out").mkdir()
+    Path("out/metrics.json").write_text("mine")
+    result = run("evaluate", files[0], "--output", "out")
+    assert result.exit_code == 2 and "--overwrite" in result.stderr and "Reading" not in result.stderr
+    assert Path("out/metrics.json").read_text() == "mine"
+
+
+def test_records_that_hold_no_crystal_count_as_failures(run: Run, files: tuple[Path, Path]) -> None:
+    write_crystals(make_crystal([4.1] * 3, [90.0] * 3, [55, 17], seed=0), Path("ours.csv"))
+    with Path("ours.csv").open("a") as file:
+        file.write("broken,no crystal\n")
+    result = run("evaluate", "ours.csv", "--output", "out")
+    assert result.exit_code == 0, result.output
+    assert "1 of 2 records hold no crystal" in result.stderr
+    assert json.loads(Path("out/metrics.json").read_text())["n_gen"] == 2
+    assert run("evaluate", "ours.csv", "--output", "other", "--strict").exit_code != 0
+
+
+@pytest.mark.parametrize("value", ["mp_21", "1", "1,2,3", "a,b", "-1,2"])
+def test_cutoffs_that_make_no_sense_are_wrong_use(run: Run, files: tuple[Path, Path], value: str) -> None:
+    result = run("evaluate", files[0], f"--coverage-cutoffs={value}")
+    assert result.exit_code == 2 and "perov_5" in result.output
+
+
+def test_the_choices_are_the_library_s() -> None:
+    assert get_args(CompositionRuleName) == get_args(CompositionRule)
+    assert parse_cutoffs("carbon_24") == "carbon_24"

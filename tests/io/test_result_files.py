@@ -1,0 +1,46 @@
+"""Results as JSON and CSV: what is not a number, what is kept whole, what is refused."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from cdvae_kit.io.result_files import write_csv, write_json
+
+
+def test_json_knows_no_nan(tmp_path: Path) -> None:
+    write_json({"a": [math.nan, 1.5, -math.inf], "b": {"c": math.nan}, 3: None}, tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.5, None], "b": {"c": None}, "3": None}
+
+
+def test_what_is_no_plain_data_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, tmp_path / "a.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_csv_keeps_commas_quotes_and_line_ends(tmp_path: Path) -> None:
+    text = 'Na, Cl "apart"\nby 0.4 Å'
+    write_csv([{"reason": text, "valid": False}, {"valid": None}], ["valid", "reason"], tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.DictReader(file)) == [{"valid": "false", "reason": text}, {"valid": "", "reason": ""}]
+
+
+def test_rows_that_fail_in_the_middle_leave_nothing(tmp_path: Path) -> None:
+    def rows():
+        yield {"a": 1}
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        write_csv(rows(), ["a"], tmp_path / "a.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_not_replaced_unasked(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("mine")
+    with pytest.raises(FileExistsError):
+        write_json({}, tmp_path / "a.json")
+    write_json({}, tmp_path / "a.json", overwrite=True)
+    assert (tmp_path / "a.json").read_text() == "{}\n"
