@@ -31,6 +31,10 @@ def train_predictor(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Settings of one's own, as in model.cutoff=5 or max_steps=2000."),
     ] = None,
+    units: Annotated[
+        list[str] | None,
+        typer.Option("--unit", metavar="UNIT", help="Of each property, in order; what is known of the data else."),
+    ] = None,
     sees: Annotated[
         Literal["crystal", "z"], typer.Option("--from", help="The crystal, or the code that --checkpoint gives it.")
     ] = "crystal",
@@ -42,6 +46,10 @@ def train_predictor(
             help="Which share of the crystals, ranked by a hash of their names: 0:0.3 and 0.3:1 have none in common.",
         ),
     ] = "0:1",
+    num_folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Parts, of which each member leaves one out; as many as members unless given."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="One unreadable record is an error.")] = False,
@@ -66,6 +74,8 @@ def train_predictor(
         sees=sees,
         checkpoint=checkpoint,
         part=bounds,
+        num_folds=num_folds,
+        units=units or None,
         overrides=overrides or [],
         resume=resume,
         overwrite=overwrite,

@@ -80,6 +80,7 @@ def train_predictor(
     checkpoint: str | os.PathLike[str] = "perov_5",
     part: tuple[float, float] = (0.0, 1.0),
     calibration_fraction: float = 0.1,
+    num_folds: int | None = None,
     units: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
@@ -103,6 +104,8 @@ def train_predictor(
         checkpoint: name or folder of the autoencoder; only for codes.
         part: from which share to which share of the ranking.
         calibration_fraction: share of the part that no member sees.
+        num_folds: parts of the rest; each member learns from all but one. As many as members unless given: more leave
+            a member more to learn from, and less to choose its weights by.
         units: one a property; by default what is known of the data set.
         overrides: `key=value` words: `model.` settings of the predictor, and `training.` settings.
         resume: go on with the run in the folder; only from crystals.
@@ -132,8 +135,8 @@ def train_predictor(
     config = TrainingConfig.model_validate(settings["training"])
     with reading() as progress:
         crystals, card = _load(data, properties, part, strict=strict, progress=progress)
-    num_members = schema.model_validate(settings["model"]).num_members
-    folds, calibration = _cut(crystals, calibration_fraction, num_folds=max(2, num_members), seed=config.seed)
+    num_folds = num_folds if num_folds is not None else max(2, schema.model_validate(settings["model"]).num_members)
+    folds, calibration = _cut(crystals, calibration_fraction, num_folds=num_folds, seed=config.seed)
     card["calibration"] = f"{calibration_fraction:g} of the part, by a hash of seed {config.seed} and the name"
     card |= {"num_training": len(crystals) - len(calibration), "num_calibration": len(calibration)}
     folder = Path(output)
