@@ -68,7 +68,7 @@ def optimize(
     ] = None,
     calculator: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Relax the best of each start: emt, chgnet, mace, module:function."),
+        typer.Option(metavar="NAME", help="Relax the best of each start: emt, chgnet, module:function."),
     ] = None,
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="Take a target outside the training data's range.")
@@ -235,8 +235,8 @@ def _print(result: OptimizationResult, goals: list[Goal], constraints: Constrain
     if "winners" in summary:
         far = summary["winners"]
         print_result(
-            f"winners lie {far['median_latent_distance']:.2g} from the reference in the latent space (its own crystals: "
-            f"{far['usual_latent_distance']:.2g}); {100 * far['new_share']:.0f} % are not in it"
+            f"winners lie {far['median_latent_distance']:.2g} from the reference in the latent space (crystals of the "
+            f"reference from each other: {far['usual_latent_distance']:.2g}); {100 * far['new_share']:.0f} % are new"
         )
 
 
