@@ -12,6 +12,8 @@ from cdvae_kit.cli.download import download
 from cdvae_kit.cli.evaluate import evaluate
 from cdvae_kit.cli.info import info
 from cdvae_kit.cli.interpolate import interpolate
+from cdvae_kit.cli.neighbors import neighbors
+from cdvae_kit.cli.optimize import optimize
 from cdvae_kit.cli.outcome import ErrorReport
 from cdvae_kit.cli.predict import predict
 from cdvae_kit.cli.reconstruct import reconstruct
@@ -33,16 +35,8 @@ app = typer.Typer(
 report = ErrorReport()
 
 COMMANDS = (
-    sample,
-    train,
-    reconstruct,
-    interpolate,
-    evaluate,
-    predict,
-    train_predictor,
-    represent,
-    download,
-    info,
+    *(sample, train, reconstruct, interpolate, neighbors, optimize),
+    *(evaluate, predict, train_predictor, represent, download, info),
 )
 for command in COMMANDS:
     app.command()(report.guard(command))
