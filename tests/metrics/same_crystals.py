@@ -23,7 +23,7 @@ def caesium_chloride(cation: str = "Cs", anion: str = "Cl", a: float = 4.1) -> S
 
 def rock_salt(cation: str = "Cs", anion: str = "Cl", a: float = 6.9) -> Structure:
     face_centred = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
-    coords = np.concatenate([face_centred, face_centred + 0.5])
+    coords = np.concatenate([face_centred, (face_centred + 0.5) % 1])
     return Structure(Lattice.cubic(a), [cation] * 4 + [anion] * 4, coords)
 
 
