@@ -29,6 +29,7 @@ from cdvae_kit.metrics.matching import Matcher, MatcherName, matcher_of
 from cdvae_kit.metrics.parallel import Progress
 from cdvae_kit.metrics.polymorphs import polymorphs
 from cdvae_kit.metrics.reconstruction import reconstruction
+from cdvae_kit.metrics.stability_section import StabilityRequest, judge_stability, stability_section
 from cdvae_kit.metrics.training_index import TrainingIndex
 from cdvae_kit.metrics.validity import validity_of
 
@@ -105,6 +106,7 @@ def evaluate(
     predictors: Mapping[str, PropertyFunction] | None = None,
     units: Mapping[str, str] | None = None,
     encode: Encode | None = None,
+    stability: StabilityRequest | None = None,
     num_workers: int = 1,
     store: ResultStore | None = None,
     progress: ProgressFactory | None = None,
@@ -121,8 +123,10 @@ def evaluate(
         predictors: name to a function of crystals, for properties that are no column of both sets.
         units: of properties, for labels.
         encode: crystals to latent codes, for the Fréchet distance and the latent map.
+        stability: relax crystals by a calculator and hold them against a hull; with `train`, the S.U.N. rates too.
         num_workers: processes; -1 takes every core.
-        store: keeps fingerprints, so that a second evaluation, or one that goes on after Ctrl-C, does not ask again.
+        store: keeps fingerprints, verdicts and relaxed crystals: a second evaluation, or one that goes on after Ctrl-C,
+            does not ask again.
         progress: opens a report on each long part.
 
     >>> from pymatgen.core import Lattice, Structure
@@ -160,7 +164,7 @@ def evaluate(
         ),
         *([] if codes is None else [sections.latent_section(*(rows[np.isfinite(rows).all(1)] for rows in codes))]),
         symmetry,
-        *_sameness(sets, train, paired, settings, work),
+        *_sameness(sets, train, paired, stability, settings, work),
     ]
     return Evaluation(
         {metric.name: metric for section in found for metric in section.metrics},
@@ -168,7 +172,7 @@ def evaluate(
         {entry.name: entry for section in found for entry in section.distributions},
         ours.arrays,
         () if theirs is None else theirs.arrays,
-        _about(settings),
+        _about(settings, stability),
         codes,
     )
 
@@ -222,33 +226,54 @@ def _sameness(
     sets: _Sets,
     train: CrystalSource | TrainingIndex | None,
     paired: bool,
+    stability: StabilityRequest | None,
     settings: EvaluationSettings,
     work: _Work,
 ) -> list[Section]:
-    """Uniqueness, novelty, what of the references is found, and pairs."""
+    """Uniqueness, novelty, stability with what rests on all three, what of the references is found, and pairs."""
     index = None
     if train is not None:
         index = train if isinstance(train, TrainingIndex) else TrainingIndex.from_crystals(crystal_set(train).arrays)
-    found = [
-        sameness.uniqueness_section(
-            sets.ours.arrays,
-            index,
-            valid=sets.valid,
-            matcher=settings.structure_matcher,
-            seed=settings.seed,
+    ours = sets.ours.arrays
+    distinct, groups = sameness.uniqueness_section(
+        ours,
+        index,
+        valid=sets.valid,
+        matcher=settings.structure_matcher,
+        seed=settings.seed,
+        num_workers=work.num_workers,
+        store=work.store,
+        report=lambda title: work.report(title, "crystals"),
+    )
+    found = [distinct]
+    if stability is not None:
+        judged = judge_stability(
+            ours,
+            None if sets.theirs is None else sets.theirs.arrays,
+            stability,
             num_workers=work.num_workers,
+            store=work.store,
             report=lambda title: work.report(title, "crystals"),
         )
-    ]
+        found.append(
+            stability_section(
+                judged,
+                distinct.verdicts["unique"],
+                distinct.verdicts.get("novel"),
+                groups=groups,
+                matcher=settings.structure_matcher.describe(),
+                training=f"{0 if index is None else len(index)} training crystals",
+            )
+        )
     if sets.theirs is None:
         return found
     with work.report("Polymorphs", "crystals") as tell:
-        matched = polymorphs(sets.ours.arrays, sets.theirs.arrays, num_workers=work.num_workers, progress=tell)
+        matched = polymorphs(ours, sets.theirs.arrays, num_workers=work.num_workers, progress=tell, store=work.store)
     found.append(sameness.polymorph_section(matched, seed=settings.seed))
     if paired:
         with work.report("Matching", "pairs") as tell:
             pairs = reconstruction(
-                sets.ours.arrays,
+                ours,
                 sets.theirs.arrays,
                 rule=settings.rule,
                 fingerprints=(sets.vectors, sets.reference_vectors)
@@ -342,7 +367,7 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _about(settings: EvaluationSettings) -> dict[str, Any]:
+def _about(settings: EvaluationSettings, stability: StabilityRequest | None) -> dict[str, Any]:
     from cdvae_kit import __version__
 
     cutoffs = settings.coverage_cutoffs
@@ -354,6 +379,7 @@ def _about(settings: EvaluationSettings) -> dict[str, Any]:
         "num_samples": settings.num_samples,
         "symprec": settings.symprec,
         "seed": settings.seed,
+        **({} if stability is None else {"stability_threshold": stability.threshold, "fmax": stability.fmax}),
         "versions": {
             "cdvae-kit": __version__,
             **{name: version(name) for name in ("numpy", "scipy", "pymatgen", "smact", "moyopy")},

@@ -1,4 +1,4 @@
-"""Pictures of crystals, of the way from noise to a crystal, and of a training run.
+"""Pictures of crystals, of the way from noise to a crystal, of a training run and of an evaluation.
 
 Names are loaded on first use: nothing here costs matplotlib, plotly or torch before something is drawn.
 """
@@ -8,17 +8,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cdvae_kit.visualization.denoising import plot_denoising
+    from cdvae_kit.visualization.distributions import plot_distribution
+    from cdvae_kit.visualization.elements import plot_elements
+    from cdvae_kit.visualization.latent import plot_latent_map
     from cdvae_kit.visualization.losses import plot_loss
+    from cdvae_kit.visualization.report import write_report
+    from cdvae_kit.visualization.scores import plot_metrics
+    from cdvae_kit.visualization.space_groups import plot_space_groups
     from cdvae_kit.visualization.structures import plot_grid, plot_structure
 
 _HOMES = {
     "plot_denoising": "denoising",
+    "plot_distribution": "distributions",
+    "plot_elements": "elements",
     "plot_grid": "structures",
+    "plot_latent_map": "latent",
     "plot_loss": "losses",
+    "plot_metrics": "scores",
+    "plot_space_groups": "space_groups",
     "plot_structure": "structures",
+    "write_report": "report",
 }
 
-__all__ = ["plot_denoising", "plot_grid", "plot_loss", "plot_structure"]
+__all__ = [
+    "plot_denoising",
+    "plot_distribution",
+    "plot_elements",
+    "plot_grid",
+    "plot_latent_map",
+    "plot_loss",
+    "plot_metrics",
+    "plot_space_groups",
+    "plot_structure",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

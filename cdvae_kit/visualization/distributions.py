@@ -106,7 +106,7 @@ def _continuous(distribution: Distribution) -> Binned:
 def _edges(sets: list[np.ndarray]) -> np.ndarray:
     values = np.concatenate(sets)
     low, high = values.min(), values.max()
-    if (values == np.round(values)).all() and high - low <= _MOST_WHOLE_NUMBERS:
+    if (values == np.round(values)).all() and high - low <= _MOST_WHOLE_NUMBERS and max(-low, high) < 1e6:
         return np.arange(low - 0.5, high + 1.0)
     fences = []
     for one in sets:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -177,7 +177,7 @@ def _static(ours: np.ndarray, theirs: np.ndarray, titles: list[str], names: list
     figure = new_figure(4.8, 4.4)
     axes = figure.subplots()
     # as pixels: thousands of vector marks make a PDF that no reader opens with pleasure
-    common = {"s": 12, "linewidths": 0, "rasterized": True}
+    common: dict[str, Any] = {"s": 12, "linewidths": 0, "rasterized": True}
     axes.scatter(*theirs.T, color=theme.REFERENCE_COLOR, alpha=0.55, label=names[1], **common)
     axes.scatter(*ours.T, color=theme.GENERATED_COLOR, alpha=0.75, label=names[0], **common)
     axes.set(xlabel=titles[0], ylabel=titles[1])

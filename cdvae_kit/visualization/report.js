@@ -65,7 +65,9 @@
     const trace = {
       type: "mesh3d", x: [], y: [], z: [], i: [], j: [], k: [], text: [], hoverinfo: "text", color: atoms.color,
       name: atoms.symbol, flatshading: false,
-      lighting: {ambient: 0.72, diffuse: 0.5, specular: 0.25, roughness: 0.5, fresnel: 0.1},
+      // to the right, up, away from the reader: over the left shoulder, however the crystal is turned
+      lightposition: {x: -6e3, y: 8e3, z: -1e4},
+      lighting: {ambient: 0.5, diffuse: 0.75, specular: 0.35, roughness: 0.4, fresnel: 0.1},
     };
     atoms.at.forEach((centre, atom) => {
       const first = trace.x.length;
@@ -95,12 +97,16 @@
 
   const camera = ([x, y, z]) => ({eye: {x, y, z}, up: {x: 0, y: 0, z: 1}, projection: {type: "orthographic"}});
 
+  // one after the other: plotly fails on a picture that is taken away while it is drawn
+  let work = Promise.resolve();
+  const next = (job, stage) => (work = work.then(() => job(stage)));
+
   async function turn(stage) {
     if (stage.dataset.turning || !hasWebGL) return;
     stage.dataset.turning = "yes";
     turning.push(stage);
     if (turning.length > MOST_TURNING) still(turning[0]);
-    const {atoms, edges, eye} = crystals[stage.dataset.crystal];
+    const {atoms, edges, eye, aspect} = crystals[stage.dataset.crystal];
     const place = document.createElement("div");
     place.className = "turning";
     place.tabIndex = 0;
@@ -110,7 +116,8 @@
     stage.querySelector(".turn").textContent = "still";
     const hidden = {visible: false, showspikes: false};
     await Plotly.newPlot(place, [...atoms.map(mesh), cell(edges)], {
-      scene: {xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "data", camera: camera(eye)},
+      scene: {xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "manual",
+        aspectratio: {x: aspect[0], y: aspect[1], z: aspect[2]}, camera: camera(eye)},
       margin: {l: 0, r: 0, t: 0, b: 0},
       showlegend: false,
       paper_bgcolor: "#ffffff",
@@ -131,10 +138,10 @@
   }
 
   function still(stage) {
+    if (!stage.dataset.turning) return;
     const place = stage.querySelector(".turning");
     delete stage.dataset.turning;
     turning.splice(turning.indexOf(stage), 1);
-    if (!place) return;
     Plotly.purge(place);
     place.remove();
     stage.querySelector(".turn").textContent = "turn";
@@ -146,20 +153,19 @@
       button.remove();
       continue;
     }
-    button.addEventListener("click", () => stage.dataset.turning ? still(stage) : turn(stage));
+    button.addEventListener("click", () => next(stage.dataset.turning ? still : turn, stage));
     let soon;
     // who only scrolls past does not wait for a picture
     stage.addEventListener("pointerenter", (event) => {
-      if (event.pointerType === "mouse") soon = setTimeout(() => turn(stage), 250);
+      if (event.pointerType === "mouse") soon = setTimeout(() => next(turn, stage), 250);
     });
     stage.addEventListener("pointerleave", () => clearTimeout(soon));
   }
   if (!hasWebGL) document.querySelectorAll(".no-webgl").forEach((note) => { note.hidden = false; });
 
-  // paper: stills, and figures as wide as the page
+  // paper: figures as wide as the page
 
   addEventListener("beforeprint", () => {
-    [...turning].forEach(still);
     for (const place of figures) {
       const wide = !place.closest(".two");
       Plotly.relayout(place, {...dress(place.layout), width: wide ? 640 : 305});

@@ -28,10 +28,22 @@ from cdvae_kit.visualization.space_groups import MISSING, can_draw_wheels, plot_
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_TILES = ("sun", "stable", "valid", "unique", "novel", "match_rate", "metre", "cov_recall", "cov_precision", "share_p1")
+_TILES = (
+    "sun",
+    "metasun",
+    "stable",
+    "valid",
+    "unique",
+    "novel",
+    "match_rate",
+    "metre",
+    "cov_recall",
+    "cov_precision",
+    "share_p1",
+)
 _MOST_TILES = 6
 _MOST_REASONS = 25
-_WHOLE = ("n_gen", "n_ref", "n_ref_with_fp")
+_WHOLE = ("n_gen", "n_ref", "n_ref_with_fp", "relaxed", "judged")
 _DATASETS = {"perov_5": "Perov-5", "carbon_24": "Carbon-24", "mp_20": "MP-20", "mpts_52": "MPTS-52"}
 
 

@@ -66,7 +66,7 @@ def reason_kind(reason: str) -> str:
     >>> reason_kind("no neutral choice of oxidation states for KBiO2F")
     'no neutral choice of oxidation states for X'
     """
-    general = re.sub(r"(?<![A-Za-z])[-+]?\d+(\.\d+)?([eE][-+]?\d+)?", "…", reason)
+    general = re.sub(r"(?<![A-Za-z)])[-+]?\d+(\.\d+)?([eE][-+]?\d+)?", "…", reason)
     return re.sub(r"\b[A-Z][A-Za-z\d.()]*", _element_free, general)
 
 

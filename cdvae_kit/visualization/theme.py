@@ -5,7 +5,6 @@ No figure is drawn here; nothing here imports matplotlib or plotly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
@@ -76,6 +75,16 @@ METRICS = {
     "novel": Wording("novel", True, "higher"),
     "stable": Wording("stable", True, "higher"),
     "metastable": Wording("metastable", True, "higher"),
+    "unique_novel": Wording("unique and novel", True, "higher"),
+    "valid_unique_novel": Wording("valid, unique and novel", True, "higher"),
+    "stable_unique": Wording("stable and unique", True, "higher"),
+    "stable_novel": Wording("stable and novel", True, "higher"),
+    "metastable_unique": Wording("metastable and unique", True, "higher"),
+    "metastable_novel": Wording("metastable and novel", True, "higher"),
+    "metasun": Wording("metastable, unique and novel", True, "higher"),
+    "relaxed": Wording("relaxed to the end"),
+    "judged": Wording("with an energy above the hull"),
+    "rms_relaxation": Wording("displacement by relaxation", better="lower"),
     "sun": Wording("stable, unique and novel (S.U.N.)", True, "higher"),
     "vendi_structure": Wording("Vendi score, structure"),
     "vendi_structure_reference": Wording("Vendi score, structure, of the reference"),
@@ -86,6 +95,9 @@ METRICS = {
     "share_p1_reference": Wording("share of P1, reference", True),
     "share_triclinic": Wording("share of triclinic", True),
 }
+
+_RATES = frozenset({"share", "valid", "unique", "novel", "stable", "metastable", "sun", "metasun"})
+"""First words of names of rates."""
 
 SECTIONS = {
     "validity": "Validity",
@@ -107,28 +119,26 @@ QUANTITIES = {
     "space_group": "space group",
     "crystal_system": "crystal system",
     "coordination": "coordination number",
+    "energy_above_hull": "energy above the hull",
 }
 
 COUNTED = {"element": "atoms", "coordination": "sites"}
 """What a value belongs to, crystals where it is not here."""
 
 
-def metric_wording(name: str, *, rates: Sequence[str] = ()) -> Wording:
-    """Of a metric that has no entry: its own name, and a rate if it says so or stands among `rates`.
+def metric_wording(name: str) -> Wording:
+    """Of a metric that has no entry: its own name, and a rate if it begins like one (`unique_disordered`).
 
     >>> metric_wording("wdist_band_gap").label, metric_wording("jsd_elements").better
     ('Wasserstein distance, band gap', 'lower')
     """
     if name in METRICS:
         return METRICS[name]
-    for prefix, words, better in (
-        ("wdist_", "Wasserstein distance, ", "lower"),
-        ("jsd_", "Jensen–Shannon divergence, ", "lower"),
-        ("vendi_", "Vendi score, ", None),
-    ):
+    for prefix, words in (("wdist_", "Wasserstein distance"), ("jsd_", "Jensen–Shannon divergence")):
         if name.startswith(prefix):
-            return Wording(words + quantity_label(name[len(prefix) :]), better=better)
-    return Wording(name.replace("_", " "), name.startswith("share_") or name.endswith("_rate") or name in rates)
+            return Wording(f"{words}, {quantity_label(name[len(prefix) :])}", better="lower")
+    first = name.split("_")[0]
+    return Wording(name.replace("_", " "), first in _RATES, "higher" if first in _RATES - {"share"} else None)
 
 
 def quantity_label(name: str, unit: str = "") -> str:

@@ -29,6 +29,8 @@ from cdvae_kit.visualization.structures import ATOM_SCALE, VIEW
 SIDE = 200
 """Of the square that the picture is drawn in, user units."""
 
+_HEIGHT_SEEN = 2.05
+
 
 def scene_of_arrays(crystal: CrystalArrays) -> Scene:
     """The scene with an atom of the rarest element on the corner of the cell; `ValueError` where there is none."""
@@ -121,20 +123,23 @@ def turning(scene: Scene) -> dict[str, Any]:
         for number in scene.elements
         for members in [np.flatnonzero(scene.atomic_numbers == number)]
     ]
-    eye = _eye_distance(scene) * camera(VIEW)[2]
-    return {"atoms": atoms, "edges": scene.edges.round(3).tolist(), "eye": eye.round(4).tolist()}
+    return {
+        "atoms": atoms,
+        "edges": scene.edges.round(3).tolist(),
+        "eye": (2.5 * camera(VIEW)[2]).round(4).tolist(),
+        "aspect": _aspect(scene).round(4).tolist(),
+    }
 
 
-def _eye_distance(scene: Scene) -> float:
-    """From which plotly's orthographic camera shows the crystal as large as the still picture does.
+def _aspect(scene: Scene) -> np.ndarray:
+    """(3,) sides of the box, in plotly's units, that make its picture as large as the still one.
 
-    plotly measures in units of the geometric mean of the box's sides, and sees a height of 1.17 times the distance.
+    plotly's orthographic camera sees a height of `_HEIGHT_SEEN` such units from wherever it stands.
     """
     radii = np.array([[ATOM_SCALE * element_radius(number)] for number in scene.atomic_numbers.tolist()])
     corners = scene.edges.reshape(-1, 3)
     points = np.concatenate([scene.positions - radii, scene.positions + radii, corners])
-    unit = np.prod(np.ptp(points, axis=0)) ** (1 / 3)
-    return float(2 * frame_of([scene], VIEW, ATOM_SCALE) / unit / 1.17)
+    return np.ptp(points, axis=0) * _HEIGHT_SEEN / (2 * frame_of([scene], VIEW, ATOM_SCALE))
 
 
 def _css(rgb: np.ndarray) -> str:

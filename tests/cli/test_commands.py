@@ -21,7 +21,7 @@ Run = Callable[..., Result]
 def test_every_command_is_there(run: Run) -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for name in ("sample", "train", "reconstruct", "interpolate", "download", "info"):
+    for name in ("sample", "train", "reconstruct", "interpolate", "download", "info", "represent"):
         assert f" {name} " in result.stdout
 
 

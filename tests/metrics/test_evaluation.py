@@ -13,6 +13,7 @@ from cdvae_kit.metrics import Cutoffs, validity
 from cdvae_kit.metrics.crystal_set import CrystalSet, crystal_set
 from cdvae_kit.metrics.evaluation import Evaluation, EvaluationSettings, evaluate
 from cdvae_kit.metrics.evaluation_files import save_evaluation
+from cdvae_kit.metrics.stability_section import StabilityRequest
 from tests.metrics.conftest import ParitySet
 
 PLAIN = EvaluationSettings(fingerprints=False)
@@ -260,3 +261,46 @@ def test_a_second_evaluation_asks_the_store(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints"], "site_features", None)
         again = evaluate([salt(), crushed(), None], reference=[salt(4.3)], store=store)
     assert first.metrics == again.metrics and first.crystals == again.crystals
+
+
+# Stability: copper and its alloys by ASE's EMT
+
+
+def copper(length: float = 3.7) -> Structure:
+    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(length), ["Cu"], [[0, 0, 0]]).get_primitive_structure()
+
+
+def gold_copper() -> Structure:
+    return Structure(Lattice.tetragonal(2.8, 3.7), ["Cu", "Au"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def test_stability_and_sun_rates_stand_beside_their_convention(tmp_path: Path) -> None:
+    from cdvae_kit.io.result_store import ResultStore
+
+    request = StabilityRequest("emt", fmax=0.02)
+    crystals = [copper(), copper(), gold_copper(), salt(), None]
+    with ResultStore(tmp_path) as store:
+        found = evaluate(
+            crystals, reference=[gold_copper()], train=[gold_copper()], stability=request, settings=PLAIN, store=store
+        )
+        assert len(store) >= 4
+        again = evaluate(
+            crystals, reference=[gold_copper()], train=[gold_copper()], stability=request, settings=PLAIN, store=store
+        )
+    assert again.metrics == found.metrics
+    rows = found.crystals
+    # copper lies on the hull that holds it; one of the two copies is novel, unique and stable
+    assert rows[0].values["energy_above_hull"] == pytest.approx(0.0, abs=2e-3)
+    assert [row.verdicts["metastable"] for row in rows] == [True, True, True, None, None]
+    assert "EMT" in (rows[3].reason or "") and found.numbers()["metasun"] == 0.2
+    assert "emt" in found.metrics["stable"].note and found.metrics["sun"].num_crystals == 5
+
+
+def test_stability_without_a_hull_needs_a_reference() -> None:
+    with pytest.raises(ValueError, match="hull"):
+        evaluate([copper()], stability=StabilityRequest("emt"), settings=PLAIN)
+
+
+def test_a_reference_that_the_calculator_cannot_take_is_said() -> None:
+    with pytest.raises(ValueError, match="no hull can be built"):
+        evaluate([salt()], reference=[salt()], stability=StabilityRequest("emt"), settings=PLAIN)

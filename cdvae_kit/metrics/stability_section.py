@@ -1,0 +1,275 @@
+"""The part of an evaluation that relaxes: energies above the hull, stable crystals, S.U.N. rates.
+
+Relaxing is in `cdvae_kit.relaxation`, judging in `stability`; here both are put on whole sets, with results kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cdvae_kit.io.named_arrays import DecodeError, decode_arrays, encode_arrays
+from cdvae_kit.metrics.crystals import CrystalArrays
+from cdvae_kit.metrics.evaluation_result import Distribution, MetricValue
+from cdvae_kit.metrics.evaluation_section import Section, number
+from cdvae_kit.metrics.intervals import Interval
+from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key
+from cdvae_kit.metrics.stability import METASTABLE, StabilityResult, SunResult, stability, sun_of
+
+if TYPE_CHECKING:
+    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.relaxation.hull import ReferenceHull
+    from cdvae_kit.relaxation.relax import AnyCalculator
+    from cdvae_kit.relaxation.result import Relaxation
+
+_KIND = "relaxation 1"
+"""Raised with every change of the code that changes a relaxed crystal."""
+
+
+@dataclass(frozen=True)
+class StabilityRequest:
+    """How the stability of crystals is to be judged.
+
+    Attributes:
+        calculator: a name that `cdvae_kit.relaxation.make_calculator` knows, an ASE calculator or a batched potential.
+        hull: phases whose energies are by the same calculator; None builds it from the reference set and the pure
+            elements, relaxed likewise.
+        fmax: eV/angstrom, at which a crystal is relaxed.
+        max_steps: after which a crystal counts with the energy that it has.
+        threshold: eV/atom above the hull that counts as metastable.
+        device: of a calculator that is given by name.
+    """
+
+    calculator: AnyCalculator
+    hull: ReferenceHull | None = None
+    fmax: float = 0.05
+    max_steps: int = 500
+    threshold: float = METASTABLE
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class StabilityFound:
+    """What came of it, for the sections and for who wants the relaxed crystals.
+
+    Attributes:
+        relaxations: one a generated crystal.
+        result: energies above the hull, with the calculator and the hull in words.
+    """
+
+    relaxations: Sequence[Relaxation] = field(repr=False)
+    result: StabilityResult
+
+
+def judge_stability(
+    generated: Sequence[CrystalArrays],
+    reference: Sequence[CrystalArrays] | None,
+    request: StabilityRequest,
+    *,
+    num_workers: int = 1,
+    store: ResultStore | None = None,
+    report: Callable[[str], AbstractContextManager[Progress | None]],
+) -> StabilityFound:
+    """Relaxes the generated crystals, and the reference where no hull is given, and holds the one against the other."""
+    from cdvae_kit.relaxation.calculators import describe_calculator
+    from cdvae_kit.relaxation.result import RelaxationSettings
+
+    settings = RelaxationSettings(fmax=request.fmax, max_steps=request.max_steps)
+    if request.hull is None and reference is None:
+        raise ValueError("stability needs a hull, or a reference set to build one from")
+    calculator = f"{describe_calculator(request.calculator)} ({settings})"
+
+    def relaxed(crystals: Sequence[CrystalArrays], title: str) -> list[Relaxation]:
+        with report(title) as tell:
+            return relax_and_keep(
+                crystals, request, settings, kind=calculator, num_workers=num_workers, store=store, progress=tell
+            )
+
+    hull = request.hull
+    if hull is None:
+        assert reference is not None
+        hull = _hull_of(generated, reference, request, relaxed, calculator)
+    relaxations = relaxed(generated, "Relaxing, generated")
+    with report("Matching, relaxed") as tell:
+        result = stability(
+            relaxations,
+            hull,
+            threshold=request.threshold,
+            calculator=calculator,
+            num_workers=num_workers,
+            progress=tell,
+        )
+    return StabilityFound(relaxations, result)
+
+
+def relax_and_keep(
+    crystals: Sequence[CrystalArrays],
+    request: StabilityRequest,
+    settings: Any,
+    *,
+    kind: str,
+    num_workers: int = 1,
+    store: ResultStore | None = None,
+    progress: Progress | None = None,
+) -> list[Relaxation]:
+    """One `Relaxation` a crystal; each is kept as it is done, so that a run that was stopped goes on from there.
+
+    Args:
+        crystals: what is relaxed.
+        request: by which calculator.
+        settings: `RelaxationSettings`.
+        kind: calculator and settings in words; another kind is never taken from the store.
+        num_workers: processes.
+        store: where results are kept.
+        progress: told after every crystal.
+    """
+    from cdvae_kit.relaxation.relax import iter_relax
+
+    memory = Memory(store, f"{_KIND} {kind}", crystal_key, _encode, _decode)
+    keys = [memory.key_in_store(crystal) for crystal in crystals]
+    done: dict[int, Relaxation] = {}
+    kept = {} if store is None else store.get(keys)
+    for i, key in enumerate(keys):
+        if key in kept:
+            try:
+                done[i] = _decode(kept[key])
+            except (DecodeError, LookupError, ValueError):
+                # computed again
+                continue
+    left = [i for i in range(len(crystals)) if i not in done]
+    if progress is not None:
+        progress(len(done), len(crystals))
+    found = iter_relax(
+        [_given(crystals[i]) for i in left],
+        request.calculator,
+        settings,
+        device=request.device,
+        num_workers=num_workers,
+    )
+    for place, relaxation in found:
+        done[left[place]] = relaxation
+        if store is not None:
+            store.put({keys[left[place]]: _encode(relaxation)})
+        if progress is not None:
+            progress(len(done), len(crystals))
+    return [done[i] for i in range(len(crystals))]
+
+
+def stability_section(
+    found: StabilityFound,
+    unique: Sequence[bool | None],
+    novel: Sequence[bool | None] | None,
+    *,
+    groups: Sequence[int | None],
+    matcher: str,
+    training: str,
+) -> Section:
+    """Rates of stable crystals, and S.U.N. where novelty is known, with the convention beside them.
+
+    Args:
+        found: by `judge_stability`.
+        unique: one flag a generated crystal.
+        novel: likewise; None without a training set.
+        groups: which crystals are the same; None where a crystal could not be judged.
+        matcher: in words.
+        training: what novelty is judged by, in words.
+    """
+    result = found.result
+    metrics = [
+        _rate("stable", result.stable_rate, result.convention),
+        _rate("metastable", result.metastable_rate, f"within {result.threshold:g} eV/atom of the hull"),
+        number("relaxed", result.num_converged, result.num_crystals, "stability", note="converged"),
+        number("judged", result.num_judged, result.num_crystals, "stability", note="have an energy above the hull"),
+        number("rms_relaxation", result.mean_rms_angstrom, result.num_matching, "stability", note="Å, of what matches"),
+    ]
+    if novel is not None:
+        both = sun_of(result, unique, novel, groups=groups, matcher=matcher, reference=training)
+        for prefix, rates in zip(("", "meta"), both, strict=True):
+            metrics += [_sun_metric(rates, letters, prefix) for letters in ("SU", "SN", "SUN")]
+    energies = result.energies_above_hull
+    verdicts = {
+        "stable": [None if np.isnan(e) else flag for e, flag in zip(energies, result.stable, strict=True)],
+        "metastable": [None if np.isnan(e) else flag for e, flag in zip(energies, result.metastable, strict=True)],
+    }
+    values = {
+        "energy_above_hull": energies,
+        "relaxation_steps": np.array([relaxation.steps for relaxation in found.relaxations], dtype=np.float64),
+        "max_force": np.array([_or_nan(relaxation.max_force) for relaxation in found.relaxations], dtype=np.float64),
+        "rms_relaxation": np.array([_or_nan(crystal.rms_angstrom) for crystal in result.crystals], dtype=np.float64),
+    }
+    reasons = [
+        crystal.reason or (None if crystal.converged else f"not relaxed: {relaxation.reason}")
+        for crystal, relaxation in zip(result.crystals, found.relaxations, strict=True)
+    ]
+    shown = Distribution("energy_above_hull", "eV/atom", energies, None, "continuous")
+    return Section(metrics, verdicts, values, reasons, [shown])
+
+
+def _hull_of(
+    generated: Sequence[CrystalArrays],
+    reference: Sequence[CrystalArrays],
+    request: StabilityRequest,
+    relaxed: Callable[[Sequence[CrystalArrays], str], list[Relaxation]],
+    calculator: str,
+) -> ReferenceHull:
+    """From the reference set and the pure elements of the generated crystals, all by one calculator."""
+    from cdvae_kit.relaxation.hull import ReferenceHull, phases_of_relaxations
+    from cdvae_kit.relaxation.reference import elemental_phases
+    from cdvae_kit.relaxation.result import RelaxationSettings
+
+    systems = {frozenset(crystal.atomic_numbers.tolist()) for crystal in generated if crystal.fault is None}
+    # what shares no chemical system with a generated crystal cannot be part of its hull
+    useful = [
+        crystal
+        for crystal in reference
+        if crystal.fault is None and any(system.issuperset(crystal.atomic_numbers.tolist()) for system in systems)
+    ]
+    elements = sorted({number for system in systems for number in system})
+    phases = phases_of_relaxations(relaxed(useful, "Relaxing, reference"))
+    settings = RelaxationSettings(fmax=request.fmax, max_steps=request.max_steps)
+    pure, _ = elemental_phases(elements, request.calculator, settings, device=request.device)
+    if not [*phases, *pure]:
+        raise ValueError(
+            f"no hull can be built by {calculator}: none of {len(useful)} reference crystals within the chemical "
+            f"systems of the generated ones and none of {len(elements)} elements could be relaxed; give a hull"
+        )
+    name = (
+        f"{len(phases)} of {len(reference)} reference crystals, those within the systems of the generated ones, and "
+        f"{len(pure)} of {len(elements)} elements, relaxed likewise"
+    )
+    return ReferenceHull([*phases, *pure], name=name)
+
+
+def _given(crystal: CrystalArrays) -> CrystalArrays | None:
+    return None if crystal.fault is not None else crystal
+
+
+def _sun_metric(rates: SunResult, letters: str, prefix: str) -> MetricValue:
+    name = {"SU": "stable_unique", "SN": "stable_novel", "SUN": "sun"}[letters]
+    return _rate(f"{prefix}{name}", rates.rates[letters], rates.convention)
+
+
+def _rate(name: str, interval: Interval, note: str) -> MetricValue:
+    value = 0.0 if interval.value is None else interval.value
+    return MetricValue(name, value, interval.low, interval.high, interval.num_crystals, "stability", note)
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _encode(relaxation: Relaxation) -> bytes:
+    from cdvae_kit.relaxation.result import encode
+
+    return encode_arrays(*encode(relaxation))
+
+
+def _decode(content: bytes) -> Relaxation:
+    from cdvae_kit.relaxation.result import decode
+
+    arrays, text = decode_arrays(content)
+    return decode(arrays, text or "")
