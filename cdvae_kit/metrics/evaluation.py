@@ -219,6 +219,7 @@ def _of_vectors(sets: _Sets, settings: EvaluationSettings) -> list[Section]:
         found.append(sections.coverage_section(sets.vectors, sets.reference_vectors, cutoffs=cutoffs, seed=seed))
     others = sets.reference_vectors or []
     found.append(sections.diversity_section(sets.vectors, others, sampled=sets.sampled, cutoffs=cutoffs, seed=seed))
+    found.append(sections.coordination_section(sets.vectors, sets.reference_vectors, valid=sets.valid))
     return found
 
 
