@@ -6,6 +6,8 @@ No global generator is touched.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -19,6 +21,24 @@ def make_generator(*key: int, device: torch.device | str = "cpu") -> torch.Gener
     for part in key:
         state = _splitmix64_int((state ^ (part & _MASK)) & _MASK)
     return torch.Generator(device=device).manual_seed(state >> 1)
+
+
+@contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """Modules made within the block on the CPU start from weights that depend on `seed` alone.
+
+    torch draws initial weights from its global generator; it is put back afterwards.
+
+    >>> with seeded_weights(0):
+    ...     first = torch.nn.Linear(2, 2)
+    >>> with seeded_weights(0):
+    ...     second = torch.nn.Linear(2, 2)
+    >>> bool((first.weight == second.weight).all())
+    True
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(make_generator(seed).get_state())
+        yield
 
 
 def _splitmix64_int(x: int) -> int:

@@ -3,106 +3,184 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from cdvae_kit.cli.console import print_note, print_result, progress_bar
 from cdvae_kit.cli.options import Device, Overwrite
 
-if TYPE_CHECKING:
-    from cdvae_kit.metrics.coverage import Cutoffs
-    from cdvae_kit.metrics.crystal_set import CrystalSet
-    from cdvae_kit.metrics.evaluation import Encode
-
 CompositionRuleName = Literal["smact-2014", "smact", "charge"]
 """`cdvae_kit.metrics.CompositionRule`; a test holds the two together."""
+
+MatcherChoice = Literal["mattergen", "mattergen-disordered", "lemat", "cdvae"]
+"""`cdvae_kit.metrics.MatcherName`, likewise."""
+
+BackendName = Literal["processes", "dask", "ray"]
+"""`cdvae_kit.metrics.cluster.Backend`, likewise."""
+
+_COMPARE = "What to compare with"
+_JUDGE = "How to judge"
+_STABLE = "Stability"
+_WORK = "How to work"
 
 
 def evaluate(
     generated: Annotated[Path, typer.Argument(metavar="GENERATED", exists=True, help="Crystals to judge: any format.")],
     reference: Annotated[
-        Path | None, typer.Option("--reference", "-r", metavar="REF", exists=True, help="What they should resemble.")
+        Path | None,
+        typer.Option(
+            "--reference", "-r", metavar="REF", exists=True, rich_help_panel=_COMPARE, help="What they should resemble."
+        ),
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(metavar="TRAIN", exists=True, rich_help_panel=_COMPARE, help="Crystals that are not novel."),
+    ] = None,
+    reconstruction: Annotated[
+        bool,
+        typer.Option(
+            "--reconstruction", rich_help_panel=_COMPARE, help="Crystal i should be reference i: match rate, RMSE."
+        ),
+    ] = False,
+    property: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=_COMPARE, help="A column to compare; all that both sets have if not given."
+        ),
+    ] = None,
+    latent_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH", rich_help_panel=_COMPARE, help="Weights whose latent space gives the Fréchet distance."
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for metrics.json and crystals.csv.")
     ] = Path("evaluation"),
+    report: Annotated[bool, typer.Option("--report", help="Write DIR/report.html too, with pictures.")] = False,
     coverage_cutoffs: Annotated[
-        str, typer.Option(metavar="perov_5|carbon_24|mp_20|S,C", help="When crystals are near; S,C are two distances.")
+        str,
+        typer.Option(
+            metavar="perov_5|carbon_24|mp_20|S,C",
+            rich_help_panel=_JUDGE,
+            help="When two crystals are near, by data set or as two distances; names the published numbers, too.",
+        ),
     ] = "mp_20",
     composition_rule: Annotated[
-        CompositionRuleName, typer.Option(help="smact-2014 is what published numbers rest on.")
+        CompositionRuleName,
+        typer.Option(rich_help_panel=_JUDGE, help="smact-2014 is what published numbers rest on."),
     ] = "smact-2014",
-    latent_model: Annotated[
-        str | None, typer.Option(metavar="NAME|PATH", help="Weights whose latent space gives the Fréchet distance.")
+    matcher: Annotated[
+        MatcherChoice, typer.Option(rich_help_panel=_JUDGE, help="Whose tolerances say that two crystals are the same.")
+    ] = "mattergen",
+    fingerprints: Annotated[
+        bool, typer.Option(rich_help_panel=_JUDGE, help="Without them there is no coverage and no diversity.")
+    ] = True,
+    num_samples: Annotated[
+        int, typer.Option(min=1, rich_help_panel=_JUDGE, help="Valid crystals that distances are taken of.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, rich_help_panel=_JUDGE, help="Of draws and intervals.")] = 0,
+    calculator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="emt|lj|chgnet|mace|orb|mattersim|module:function",
+            rich_help_panel=_STABLE,
+            help="Relax by it; with --train the S.U.N. rates too.",
+        ),
     ] = None,
+    hull: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            rich_help_panel=_STABLE,
+            help="Phases by the same calculator, JSON or CSV; made of the reference and the elements if not given.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0.0, rich_help_panel=_STABLE, help="eV/atom above the hull that is still metastable.")
+    ] = 0.1,
+    fmax: Annotated[float, typer.Option(rich_help_panel=_STABLE, help="eV/Å, at which a crystal is relaxed.")] = 0.05,
+    max_steps: Annotated[
+        int, typer.Option(min=0, rich_help_panel=_STABLE, help="Of a relaxation; 0 takes the energies as they are.")
+    ] = 500,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of draws and intervals.")] = 0,
-    workers: Annotated[int, typer.Option(metavar="N", help="Processes; -1 takes every core.")] = 1,
+    workers: Annotated[
+        int, typer.Option(metavar="N", rich_help_panel=_WORK, help="Processes; -1 takes every core.")
+    ] = 1,
+    backend: Annotated[BackendName, typer.Option(rich_help_panel=_WORK, help="Where the processes are.")] = "processes",
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", rich_help_panel=_WORK, help="Of the cluster's scheduler.")
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option(rich_help_panel=_WORK, help="Keep fingerprints and relaxed crystals for the next time.")
+    ] = True,
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first crystal that cannot be read.")] = False,
 ) -> None:
-    """Judge crystals: validity, coverage, distributions, symmetry, and more with more to compare them with."""
-    cutoffs = parse_cutoffs(coverage_cutoffs)
+    """Judge crystals: validity, coverage, distributions, symmetry, uniqueness, novelty, stability.
+
+    Ctrl-C keeps what is computed; the same command goes on from there.
+    """
+    from cdvae_kit.cli import evaluation_inputs as inputs
+
+    cutoffs = inputs.parse_cutoffs(coverage_cutoffs)
+    inputs.check_options(
+        reference=reference, reconstruction=reconstruction, hull=hull, calculator=calculator, latent_model=latent_model
+    )
 
     from cdvae_kit.cli.evaluation_table import print_evaluation
+    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.metrics.cluster import workers as cluster_workers
     from cdvae_kit.metrics.evaluation import EvaluationSettings
     from cdvae_kit.metrics.evaluation import evaluate as evaluate_crystals
-    from cdvae_kit.metrics.evaluation_files import refuse_evaluation, save_evaluation
+    from cdvae_kit.metrics.evaluation_files import CRYSTALS_FILE, METRICS_FILE, refuse_evaluation, save_evaluation
 
-    refuse_evaluation(output, overwrite=overwrite)
-    settings = EvaluationSettings(rule=composition_rule, cutoffs=cutoffs, seed=seed)
-    ours = read_set(generated, strict=strict, workers=workers)
-    theirs = None if reference is None else read_set(reference, strict=strict, workers=workers)
-    found = evaluate_crystals(
-        ours,
-        reference=theirs,
-        settings=settings,
-        encode=None if latent_model is None else encoder_of(latent_model, device),
-        num_workers=workers,
-        progress=progress_bar,
+    names = [METRICS_FILE, CRYSTALS_FILE, *([inputs.REPORT_FILE] if report else [])]
+    *_, report_path = refuse_evaluation(output, overwrite=overwrite, names=names)
+    settings = EvaluationSettings(
+        rule=composition_rule,
+        cutoffs=cutoffs,
+        matcher=matcher,
+        fingerprints=fingerprints,
+        num_samples=num_samples,
+        seed=seed,
     )
+    stability = inputs.stability_request(
+        calculator, hull, threshold=threshold, fmax=fmax, max_steps=max_steps, device=device
+    )
+    ours, theirs, known = (
+        None if path is None else inputs.read_set(path, strict=strict, workers=workers)
+        for path in (generated, reference, train)
+    )
+    assert ours is not None
+    with (
+        ResultStore() if cache else inputs.no_store() as store,
+        cluster_workers(backend, address=address, num_workers=workers),
+    ):
+        found = evaluate_crystals(
+            ours,
+            reference=theirs,
+            train=known,
+            paired=reconstruction,
+            settings=settings,
+            properties=property,
+            units=inputs.known_units(),
+            encode=None if latent_model is None else inputs.encoder_of(latent_model, device),
+            stability=stability,
+            num_workers=workers,
+            store=store,
+            progress=progress_bar,
+        )
+    found = inputs.with_files(found, generated=generated, reference=reference, train=train)
     print_evaluation(found)
     for path in save_evaluation(found, output, overwrite=overwrite):
         print_result(f"written to {path}")
+    if report:
+        from cdvae_kit.visualization import write_report
 
-
-def parse_cutoffs(value: str) -> str | Cutoffs:
-    """A name of published cutoffs, or two distances with a comma between them.
-
-    >>> parse_cutoffs("perov_5"), parse_cutoffs("0.3,6")
-    ('perov_5', Cutoffs(structure=0.3, composition=6.0))
-    """
-    from cdvae_kit.metrics.coverage import COVERAGE_CUTOFFS, Cutoffs
-
-    if value in COVERAGE_CUTOFFS:
-        return value
-    parts = value.split(",")
-    try:
-        structure, composition = (float(part) for part in parts)
-        return Cutoffs(structure, composition)
-    except ValueError:
-        raise typer.BadParameter(
-            f"expected {', '.join(COVERAGE_CUTOFFS)} or two distances as in 0.4,10, got {value!r}",
-            param_hint="--coverage-cutoffs",
-        ) from None
-
-
-def encoder_of(name_or_path: str, device: str) -> Encode:
-    """Crystals to codes, by the encoder of a model."""
-    from cdvae_kit.generation import latent_codes
-    from cdvae_kit.models import CDVAE
-
-    model = CDVAE.from_pretrained(name_or_path, device=device)
-    return lambda crystals: latent_codes(model, crystals)
-
-
-def read_set(path: Path, *, strict: bool, workers: int) -> CrystalSet:
-    """The crystals of a file or folder, each record in its place; those that cannot be read are counted aloud."""
-    from cdvae_kit.metrics.crystal_set import read_crystal_set
-
-    with progress_bar(f"Reading {path.name}", "crystals") as progress:
-        crystals = read_crystal_set(path, strict=strict, num_workers=workers, progress=progress)
-    if crystals.num_unread:
-        print_note(f"{path}: {crystals.num_unread} of {len(crystals)} records hold no crystal; they count as failures")
-    return crystals
+        dataset = cutoffs if isinstance(cutoffs, str) else None
+        write_report(found, report_path, overwrite=overwrite, dataset=dataset)
+        print_result(f"written to {report_path}")
+    print_note(f"composition rule {composition_rule}; {settings.structure_matcher.describe()}")

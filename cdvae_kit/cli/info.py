@@ -39,8 +39,9 @@ def info(
 def _describe_installation(console: Console) -> None:
     from cdvae_kit import __version__
     from cdvae_kit.datasets import DATASETS
-    from cdvae_kit.models import pretrained_names
-    from cdvae_kit.models.pretrained import load
+    from cdvae_kit.models import latent_predictor, pretrained_names, property_predictor
+    from cdvae_kit.models.predictor_config import LatentPredictorConfig, PredictorSettings, PropertyPredictorConfig
+    from cdvae_kit.models.pretrained import load, load_settings, predictor_names
 
     versions = Table("package", "version", title="Versions", title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     versions.add_row("cdvae-kit", __version__)
@@ -55,6 +56,19 @@ def _describe_installation(console: Console) -> None:
         _, _, card = load(name)
         weights.add_row(name, escape(_one_line(card)))
     console.print(weights)
+
+    predictors = Table(
+        "name", "from", "properties", title="Predictors", title_justify="left", header_style="bold", box=SIMPLE_HEAD
+    )
+    kinds: tuple[tuple[str, str, type[PredictorSettings]], ...] = (
+        ("crystal", property_predictor.WEIGHTS_FOLDER, PropertyPredictorConfig),
+        ("z", latent_predictor.WEIGHTS_FOLDER, LatentPredictorConfig),
+    )
+    for sees, folder, schema in kinds:
+        for name in predictor_names(folder):
+            config, _, _ = load_settings(name, schema, folder=folder, expected=())
+            predictors.add_row(name, sees, escape(", ".join(config.properties)))
+    console.print(predictors)
 
     datasets = Table(
         "name",
@@ -76,11 +90,11 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _describe_checkpoint(console: Console, path: Path) -> None:
-    from cdvae_kit.models.pretrained import load
+    from cdvae_kit.io import load_checkpoint
 
-    config, tensors, card = load(path)
-    print_result(f"checkpoint {path}: {sum(tensor.numel() for tensor in tensors.values()):,} numbers")
-    console.print_json(json.dumps({"card": card, "config": config.model_dump(mode="json")}))
+    checkpoint = load_checkpoint(path)
+    print_result(f"checkpoint {path}: {sum(tensor.numel() for tensor in checkpoint.tensors.values()):,} numbers")
+    console.print_json(json.dumps({name: checkpoint.metadata.get(name, {}) for name in ("card", "config")}))
 
 
 def _describe_crystals(path: Path) -> None:

@@ -12,10 +12,15 @@ from cdvae_kit.cli.download import download
 from cdvae_kit.cli.evaluate import evaluate
 from cdvae_kit.cli.info import info
 from cdvae_kit.cli.interpolate import interpolate
+from cdvae_kit.cli.neighbors import neighbors
+from cdvae_kit.cli.optimize import optimize
 from cdvae_kit.cli.outcome import ErrorReport
+from cdvae_kit.cli.predict import predict
 from cdvae_kit.cli.reconstruct import reconstruct
+from cdvae_kit.cli.represent import represent
 from cdvae_kit.cli.sample import sample
 from cdvae_kit.cli.train import train
+from cdvae_kit.cli.train_predictor import train_predictor
 
 app = typer.Typer(
     name="generate-crystals",
@@ -29,7 +34,11 @@ app = typer.Typer(
 )
 report = ErrorReport()
 
-for command in (sample, train, reconstruct, interpolate, evaluate, download, info):
+COMMANDS = (
+    *(sample, train, reconstruct, interpolate, neighbors, optimize),
+    *(evaluate, predict, train_predictor, represent, download, info),
+)
+for command in COMMANDS:
     app.command()(report.guard(command))
 
 

@@ -1,5 +1,6 @@
 """`generate-crystals train`: a model of one's own, from a preset and crystals."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,14 @@ def train(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Settings that differ from the preset's, as in model.latent_dim=64."),
     ] = None,
+    properties: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--property",
+            metavar="NAME",
+            help="A column of the data that z is to tell as well, as model.properties; can be repeated.",
+        ),
+    ] = None,
     preset: Annotated[
         str, typer.Option(metavar="NAME", help="The settings to start from, or a TOML file of one's own.")
     ] = "perov_5",
@@ -47,6 +56,9 @@ def train(
         raise typer.BadParameter("choose one: --overwrite starts anew, --resume goes on", param_hint="--resume")
     named = {"num_devices": num_devices, "num_nodes": num_nodes, "strategy": strategy, "precision": precision}
     words = [*(overrides or []), *(f"training.{key}={value}" for key, value in named.items() if value is not None)]
+    if properties:
+        # the words are TOML, in which JSON's lists of text are lists of text
+        words.append(f"model.properties={json.dumps(properties)}")
 
     from cdvae_kit.generation import train as train_model
 

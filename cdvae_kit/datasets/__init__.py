@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cdvae_kit.datasets.cache import load_crystals
+    from cdvae_kit.datasets.composed_images import ComposedImages
     from cdvae_kit.datasets.ionic_prototypes import load_ionic_prototypes
     from cdvae_kit.datasets.loading import load_dataset, split_crystals
     from cdvae_kit.datasets.registry import (
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "ComposedImages": "composed_images",
     "DATASETS": "registry",
     "DatasetInfo": "registry",
     "dataset_info": "registry",
@@ -34,6 +36,7 @@ _HOMES = {
 
 __all__ = [
     "DATASETS",
+    "ComposedImages",
     "DatasetInfo",
     "dataset_info",
     "default_data_dir",

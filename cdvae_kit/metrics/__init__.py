@@ -1,6 +1,6 @@
-"""Crystals in, numbers out, failures counted: validity, reconstruction, uniqueness, novelty, coverage, distributions.
+"""Crystals in, numbers out, failures counted: `evaluate` for all of them, and each metric by itself.
 
-Importing this loads neither torch nor pymatgen nor matminer: what needs them loads them when it is called.
+Importing this loads neither torch nor pymatgen: what needs them loads them when it is called.
 """
 
 from cdvae_kit.metrics.composition_rules import COMPOSITION_RULES, CompositionRule, check_composition
@@ -24,6 +24,8 @@ from cdvae_kit.metrics.matching import MATCHERS, Matcher, MatcherName
 from cdvae_kit.metrics.novelty import NoveltyResult, novelty
 from cdvae_kit.metrics.polymorphs import PolymorphResult, polymorphs
 from cdvae_kit.metrics.reconstruction import PairResult, ReconstructionResult, Tolerances, reconstruction
+from cdvae_kit.metrics.stability import StabilityResult, SunResult, stability, sun, sun_of
+from cdvae_kit.metrics.stability_section import StabilityRequest
 from cdvae_kit.metrics.training_index import TrainingIndex
 from cdvae_kit.metrics.uniqueness import UniquenessResult, uniqueness
 from cdvae_kit.metrics.validity import Validity, Verdict, composition_validity, structure_validity, validity
@@ -49,6 +51,9 @@ __all__ = [
     "PolymorphResult",
     "ReconstructionResult",
     "SetDistance",
+    "StabilityRequest",
+    "StabilityResult",
+    "SunResult",
     "Tolerances",
     "TrainingIndex",
     "UniquenessResult",
@@ -70,8 +75,11 @@ __all__ = [
     "reconstruction",
     "sample_valid",
     "save_evaluation",
+    "stability",
     "structure_diversity",
     "structure_validity",
+    "sun",
+    "sun_of",
     "uniqueness",
     "validity",
     "vendi_score",

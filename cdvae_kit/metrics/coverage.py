@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cdvae_kit.metrics.fingerprints import Fingerprint, stack
+from cdvae_kit.metrics.nearest import NearestVectors
 
 _ROWS_AT_ONCE = 512
 
@@ -138,33 +139,39 @@ def coverage(generated: Sequence[Fingerprint], reference: Sequence[Fingerprint],
     ours, theirs = stack(generated), stack(reference)
     has_ours = np.array([vector.complete for vector in generated], dtype=bool)
     has_theirs = np.array([vector.complete for vector in reference], dtype=bool)
-    return CoverageResult(
-        _spread(_nearest(theirs, ours, cutoffs), has_theirs),
-        _spread(_nearest(ours, theirs, cutoffs), has_ours),
-        cutoffs,
-        reason,
-    )
+    of_theirs, of_ours = _nearest(theirs, ours, cutoffs)
+    return CoverageResult(_spread(of_theirs, has_theirs), _spread(of_ours, has_ours), cutoffs, reason)
 
 
 def _nearest(
-    queries: tuple[np.ndarray, np.ndarray], others: tuple[np.ndarray, np.ndarray], cutoffs: Cutoffs
-) -> Nearest:
-    from scipy.spatial.distance import cdist
+    ours: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndarray], cutoffs: Cutoffs
+) -> tuple[Nearest, Nearest]:
+    """What the second set has near each crystal of the first, and the other way round, in one pass over the pairs."""
+    num_ours, num_theirs = len(ours[0]), len(theirs[0])
+    if not (num_ours and num_theirs):
+        return _nothing_near(num_ours), _nothing_near(num_theirs)
+    structure = NearestVectors(ours[0], theirs[0], cutoffs.structure)
+    composition = NearestVectors(ours[1], theirs[1], cutoffs.composition)
+    joint_ours, joint_theirs = np.zeros(num_ours, dtype=bool), np.zeros(num_theirs, dtype=bool)
+    for start in range(0, num_ours, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, num_ours)
+        both = structure.measure(start, stop) & composition.measure(start, stop)
+        joint_ours[start:stop] = both.any(axis=1)
+        joint_theirs |= both.any(axis=0)
+    return (
+        _within(structure.of_rows, composition.of_rows, joint_ours, cutoffs),
+        _within(structure.of_columns, composition.of_columns, joint_theirs, cutoffs),
+    )
 
-    num_queries = len(queries[0])
-    structure, composition = np.full(num_queries, np.nan), np.full(num_queries, np.nan)
-    joint = np.zeros(num_queries, dtype=bool)
-    if len(others[0]):
-        for start in range(0, num_queries, _ROWS_AT_ONCE):
-            rows = slice(start, start + _ROWS_AT_ONCE)
-            to_structures = cdist(queries[0][rows], others[0])
-            to_compositions = cdist(queries[1][rows], others[1])
-            structure[rows] = to_structures.min(axis=1)
-            composition[rows] = to_compositions.min(axis=1)
-            both = (to_structures <= cutoffs.structure) & (to_compositions <= cutoffs.composition)
-            joint[rows] = both.any(axis=1)
+
+def _within(structure: np.ndarray, composition: np.ndarray, joint: np.ndarray, cutoffs: Cutoffs) -> Nearest:
     near = (structure <= cutoffs.structure) & (composition <= cutoffs.composition)
     return Nearest(structure, composition, near, joint)
+
+
+def _nothing_near(num_crystals: int) -> Nearest:
+    nothing, never = np.full(num_crystals, np.nan), np.zeros(num_crystals, dtype=bool)
+    return Nearest(nothing, nothing, never, never)
 
 
 def _spread(found: Nearest, has_vectors: np.ndarray) -> Nearest:

@@ -125,7 +125,7 @@ def evaluate(
         encode: crystals to latent codes, for the Fréchet distance and the latent map.
         stability: relax crystals by a calculator and hold them against a hull; with `train`, the S.U.N. rates too.
         num_workers: processes; -1 takes every core.
-        store: keeps fingerprints and relaxed crystals, so that a second evaluation, or one that goes on after Ctrl-C,
+        store: keeps fingerprints, verdicts and relaxed crystals: a second evaluation, or one that goes on after Ctrl-C,
             does not ask again.
         progress: opens a report on each long part.
 
@@ -219,6 +219,7 @@ def _of_vectors(sets: _Sets, settings: EvaluationSettings) -> list[Section]:
         found.append(sections.coverage_section(sets.vectors, sets.reference_vectors, cutoffs=cutoffs, seed=seed))
     others = sets.reference_vectors or []
     found.append(sections.diversity_section(sets.vectors, others, sampled=sets.sampled, cutoffs=cutoffs, seed=seed))
+    found.append(sections.coordination_section(sets.vectors, sets.reference_vectors, valid=sets.valid))
     return found
 
 
@@ -242,6 +243,7 @@ def _sameness(
         matcher=settings.structure_matcher,
         seed=settings.seed,
         num_workers=work.num_workers,
+        store=work.store,
         report=lambda title: work.report(title, "crystals"),
     )
     found = [distinct]
@@ -267,7 +269,7 @@ def _sameness(
     if sets.theirs is None:
         return found
     with work.report("Polymorphs", "crystals") as tell:
-        matched = polymorphs(ours, sets.theirs.arrays, num_workers=work.num_workers, progress=tell)
+        matched = polymorphs(ours, sets.theirs.arrays, num_workers=work.num_workers, progress=tell, store=work.store)
     found.append(sameness.polymorph_section(matched, seed=settings.seed))
     if paired:
         with work.report("Matching", "pairs") as tell:

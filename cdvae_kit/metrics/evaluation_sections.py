@@ -187,6 +187,29 @@ def diversity_section(
     return Section(metrics)
 
 
+def coordination_section(
+    generated: Sequence[Fingerprint], reference: Sequence[Fingerprint] | None, *, valid: np.ndarray
+) -> Section:
+    """CrystalNN's numbers of neighbours at the sites of the valid crystals, against those of the reference."""
+    ours, _ = _coordination([generated[i] for i in valid])
+    theirs, crystals = (None, None) if reference is None else _coordination(reference)
+    metrics = []
+    if theirs is not None:
+        metrics.append(divergence("jsd_coordination", ours, theirs, len(valid), crystals=crystals))
+    return Section(metrics, distributions=[_labels("coordination", ours, theirs)])
+
+
+def _coordination(vectors: Sequence[Fingerprint]) -> tuple[list[int], list[int]]:
+    """The coordination number of every site, and the crystal that it is of."""
+    sites = [
+        (number, crystal)
+        for crystal, found in enumerate(vectors)
+        if found.coordination is not None
+        for number in found.coordination
+    ]
+    return [int(number) for number, _ in sites], [crystal for _, crystal in sites]
+
+
 def property_section(
     generated: CrystalSet,
     reference: CrystalSet | None,

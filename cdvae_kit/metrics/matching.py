@@ -8,7 +8,7 @@ that cannot match are found first, by `match_prefilter`. What is made of the ans
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from types import MappingProxyType
@@ -18,14 +18,11 @@ import numpy as np
 
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, formula
 from cdvae_kit.metrics.match_prefilter import may_match
-from cdvae_kit.metrics.parallel import Progress, map_crystals
+from cdvae_kit.metrics.reduced_cells import FAILED, MATCHER_ERRORS, Prepared, prepare_all
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
     from pymatgen.core import Structure
-
-# what the matcher raises in a cell that it cannot reduce
-_MATCHER_ERRORS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 ANOTHER_STRUCTURE = "another structure"
 """The reason that a `MatchResult` has where composition is not what tells the two apart."""
@@ -120,27 +117,7 @@ class MatchResult:
     @property
     def failed(self) -> bool:
         """The matcher raised an error, so nobody knows."""
-        return self.reason is not None and self.reason.startswith(_FAILED)
-
-
-_FAILED = "the matcher failed"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A crystal and its reduced cell, which is all that the matcher compares.
-
-    Attributes:
-        crystal: as it came.
-        reduced: Niggli-reduced and primitive; its fault says why it could not be had.
-    """
-
-    crystal: CrystalArrays
-    reduced: CrystalArrays
-
-    @property
-    def fault(self) -> str | None:
-        return self.reduced.fault
+        return self.reason is not None and self.reason.startswith(FAILED)
 
 
 def matcher_of(matcher: MatcherName | Matcher) -> Matcher:
@@ -156,43 +133,6 @@ def matcher_of(matcher: MatcherName | Matcher) -> Matcher:
     return MATCHERS[matcher]
 
 
-def prepare(crystal: CrystalArrays, matcher: Matcher) -> Prepared:
-    """The crystal with its reduced cell, some 5 ms."""
-    if crystal.fault is not None:
-        return Prepared(crystal, crystal)
-    try:
-        reduced = crystal.structure().get_reduced_structure(reduction_algo="niggli")
-        if matcher.primitive:
-            reduced = reduced.get_primitive_structure()
-    except _MATCHER_ERRORS as error:
-        return Prepared(crystal, replace(crystal, fault=f"{_FAILED}: {type(error).__name__}: {error}"))
-    numbers = np.array([site.specie.Z for site in reduced], dtype=np.int64)
-    return Prepared(crystal, CrystalArrays(np.array(reduced.lattice.matrix), np.array(reduced.frac_coords), numbers))
-
-
-def prepare_all(
-    crystals: Sequence[CrystalArrays], matcher: Matcher, *, num_workers: int = 1, progress: Progress | None = None
-) -> list[Prepared]:
-    """One entry a crystal, in order."""
-    items = [(crystal, matcher) for crystal in crystals]
-    return map_crystals(_prepare, items, num_workers=num_workers, progress=progress)
-
-
-def _prepare(item: tuple[CrystalArrays, Matcher]) -> Prepared:
-    return prepare(*item)
-
-
-def comparable(prepared: Prepared, matcher: Matcher) -> tuple[Composition, int]:
-    """What two crystals without a fault must have in common to be worth a comparison.
-
-    That is the reduced composition, of the disordered matcher too (MatterGen asks it of ordered crystals), and, where
-    no alloy is in it, the number of sites in the reduced cell.
-    """
-    composition = prepared.crystal.reduced_composition
-    any_number = matcher.disordered and len(alloy_groups(composition)) > 0
-    return composition, 0 if any_number else len(prepared.reduced.atomic_numbers)
-
-
 def match(first: CrystalArrays, second: CrystalArrays, matcher: Matcher) -> MatchResult:
     """Whether two crystals, neither with a fault, are the same, and how far apart."""
     ours, theirs = first.reduced_composition, second.reduced_composition
@@ -200,7 +140,7 @@ def match(first: CrystalArrays, second: CrystalArrays, matcher: Matcher) -> Matc
         return MatchResult(
             False, reason=f"another composition: {formula(ours)} instead of {formula(theirs)}", asked=False
         )
-    prepared = prepare(first, matcher), prepare(second, matcher)
+    prepared = prepare_all([first, second], primitive=matcher.primitive)
     for crystal in prepared:
         if crystal.fault is not None:
             return MatchResult(False, reason=crystal.fault, asked=False)
@@ -245,8 +185,8 @@ def _ask(pymatgen_matcher: StructureMatcher, first: Structure, second: Structure
             same = pymatgen_matcher.fit(first, second)
             return MatchResult(True) if same else MatchResult(False, reason=ANOTHER_STRUCTURE)
         distance = pymatgen_matcher.get_rms_dist(first, second)
-    except _MATCHER_ERRORS as error:
-        return MatchResult(False, reason=f"{_FAILED}: {type(error).__name__}: {error}")
+    except MATCHER_ERRORS as error:
+        return MatchResult(False, reason=f"{FAILED}: {type(error).__name__}: {error}")
     if distance is None:
         return MatchResult(False, reason=ANOTHER_STRUCTURE)
     return MatchResult(True, float(distance[0]))

@@ -9,27 +9,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cdvae_kit.metrics.comparisons import families, judge
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, Crystals, as_arrays
-from cdvae_kit.metrics.matching import (
-    Matcher,
-    MatcherName,
-    Prepared,
-    comparable,
-    compare,
-    matcher_of,
-    prepare_all,
-)
-from cdvae_kit.metrics.parallel import Progress, map_crystals
+from cdvae_kit.metrics.matching import Matcher, MatcherName, matcher_of
+from cdvae_kit.metrics.parallel import Progress
+from cdvae_kit.metrics.reduced_cells import prepare_all
 from cdvae_kit.metrics.training_index import TrainingIndex
+
+if TYPE_CHECKING:
+    from cdvae_kit.io.result_store import ResultStore
 
 # crystals whose reduced cells are held at once
 _BLOCK = 20_000
-# generated crystals that one process compares with the same training crystals
-_SHARE = 32
 
 
 @dataclass(frozen=True)
@@ -90,6 +85,7 @@ def novelty(
     matcher: MatcherName | Matcher = "mattergen",
     num_workers: int = 1,
     progress: Progress | None = None,
+    store: ResultStore | None = None,
 ) -> NoveltyResult:
     """Which generated crystals match none of the training set, and their share.
 
@@ -99,6 +95,7 @@ def novelty(
         matcher: one of `MATCHERS`, or tolerances.
         num_workers: processes; -1 takes every core.
         progress: told how many generated crystals are judged.
+        store: where reduced cells and verdicts are kept, so that a rerun goes on.
 
     >>> from pymatgen.core import Lattice, Structure
     >>> salt = Structure(Lattice.cubic(4.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -115,13 +112,25 @@ def novelty(
     failures: list[tuple[int, int, str]] = []
     num_pairs = num_comparisons = num_done = 0
     for block in _blocks(crystals, index):
+        places = [place for members, _ in block for place in members]
+        at = [candidate for _, candidates in block for candidate in candidates]
+        prepared = prepare_all(
+            [crystals[place] for place in places] + [index.crystal(candidate) for candidate in at],
+            primitive=matcher.primitive,
+            num_workers=num_workers,
+            store=store,
+        )
+        for place, crystal in zip(places, prepared, strict=False):
+            reasons[place] = crystal.fault
+        parts = families(prepared[: len(places)], prepared[len(places) :], matcher, "first")
+        for part, verdicts in zip(parts, judge(parts, num_workers=num_workers, store=store), strict=True):
+            for i, j, _ in verdicts.matches:
+                place, known = places[part.places[i]], at[part.at[j]]
+                match[place], reasons[place] = known, f"the same as training crystal {known}"
+            failures.extend((places[part.places[i]], at[part.at[j]], said) for i, j, said in verdicts.failures)
+            num_comparisons += verdicts.num_asked
         num_pairs += sum(len(members) * len(candidates) for members, candidates in block)
-        for verdict in _judge(crystals, index, block, matcher, num_workers):
-            match[verdict.place] = verdict.match
-            reasons[verdict.place] = verdict.reason
-            failures.extend((verdict.place, at, reason) for at, reason in verdict.failures)
-            num_comparisons += verdict.num_asked
-        num_done += sum(len(members) for members, _ in block)
+        num_done += len(places)
         if progress is not None:
             progress(num_done, len(crystals))
     if progress is not None:
@@ -139,37 +148,17 @@ def novelty(
     )
 
 
-class _Verdict(NamedTuple):
-    """What was found of one generated crystal; `failures` hold places in the training set."""
-
-    place: int
-    match: int
-    reason: str | None
-    failures: tuple[tuple[int, str], ...]
-    num_asked: int
-
-
-class _Task(NamedTuple):
-    """Generated crystals of one composition and cell size, and the training crystals that they are compared with."""
-
-    places: list[int]
-    generated: list[Prepared]
-    at: list[int]
-    training: list[Prepared]
-    matcher: Matcher
-
-
-_Family = tuple[list[int], list[int]]
+_Kin = tuple[list[int], list[int]]
 """Places of the generated and of the training crystals of one composition."""
 
 
-def _blocks(crystals: list[CrystalArrays], index: TrainingIndex) -> Iterator[list[_Family]]:
+def _blocks(crystals: list[CrystalArrays], index: TrainingIndex) -> Iterator[list[_Kin]]:
     """Compositions that both sets have, as many at a time as leave the memory flat."""
     members: dict[Composition, list[int]] = defaultdict(list)
     for place, crystal in enumerate(crystals):
         if crystal.fault is None:
             members[crystal.reduced_composition].append(place)
-    block: list[_Family] = []
+    block: list[_Kin] = []
     size = 0
     for composition, places in members.items():
         candidates = index.candidates(composition).tolist()
@@ -182,56 +171,3 @@ def _blocks(crystals: list[CrystalArrays], index: TrainingIndex) -> Iterator[lis
         size += len(places) + len(candidates)
     if block:
         yield block
-
-
-def _judge(
-    crystals: list[CrystalArrays], index: TrainingIndex, block: list[_Family], matcher: Matcher, num_workers: int
-) -> Iterator[_Verdict]:
-    places = [place for members, _ in block for place in members]
-    at = [candidate for _, candidates in block for candidate in candidates]
-    arrays = [crystals[place] for place in places] + [index.crystal(candidate) for candidate in at]
-    prepared = prepare_all(arrays, matcher, num_workers=num_workers)
-    tasks = _tasks(places, prepared[: len(places)], at, prepared[len(places) :], matcher)
-    for place, ours in zip(places, prepared, strict=False):
-        if ours.fault is not None:
-            yield _Verdict(place, -1, ours.fault, (), 0)
-    for verdicts in map_crystals(_compare_task, tasks, num_workers=num_workers):
-        yield from verdicts
-
-
-def _tasks(
-    places: list[int], generated: list[Prepared], at: list[int], training: list[Prepared], matcher: Matcher
-) -> list[_Task]:
-    families: dict[tuple[Composition, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-    for which, prepared in enumerate((generated, training)):
-        for i, crystal in enumerate(prepared):
-            if crystal.fault is None:
-                families[comparable(crystal, matcher)][which].append(i)
-    return [
-        _Task(
-            [places[i] for i in ours[start : start + _SHARE]],
-            [generated[i] for i in ours[start : start + _SHARE]],
-            [at[i] for i in theirs],
-            [training[i] for i in theirs],
-            matcher,
-        )
-        for ours, theirs in families.values()
-        if theirs
-        for start in range(0, len(ours), _SHARE)
-    ]
-
-
-def _compare_task(task: _Task) -> list[_Verdict]:
-    verdicts = []
-    for place, ours in zip(task.places, task.generated, strict=True):
-        match, reason, failures, num_asked = -1, None, [], 0
-        # zip stops asking at the first match
-        for at, result in zip(task.at, compare(ours, task.training, task.matcher), strict=False):
-            num_asked += result.asked
-            if result.failed:
-                failures.append((at, str(result.reason)))
-            if result.matches:
-                match, reason = at, f"the same as training crystal {at}"
-                break
-        verdicts.append(_Verdict(place, match, reason, tuple(failures), num_asked))
-    return verdicts

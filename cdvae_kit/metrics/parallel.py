@@ -245,7 +245,8 @@ def _computed(
         except _signs_of_death() as error:
             told = f"a worker process died (out of memory, killed, or a crash in compiled code), {len(left)} crystals"
             if attempt == 2 or isinstance(error, WorkerLostError):
-                suspects = ", ".join(str(place) for place in islice(left, 2 * workers))
+                # dealt out in order, so that those on their way when it died are the first that are left
+                suspects = ", ".join(str(place) for place in islice(left, _CHUNKS_A_GROUP * workers))
                 raise WorkerLostError(
                     f"{told} are left; it may have been one of {suspects} (counted from 0): look at these, or try"
                     f" fewer workers or more memory"

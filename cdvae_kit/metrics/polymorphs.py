@@ -8,27 +8,20 @@ tolerance as the distance of each that none does.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.metrics.crystals import Composition, Crystals, as_arrays, formula
-from cdvae_kit.metrics.matching import (
-    ANOTHER_STRUCTURE,
-    Matcher,
-    MatcherName,
-    Prepared,
-    comparable,
-    compare,
-    matcher_of,
-    prepare_all,
-)
-from cdvae_kit.metrics.parallel import Progress, map_crystals
+from cdvae_kit.metrics.comparisons import families, judge, num_same_composition
+from cdvae_kit.metrics.crystals import Crystals, as_arrays, formula
+from cdvae_kit.metrics.matching import ANOTHER_STRUCTURE, Matcher, MatcherName, matcher_of
+from cdvae_kit.metrics.parallel import Progress
+from cdvae_kit.metrics.reduced_cells import Prepared, prepare_all
 
-# generated crystals that one process compares with the same references
-_SHARE = 32
+if TYPE_CHECKING:
+    from cdvae_kit.io.result_store import ResultStore
 
 
 @dataclass(frozen=True)
@@ -95,6 +88,7 @@ def polymorphs(
     matcher: MatcherName | Matcher = "cdvae",
     num_workers: int = 1,
     progress: Progress | None = None,
+    store: ResultStore | None = None,
 ) -> PolymorphResult:
     """METRe and cRMSE: which references any generated crystal matches, and how closely the best one does.
 
@@ -104,6 +98,7 @@ def polymorphs(
         matcher: one of `MATCHERS`, or tolerances; the paper's are `cdvae`.
         num_workers: processes; -1 takes every core.
         progress: told how far it is; reducing the crystals counts as one half.
+        store: where reduced cells and verdicts are kept, so that a rerun goes on.
 
     >>> from pymatgen.core import Lattice, Structure
     >>> salt = Structure(Lattice.cubic(4.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -115,84 +110,38 @@ def polymorphs(
     matcher = matcher_of(matcher)
     ours, theirs = as_arrays(generated), as_arrays(reference)
     told = None if progress is None else lambda done, all_: progress(done, 2 * all_)
-    prepared = prepare_all([*ours, *theirs], matcher, num_workers=num_workers, progress=told)
-    tasks, num_pairs = _tasks(prepared[: len(ours)], prepared[len(ours) :], matcher)
+    prepared = prepare_all(
+        [*ours, *theirs], primitive=matcher.primitive, num_workers=num_workers, progress=told, store=store
+    )
+    made, wanted = prepared[: len(ours)], prepared[len(ours) :]
     total = len(prepared)
     told = None if progress is None else lambda done, all_: progress(total + total * done // max(1, all_), 2 * total)
     rms, best = np.full(len(theirs), np.inf), np.full(len(theirs), -1, dtype=np.int64)
     failures: list[tuple[int, int, str]] = []
     num_comparisons = 0
-    for matches, failed, num_asked in map_crystals(_compare_task, tasks, num_workers=num_workers, progress=told):
-        for place, at, distance in matches:
+    parts = families(made, wanted, matcher, "distances")
+    for part, verdicts in zip(parts, judge(parts, num_workers=num_workers, progress=told, store=store), strict=True):
+        for i, j, distance in verdicts.matches:
+            place, at = part.places[i], part.at[j]
             # the first of those that are equally near
-            if (distance, place) < (rms[at], best[at]):
+            if distance is not None and (distance, place) < (rms[at], best[at]):
                 rms[at], best[at] = distance, place
-        failures.extend(failed)
-        num_comparisons += num_asked
+        failures.extend((part.places[i], part.at[j], said) for i, j, said in verdicts.failures)
+        num_comparisons += verdicts.num_asked
     rms[best < 0] = np.nan
     return PolymorphResult(
         rms,
         best,
-        tuple(_reasons(best, prepared[: len(ours)], prepared[len(ours) :])),
+        tuple(_reasons(best, made, wanted)),
         tuple(sorted(failures)),
         len(ours),
-        num_pairs,
+        num_same_composition(made, wanted),
         num_comparisons,
         matcher,
     )
 
 
-class _Task(NamedTuple):
-    """Generated crystals of one composition and cell size, and the references that they are compared with."""
-
-    places: list[int]
-    generated: list[Prepared]
-    at: list[int]
-    reference: list[Prepared]
-    matcher: Matcher
-
-
-def _tasks(generated: list[Prepared], reference: list[Prepared], matcher: Matcher) -> tuple[list[_Task], int]:
-    """What is to be compared, and how many pairs have the same composition."""
-    families: dict[tuple[Composition, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-    counts: dict[Composition, list[int]] = defaultdict(lambda: [0, 0])
-    for which, prepared in enumerate((generated, reference)):
-        for i, crystal in enumerate(prepared):
-            if crystal.fault is None:
-                families[comparable(crystal, matcher)][which].append(i)
-                counts[crystal.crystal.reduced_composition][which] += 1
-    tasks = [
-        _Task(
-            ours[start : start + _SHARE],
-            [generated[i] for i in ours[start : start + _SHARE]],
-            theirs,
-            [reference[i] for i in theirs],
-            matcher,
-        )
-        for ours, theirs in families.values()
-        if theirs
-        for start in range(0, len(ours), _SHARE)
-    ]
-    return tasks, sum(ours * theirs for ours, theirs in counts.values())
-
-
-def _compare_task(task: _Task) -> tuple[list[tuple[int, int, float]], list[tuple[int, int, str]], int]:
-    """Matches (generated, reference, rms), failures (generated, reference, reason), how often the matcher was asked."""
-    matches: list[tuple[int, int, float]] = []
-    failures: list[tuple[int, int, str]] = []
-    num_asked = 0
-    for place, ours in zip(task.places, task.generated, strict=True):
-        results = compare(ours, task.reference, task.matcher, distances=True)
-        for at, result in zip(task.at, results, strict=True):
-            num_asked += result.asked
-            if result.rms is not None:
-                matches.append((place, at, result.rms))
-            elif result.failed:
-                failures.append((place, at, str(result.reason)))
-    return matches, failures, num_asked
-
-
-def _reasons(best: np.ndarray, generated: list[Prepared], reference: list[Prepared]) -> list[str | None]:
+def _reasons(best: np.ndarray, generated: Sequence[Prepared], reference: Sequence[Prepared]) -> list[str | None]:
     made = {crystal.crystal.reduced_composition for crystal in generated if crystal.fault is None}
     reasons: list[str | None] = []
     for place, crystal in zip(best, reference, strict=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from cdvae_kit.metrics.reconstruction import ReconstructionResult
 from cdvae_kit.metrics.training_index import TrainingIndex
 from cdvae_kit.metrics.uniqueness import uniqueness
 
+if TYPE_CHECKING:
+    from cdvae_kit.io.result_store import ResultStore
+
 
 def uniqueness_section(
     generated: Sequence[CrystalArrays],
@@ -29,6 +33,7 @@ def uniqueness_section(
     matcher: Matcher,
     seed: int,
     num_workers: int,
+    store: ResultStore | None,
     report: Callable[[str], AbstractContextManager[Progress | None]],
 ) -> tuple[Section, list[int | None]]:
     """Which crystals are unique among the generated ones, and novel where there is a training set; and their groups.
@@ -42,15 +47,16 @@ def uniqueness_section(
         matcher: when two crystals are the same.
         seed: of the intervals.
         num_workers: processes.
+        store: keeps reduced cells and verdicts.
         report: opens a report on one part of the work.
     """
     with report("Uniqueness") as tell:
-        found = uniqueness(generated, matcher=matcher, num_workers=num_workers, progress=tell)
+        found = uniqueness(generated, matcher=matcher, num_workers=num_workers, progress=tell, store=store)
     convention = matcher.describe()
     flags = {"unique": found.unique}
     if training is not None:
         with report("Novelty") as tell:
-            new = novelty(generated, training, matcher=matcher, num_workers=num_workers, progress=tell)
+            new = novelty(generated, training, matcher=matcher, num_workers=num_workers, progress=tell, store=store)
         flags["novel"] = new.novel
         flags["unique_novel"] = found.unique & new.novel
         is_valid = np.zeros(len(generated), dtype=bool)

@@ -66,11 +66,15 @@ class StabilityResult:
     Attributes:
         crystals: one entry a crystal, in order.
         threshold: eV/atom, of `metastable`.
-        convention: what the numbers rest on, in words.
+        calculator: what gave the energies.
+        hull: what they are held against.
+        convention: all that the numbers rest on, in words.
     """
 
     crystals: tuple[CrystalStability, ...] = field(repr=False)
     threshold: float
+    calculator: str
+    hull: str
     convention: str
 
     @property
@@ -185,7 +189,7 @@ def stability(
         f"rates over all {len(crystals)} crystals, of which {sum(c.energy_above_hull is not None for c in crystals)} "
         f"have an energy above the hull and {sum(c.converged for c in crystals)} converged"
     )
-    return StabilityResult(tuple(crystals), threshold, convention)
+    return StabilityResult(tuple(crystals), threshold, calculator, str(hull), convention)
 
 
 @dataclass(frozen=True)
@@ -284,12 +288,10 @@ def sun_of(
     novel: Sequence[bool | None],
     *,
     groups: Sequence[Hashable | None] | None = None,
-    calculator: str = "not named",
-    hull: str = "not named",
     matcher: str = "not named",
     reference: str = "not named",
 ) -> tuple[SunResult, SunResult]:
-    """S.U.N. at the hull and at the threshold of `result`: (stable, metastable). Arguments are those of `sun`."""
+    """S.U.N. at the hull and at the threshold of `result`: (stable, metastable). Other arguments are those of `sun`."""
     both = []
     for threshold in (STABLE, result.threshold):
         flags = [
@@ -302,8 +304,8 @@ def sun_of(
                 novel,
                 threshold=threshold,
                 groups=groups,
-                calculator=calculator,
-                hull=hull,
+                calculator=result.calculator,
+                hull=result.hull,
                 matcher=matcher,
                 reference=reference,
             )

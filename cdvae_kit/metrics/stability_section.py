@@ -58,15 +58,11 @@ class StabilityFound:
 
     Attributes:
         relaxations: one a generated crystal.
-        result: energies above the hull.
-        hull: the one that was used, in words.
-        calculator: in words, with how it relaxed.
+        result: energies above the hull, with the calculator and the hull in words.
     """
 
     relaxations: Sequence[Relaxation] = field(repr=False)
     result: StabilityResult
-    hull: str
-    calculator: str
 
 
 def judge_stability(
@@ -87,7 +83,7 @@ def judge_stability(
         raise ValueError("stability needs a hull, or a reference set to build one from")
     calculator = f"{describe_calculator(request.calculator)} ({settings})"
 
-    def relaxed(crystals: Sequence[Any], title: str) -> list[Relaxation]:
+    def relaxed(crystals: Sequence[CrystalArrays], title: str) -> list[Relaxation]:
         with report(title) as tell:
             return relax_and_keep(
                 crystals, request, settings, kind=calculator, num_workers=num_workers, store=store, progress=tell
@@ -96,7 +92,7 @@ def judge_stability(
     hull = request.hull
     if hull is None:
         assert reference is not None
-        hull = _hull_of(generated, reference, relaxed, calculator)
+        hull = _hull_of(generated, reference, request, relaxed, calculator)
     relaxations = relaxed(generated, "Relaxing, generated")
     with report("Matching, relaxed") as tell:
         result = stability(
@@ -107,7 +103,7 @@ def judge_stability(
             num_workers=num_workers,
             progress=tell,
         )
-    return StabilityFound(relaxations, result, str(hull), calculator)
+    return StabilityFound(relaxations, result)
 
 
 def relax_and_keep(
@@ -191,16 +187,7 @@ def stability_section(
         number("rms_relaxation", result.mean_rms_angstrom, result.num_matching, "stability", note="Å, of what matches"),
     ]
     if novel is not None:
-        both = sun_of(
-            result,
-            unique,
-            novel,
-            groups=groups,
-            calculator=found.calculator,
-            hull=found.hull,
-            matcher=matcher,
-            reference=training,
-        )
+        both = sun_of(result, unique, novel, groups=groups, matcher=matcher, reference=training)
         for prefix, rates in zip(("", "meta"), both, strict=True):
             metrics += [_sun_metric(rates, letters, prefix) for letters in ("SU", "SN", "SUN")]
     energies = result.energies_above_hull
@@ -225,33 +212,36 @@ def stability_section(
 def _hull_of(
     generated: Sequence[CrystalArrays],
     reference: Sequence[CrystalArrays],
-    relaxed: Callable[[Sequence[Any], str], list[Relaxation]],
+    request: StabilityRequest,
+    relaxed: Callable[[Sequence[CrystalArrays], str], list[Relaxation]],
     calculator: str,
 ) -> ReferenceHull:
     """From the reference set and the pure elements of the generated crystals, all by one calculator."""
-    from cdvae_kit.relaxation.elements import element_crystals
     from cdvae_kit.relaxation.hull import ReferenceHull, phases_of_relaxations
+    from cdvae_kit.relaxation.reference import elemental_phases
+    from cdvae_kit.relaxation.result import RelaxationSettings
 
-    wanted = {int(z) for crystal in generated if crystal.fault is None for z in crystal.atomic_numbers}
-    # what shares no chemical system with a generated crystal cannot be part of its hull
     systems = {frozenset(crystal.atomic_numbers.tolist()) for crystal in generated if crystal.fault is None}
+    # what shares no chemical system with a generated crystal cannot be part of its hull
     useful = [
         crystal
         for crystal in reference
-        if crystal.fault is None and any(set(crystal.atomic_numbers.tolist()) <= system for system in systems)
+        if crystal.fault is None and any(system.issuperset(crystal.atomic_numbers.tolist()) for system in systems)
     ]
-    pure = [
-        CrystalArrays(np.array(atoms.cell.array), atoms.get_scaled_positions(), atoms.get_atomic_numbers())
-        for atoms in element_crystals(wanted).values()
-    ]
-    phases = phases_of_relaxations(relaxed([*useful, *pure], "Relaxing, reference"))
-    if not phases:
+    elements = sorted({number for system in systems for number in system})
+    phases = phases_of_relaxations(relaxed(useful, "Relaxing, reference"))
+    settings = RelaxationSettings(fmax=request.fmax, max_steps=request.max_steps)
+    pure, _ = elemental_phases(elements, request.calculator, settings, device=request.device)
+    if not [*phases, *pure]:
         raise ValueError(
             f"no hull can be built by {calculator}: none of {len(useful)} reference crystals within the chemical "
-            f"systems of the generated ones and none of {len(pure)} elements could be relaxed; give a hull"
+            f"systems of the generated ones and none of {len(elements)} elements could be relaxed; give a hull"
         )
-    name = f"{len(useful)} of {len(reference)} reference crystals and {len(pure)} elements, relaxed likewise"
-    return ReferenceHull(phases, name=name)
+    name = (
+        f"{len(phases)} of {len(reference)} reference crystals, those within the systems of the generated ones, and "
+        f"{len(pure)} of {len(elements)} elements, relaxed likewise"
+    )
+    return ReferenceHull([*phases, *pure], name=name)
 
 
 def _given(crystal: CrystalArrays) -> CrystalArrays | None:

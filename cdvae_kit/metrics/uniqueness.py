@@ -7,23 +7,20 @@ crystal it matches, or opens a group of its own. The order of the set therefore 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cdvae_kit.metrics.comparisons import families, judge
 from cdvae_kit.metrics.crystals import Crystals, as_arrays
-from cdvae_kit.metrics.matching import (
-    Matcher,
-    MatcherName,
-    Prepared,
-    comparable,
-    compare,
-    matcher_of,
-    prepare_all,
-)
-from cdvae_kit.metrics.parallel import Progress, map_crystals
+from cdvae_kit.metrics.matching import Matcher, MatcherName, matcher_of
+from cdvae_kit.metrics.parallel import Progress
+from cdvae_kit.metrics.reduced_cells import prepare_all
+
+if TYPE_CHECKING:
+    from cdvae_kit.io.result_store import ResultStore
 
 
 @dataclass(frozen=True)
@@ -80,6 +77,7 @@ def uniqueness(
     matcher: MatcherName | Matcher = "mattergen",
     num_workers: int = 1,
     progress: Progress | None = None,
+    store: ResultStore | None = None,
 ) -> UniquenessResult:
     """Which crystals of a set are the same, and the share that is left once each is kept only once.
 
@@ -88,6 +86,7 @@ def uniqueness(
         matcher: one of `MATCHERS`, or tolerances.
         num_workers: processes; -1 takes every core. They share groups of one composition and one number of sites.
         progress: told how far it is; every crystal counts twice, reduced and compared.
+        store: where reduced cells and verdicts are kept, so that a rerun goes on.
 
     >>> from pymatgen.core import Lattice, Structure
     >>> salt = Structure(Lattice.cubic(4.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -98,33 +97,37 @@ def uniqueness(
     matcher = matcher_of(matcher)
     arrays = as_arrays(crystals)
     total = len(arrays)
-    by_composition = _collect((crystal.reduced_composition, i) for i, crystal in enumerate(arrays) if not crystal.fault)
+    compositions = [None if crystal.fault else crystal.reduced_composition for crystal in arrays]
+    sizes = Counter(composition for composition in compositions if composition is not None)
     # a crystal that is alone with its composition is compared with none, so it need not be reduced
-    company = sorted(i for members in by_composition.values() if len(members) > 1 for i in members)
+    company = [i for i, composition in enumerate(compositions) if composition is not None and sizes[composition] > 1]
     told = None if progress is None else lambda done, all_: progress(total * done // max(1, all_), 2 * total)
-    reduced = prepare_all([arrays[i] for i in company], matcher, num_workers=num_workers, progress=told)
-    prepared = dict(zip(company, reduced, strict=True))
-    faults = {i: crystal.fault for i, crystal in enumerate(arrays)} | {i: p.fault for i, p in prepared.items()}
-    sets = list(_collect((comparable(p, matcher), i) for i, p in prepared.items() if p.fault is None).values())
-
-    told = None if progress is None else lambda done, all_: progress(total + total * done // max(1, all_), 2 * total)
-    found = map_crystals(
-        _group,
-        [([prepared[i] for i in members], matcher) for members in sets],
+    prepared = prepare_all(
+        [arrays[i] for i in company],
+        primitive=matcher.primitive,
         num_workers=num_workers,
         progress=told,
+        store=store,
     )
-    first_of = {i: i for i, fault in faults.items() if fault is None}
+    faults = [crystal.fault for crystal in arrays]
+    for i, crystal in zip(company, prepared, strict=True):
+        faults[i] = crystal.fault
+
+    groups = families(prepared, [], matcher, "group")
+    told = None if progress is None else lambda done, all_: progress(total + total * done // max(1, all_), 2 * total)
+    found = judge(groups, num_workers=num_workers, progress=told, store=store)
+    first_of = {i: i for i, fault in enumerate(faults) if fault is None}
     failures: list[tuple[int, int, str]] = []
-    for members, (firsts, failed, _) in zip(sets, found, strict=True):
-        first_of.update({members[place]: members[first] for place, first in enumerate(firsts)})
-        failures.extend((members[i], members[j], reason) for i, j, reason in failed)
+    for group, verdicts in zip(groups, found, strict=True):
+        members = [company[place] for place in group.places]
+        first_of.update({members[other]: members[first] for first, other, _ in verdicts.matches})
+        failures.extend((members[i], members[j], reason) for i, j, reason in verdicts.failures)
     return _result(
         first_of,
-        [faults[i] for i in range(total)],
+        faults,
         failures,
-        sum(len(members) * (len(members) - 1) // 2 for members in by_composition.values()),
-        sum(num_asked for *_, num_asked in found),
+        sum(size * (size - 1) // 2 for size in sizes.values()),
+        sum(verdicts.num_asked for verdicts in found),
         matcher,
     )
 
@@ -148,31 +151,3 @@ def _result(
     return UniquenessResult(
         groups, unique, tuple(reasons), tuple(sorted(failures)), num_pairs, num_comparisons, matcher
     )
-
-
-def _collect(pairs: Iterable[tuple[Hashable, int]]) -> dict[Hashable, list[int]]:
-    collected: dict[Hashable, list[int]] = defaultdict(list)
-    for key, index in pairs:
-        collected[key].append(index)
-    return collected
-
-
-def _group(task: tuple[list[Prepared], Matcher]) -> tuple[list[int], list[tuple[int, int, str]], int]:
-    """The first of its group for each crystal, the pairs that failed, and how often the matcher was asked."""
-    crystals, matcher = task
-    firsts = list(range(len(crystals)))
-    failures: list[tuple[int, int, str]] = []
-    num_asked = 0
-    left = list(range(len(crystals)))
-    while left:
-        first, *others = left
-        left = []
-        for other, result in zip(others, compare(crystals[first], [crystals[i] for i in others], matcher), strict=True):
-            num_asked += result.asked
-            if result.failed:
-                failures.append((first, other, str(result.reason)))
-            if result.matches:
-                firsts[other] = first
-            else:
-                left.append(other)
-    return firsts, failures, num_asked

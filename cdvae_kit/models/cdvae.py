@@ -24,6 +24,7 @@ from cdvae_kit.models.config import CDVAEConfig
 from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.heads import element_counts
 from cdvae_kit.models.lattice_coding import LatticeCoding
+from cdvae_kit.models.limits import DecodingLimits
 from cdvae_kit.models.networks import (
     build_composition_head,
     build_coordinate_process,
@@ -231,12 +232,20 @@ class CDVAE(nn.Module):
         seed: int = 0,
         num_steps: int | None = None,
         sampler: Sampler | None = None,
+        limits: DecodingLimits | None = None,
         batch_size: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> CrystalBatch:
         """One crystal for each code; see `decoding.decode`."""
         return decoding.decode(
-            self, z, seed=seed, num_steps=num_steps, sampler=sampler, batch_size=batch_size, progress=progress
+            self,
+            z,
+            seed=seed,
+            num_steps=num_steps,
+            sampler=sampler,
+            limits=limits,
+            batch_size=batch_size,
+            progress=progress,
         )
 
     def sample(

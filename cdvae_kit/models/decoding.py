@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +23,7 @@ from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler, Processes
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.graph import fully_connected_pairs
 from cdvae_kit.models.fractional import NUM_ELEMENTS
+from cdvae_kit.models.limits import DecodingLimits
 from cdvae_kit.seeding import CrystalNoise
 
 if TYPE_CHECKING:
@@ -136,9 +138,13 @@ def _transport(model: CDVAE, noise: Tensor) -> Tensor:
     return noise if model.prior is None else model.prior.transport(noise)
 
 
-def read_num_atoms(model: CDVAE, z: Tensor) -> Tensor:
-    """(num_crystals,) long: the most probable number of atoms of each code."""
-    return model.num_atoms_head(z).argmax(dim=-1) + 1
+def read_num_atoms(model: CDVAE, z: Tensor, limits: DecodingLimits | None = None) -> Tensor:
+    """(num_crystals,) long: the most probable number of atoms of each code, of those that `limits` allow."""
+    logits = model.num_atoms_head(z)
+    if limits is None:
+        return logits.argmax(dim=-1) + 1
+    low, high = limits.sizes(model.config.max_atoms)
+    return logits[:, low - 1 : high].argmax(dim=-1) + low
 
 
 @torch.no_grad()
@@ -150,6 +156,7 @@ def decode(
     crystal_ids: Tensor | None = None,
     num_steps: int | None = None,
     sampler: Sampler | None = None,
+    limits: DecodingLimits | None = None,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CrystalBatch:
@@ -162,6 +169,7 @@ def decode(
         crystal_ids: (num_crystals,) long, each crystal's number within the run; 0, 1, ... if None.
         num_steps: steps of the default sampler; more is slower and better.
         sampler: instead of the default one.
+        limits: elements and numbers of atoms that the crystals keep to.
         batch_size: crystals at a time; None chooses by size.
         progress: called with (crystals done, crystals in all).
     """
@@ -176,10 +184,10 @@ def decode(
     if crystal_ids is None:
         crystal_ids = torch.arange(len(z), device=z.device)
     chosen = sampler if sampler is not None else default_sampler(model, num_steps)
-    num_atoms = read_num_atoms(model, z)
+    num_atoms = read_num_atoms(model, z, limits)
     parts, places, done = [], [], 0
     for part in batches_by_size(num_atoms, batch_size):
-        path = denoise(model, z[part], num_atoms[part], chosen, seed=seed, crystal_ids=crystal_ids[part])
+        path = denoise(model, z[part], num_atoms[part], chosen, seed=seed, crystal_ids=crystal_ids[part], limits=limits)
         final = deque(path, maxlen=1).pop()
         parts.append(to_crystals(final))
         places.append(part)
@@ -224,15 +232,23 @@ def processes_of(model: CDVAE) -> Processes:
     )
 
 
-def start(model: CDVAE, z: Tensor, num_atoms: Tensor, noise: CrystalNoise) -> NoisyCrystals:
-    """The noise that sampling starts from."""
-    batch = torch.repeat_interleave(torch.arange(len(z), device=z.device), num_atoms)
-    uniform = noise.uniform_per_atom(1, stream=_ELEMENT_STREAM).squeeze(-1)
+def _known_elements(model: CDVAE, limits: DecodingLimits | None) -> Tensor:
     known = model.known_elements
     if not len(known):
         # a model that was never fitted to crystals
-        known = torch.arange(1, NUM_ELEMENTS + 1, device=z.device)
-    numbers = model.types.start(model.composition_head.draw(z, num_atoms, uniform, known))
+        known = torch.arange(1, NUM_ELEMENTS + 1, device=model.device)
+    return known if limits is None else limits.known(known)
+
+
+def start(
+    model: CDVAE, z: Tensor, num_atoms: Tensor, noise: CrystalNoise, *, limits: DecodingLimits | None = None
+) -> NoisyCrystals:
+    """The noise that sampling starts from."""
+    batch = torch.repeat_interleave(torch.arange(len(z), device=z.device), num_atoms)
+    uniform = noise.uniform_per_atom(1, stream=_ELEMENT_STREAM).squeeze(-1)
+    required = None if limits is None else limits.required_elements(z.device)
+    known = _known_elements(model, limits)
+    numbers = model.types.start(model.composition_head.draw(z, num_atoms, uniform, known, required))
     if model.config.noise.lattice == "path":
         parameters = noise.normal_per_crystal(6, stream=_LATTICE_STREAM)
     else:
@@ -250,15 +266,28 @@ def start(model: CDVAE, z: Tensor, num_atoms: Tensor, noise: CrystalNoise) -> No
 
 @torch.no_grad()
 def denoise(
-    model: CDVAE, z: Tensor, num_atoms: Tensor, sampler: Sampler, *, seed: int, crystal_ids: Tensor
+    model: CDVAE,
+    z: Tensor,
+    num_atoms: Tensor,
+    sampler: Sampler,
+    *,
+    seed: int,
+    crystal_ids: Tensor,
+    limits: DecodingLimits | None = None,
 ) -> Iterator[NoisyCrystals]:
     """The start, then the crystals after each step of the sampler."""
     noise = CrystalNoise(seed, crystal_ids, num_atoms)
+    excluded = torch.ones(NUM_ELEMENTS, dtype=torch.bool, device=z.device)
+    excluded[_known_elements(model, limits) - 1] = False
 
     def predict(crystals: NoisyCrystals, t: Tensor) -> ScoreOutput:
-        return model.score_network(crystals, z, t)
+        output: ScoreOutput = model.score_network(crystals, z, t)
+        if limits is None or not model.types.is_learned:
+            return output
+        # elements that are drawn on the way keep to the limits, too
+        return replace(output, type_logits=output.type_logits.masked_fill(excluded, -torch.inf))
 
-    crystals = start(model, z, num_atoms, noise)
+    crystals = start(model, z, num_atoms, noise, limits=limits)
     yield crystals
     yield from sampler.steps(crystals, predict, processes_of(model), noise)
 

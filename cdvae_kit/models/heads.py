@@ -44,12 +44,17 @@ class CompositionHead(nn.Module):
         expected = (log_p.exp() * counts).sum(-1)
         return expected / expected.sum(-1, keepdim=True).clamp_min(1e-6)
 
-    def draw(self, z: Tensor, num_atoms: Tensor, uniform: Tensor, known: Tensor) -> Tensor:
+    def draw(
+        self, z: Tensor, num_atoms: Tensor, uniform: Tensor, known: Tensor, required: Tensor | None = None
+    ) -> Tensor:
         """(num_atoms,) long: the most probable composition of each crystal, whatever `uniform` is.
 
-        `known` (num_elements,) long are the elements that may occur.
+        `known` (num_elements,) long are the elements that may occur, `required` those of which there is at least one
+        atom; a crystal needs as many atoms.
         """
         log_p = self.log_probabilities(z, num_atoms)
+        if required is not None:
+            log_p[:, required - 1, 0] = -torch.inf
         unknown = torch.ones(NUM_ELEMENTS, dtype=torch.bool, device=z.device)
         unknown[known - 1] = False
         log_p[:, unknown, 1:] = -torch.inf
@@ -72,8 +77,13 @@ class FractionHead(nn.Module):
         """(num_crystals, num_elements): share of each element."""
         return torch.softmax(self.logits(z), dim=-1)
 
-    def draw(self, z: Tensor, num_atoms: Tensor, uniform: Tensor, known: Tensor) -> Tensor:
-        """(num_atoms,) long, drawn at `uniform` (num_atoms,) from the elements `known`."""
+    def draw(
+        self, z: Tensor, num_atoms: Tensor, uniform: Tensor, known: Tensor, required: Tensor | None = None
+    ) -> Tensor:
+        """(num_atoms,) long, drawn at `uniform` (num_atoms,) from the elements `known`.
+
+        Each atom is drawn by itself, so `required` cannot be promised, and is left to whoever looks at the crystals.
+        """
         fractions = torch.zeros_like(self.fractions(z, num_atoms))
         fractions[:, known - 1] = self.fractions(z, num_atoms)[:, known - 1]
         return draw_elements(fractions.repeat_interleave(num_atoms, dim=0), uniform)

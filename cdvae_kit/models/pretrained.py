@@ -4,14 +4,16 @@ import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from cdvae_kit.io.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from cdvae_kit.models.config import CDVAEConfig
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def _home() -> Path:
@@ -23,28 +25,59 @@ def pretrained_names() -> list[str]:
     return sorted(path.name for path in _home().iterdir() if path.is_dir()) if _home().is_dir() else []
 
 
-def locate(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a checkpoint: a path that exists wins over a name of the package's own."""
+def predictor_names(folder: str) -> list[str]:
+    """Names of the predictors that the package carries in `folder`, one of the folders beside the models' weights."""
+    home = _home().parent / folder
+    return sorted(path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
+
+
+def locate(name_or_path: str | os.PathLike[str], *, folder: str | None = None) -> Path:
+    """The folder of a checkpoint: a path that exists wins over a name of the package's own.
+
+    Args:
+        name_or_path: a folder or a name.
+        folder: where the names are looked up, as in `predictor_names`; the models' weights unless given.
+    """
     path = Path(name_or_path)
     if path.exists():
         return path
-    if str(name_or_path) in pretrained_names():
-        return _home() / str(name_or_path)
+    names = pretrained_names() if folder is None else predictor_names(folder)
+    if str(name_or_path) in names:
+        return (_home() if folder is None else _home().parent / folder) / str(name_or_path)
     raise FileNotFoundError(
         f"no checkpoint at {str(name_or_path)!r}, and the package carries no model of that name; it carries "
-        f"{', '.join(pretrained_names()) or 'none'}. Give one of these names or the folder of a checkpoint"
+        f"{', '.join(names) or 'none'}. Give one of these names or the folder of a checkpoint"
     )
 
 
 def load(name_or_path: str | os.PathLike[str]) -> tuple[CDVAEConfig, dict[str, Tensor], dict[str, Any]]:
-    """Configuration, tensors in float32, and card of a checkpoint."""
-    folder = locate(name_or_path)
-    checkpoint = load_checkpoint(folder, expected_tensors=("known_elements",))
+    """Configuration, tensors in float32, and card of a CDVAE's checkpoint."""
+    return load_settings(name_or_path, CDVAEConfig, expected=("known_elements",))
+
+
+def load_settings(
+    name_or_path: str | os.PathLike[str],
+    schema: type[Settings],
+    *,
+    expected: tuple[str, ...],
+    folder: str | None = None,
+) -> tuple[Settings, dict[str, Tensor], dict[str, Any]]:
+    """As `load`, of a model whose configuration is a `schema`.
+
+    Args:
+        name_or_path: see `locate`.
+        schema: checks the configuration.
+        expected: tensors that every such model has.
+        folder: see `locate`.
+    """
+    place = locate(name_or_path, folder=folder)
+    checkpoint = load_checkpoint(place, expected_tensors=expected)
     try:
-        config = CDVAEConfig.model_validate(checkpoint.metadata["config"])
+        config = schema.model_validate(checkpoint.metadata["config"])
     except (KeyError, ValidationError) as error:
         raise CheckpointError(
-            f"{folder} holds no CDVAE configuration that this version understands: {error}"
+            f"{place} holds no {schema.__name__.removesuffix('Config')} configuration that this version understands: "
+            f"{error}"
         ) from error
     tensors = {
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.tensors.items()
@@ -62,7 +95,7 @@ def put_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str | o
 
 def save(
     folder: str | os.PathLike[str],
-    config: CDVAEConfig,
+    config: BaseModel,
     tensors: Mapping[str, Tensor],
     card: Mapping[str, Any],
     *,

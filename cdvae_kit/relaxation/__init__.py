@@ -8,7 +8,9 @@ from cdvae_kit.relaxation.calculators import (
     make_calculator,
     make_potential,
 )
+from cdvae_kit.relaxation.hull import HullDistance, Phase, ReferenceHull, phases_of, phases_of_relaxations
 from cdvae_kit.relaxation.potentials import BatchedPotential, CHGNetPotential, LennardJones, PotentialValues
+from cdvae_kit.relaxation.reference import CalculatedHull, calculate_hull, elemental_phases
 from cdvae_kit.relaxation.relax import iter_relax, relax
 from cdvae_kit.relaxation.result import Frame, Relaxation, RelaxationSettings, decode, encode
 
@@ -16,18 +18,26 @@ __all__ = [
     "CALCULATORS",
     "BatchedPotential",
     "CHGNetPotential",
+    "CalculatedHull",
     "CalculatorError",
     "Frame",
+    "HullDistance",
     "LennardJones",
+    "Phase",
     "PotentialCalculator",
     "PotentialValues",
+    "ReferenceHull",
     "Relaxation",
     "RelaxationSettings",
+    "calculate_hull",
     "decode",
     "describe_calculator",
+    "elemental_phases",
     "encode",
     "iter_relax",
     "make_calculator",
     "make_potential",
+    "phases_of",
+    "phases_of_relaxations",
     "relax",
 ]

@@ -136,8 +136,12 @@ def _load(module: str) -> Any:
 
 _PACKAGES = {
     "chgnet": _Package("chgnet", "python -m pip install 'cdvae-kit[chgnet]'", _chgnet),
-    # no extra: mace-torch pins e3nn 0.4.4, and torch 2.6 and later cannot read the tables of that release
-    "mace": _Package("mace-torch", "python -m pip install mace-torch, in an environment of its own", _mace),
+    # mace-torch pins e3nn 0.4.4, which torch 2.6 cannot load, and works with the releases that this package needs
+    "mace": _Package(
+        "mace-torch",
+        "python -m pip install 'cdvae-kit[mace]', then python -m pip install --no-deps mace-torch",
+        _mace,
+    ),
     "orb": _Package("orb-models", "python -m pip install 'cdvae-kit[orb]'", _orb),
     "mattersim": _Package("mattersim", "python -m pip install 'cdvae-kit[mattersim]'", _mattersim),
 }

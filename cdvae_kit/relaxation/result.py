@@ -167,8 +167,8 @@ class Relaxation:
         return _structure(self.initial_lattice, self.initial_frac_coords, self.atomic_numbers)
 
 
-def encode(relaxation: Relaxation) -> tuple[dict[str, np.ndarray], str]:
-    """A relaxation as arrays by name and its reason ("" for none): what a file or a store of results can hold."""
+def encode(relaxation: Relaxation) -> tuple[dict[str, np.ndarray], str | None]:
+    """A relaxation as arrays by name and its reason: what a file or a store of results can hold."""
     numbers = [relaxation.energy, relaxation.initial_energy, relaxation.max_force, relaxation.max_stress]
     arrays = {
         "atomic_numbers": relaxation.atomic_numbers,
@@ -184,10 +184,10 @@ def encode(relaxation: Relaxation) -> tuple[dict[str, np.ndarray], str]:
         arrays["trajectory_lattice"] = np.stack([frame.lattice for frame in frames])
         arrays["trajectory_frac_coords"] = np.stack([frame.frac_coords for frame in frames])
         arrays["trajectory_energy"] = np.array([frame.energy for frame in frames])
-    return arrays, relaxation.reason or ""
+    return arrays, relaxation.reason
 
 
-def decode(arrays: Mapping[str, np.ndarray], text: str) -> Relaxation:
+def decode(arrays: Mapping[str, np.ndarray], text: str | None) -> Relaxation:
     """The relaxation that `encode` was given, bit for bit."""
     energy, initial_energy, max_force, max_stress = (
         None if math.isnan(number) else number for number in arrays["numbers"].tolist()
@@ -207,7 +207,7 @@ def decode(arrays: Mapping[str, np.ndarray], text: str) -> Relaxation:
         max_stress=max_stress,
         steps=int(arrays["steps"]),
         converged=bool(arrays["converged"]),
-        reason=text or None,
+        reason=text,
         trajectory=frames,
     )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.seeding import make_generator
-from cdvae_kit.training.protocols import TrainableModel
+from cdvae_kit.training.protocols import TrainableNetwork
 
 _CRYSTALS_AT_ONCE = 512
 _SHUFFLE_KEY = 1
@@ -104,7 +104,7 @@ class ValidationLoader:
             yield IndexBatch(number, index)
 
 
-def find_graph(model: TrainableModel, crystals: CrystalBatch) -> PeriodicGraph:
+def find_graph(model: TrainableNetwork, crystals: CrystalBatch) -> PeriodicGraph:
     """The edges of all crystals, found once, some hundred crystals at a time."""
     parts, first_atom = [], 0
     for index in torch.arange(len(crystals)).split(_CRYSTALS_AT_ONCE):

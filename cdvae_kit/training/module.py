@@ -19,7 +19,7 @@ from cdvae_kit.training.data import TrainingBatch, steps_per_epoch
 from cdvae_kit.training.ema import WeightAverage
 from cdvae_kit.training.errors import ResumeError, TrainingDivergedError
 from cdvae_kit.training.log import MetricsLog
-from cdvae_kit.training.protocols import TrainableModel, as_module
+from cdvae_kit.training.protocols import TrainableNetwork, as_module
 from cdvae_kit.transforms.crystals import ElementSubstitution, RandomStrain
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class TrainingModule(pl.LightningModule):
 
     def __init__(
         self,
-        model: TrainableModel,
+        model: TrainableNetwork,
         config: TrainingConfig,
         *,
         num_crystals: int,
@@ -64,7 +64,7 @@ class TrainingModule(pl.LightningModule):
         self.automatic_optimization = False
         self.model = as_module(model)
         self.config = config
-        self._trainable: TrainableModel = model
+        self._trainable: TrainableNetwork = model
         self._digest = digest
         self._log = log
         self._keep_best = keep_best

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,8 @@ class TrainablePrior(Protocol):
     def loss(self, codes: Tensor, *, generator: torch.Generator | None = None) -> Tensor: ...
 
 
-class TrainableModel(Protocol):
-    """A module (`torch.nn.Module`) with a loss on crystals, codes, and perhaps a prior on them."""
+class TrainableNetwork(Protocol):
+    """A module (`torch.nn.Module`) with a loss on crystals: what stage one trains."""
 
     config: Any
     """A pydantic model: it is compared when a run is resumed, and stored beside it."""
@@ -29,18 +29,10 @@ class TrainableModel(Protocol):
     """What is known of the weights; training adds to it."""
     known_elements: Tensor
     """(num_elements,) long: atomic numbers of the training crystals."""
-    encoder: Any
-    """Compiled if asked for."""
-    score_network: Any
-    """Compiled if asked for."""
-    prior: Any
-    """A module that is a `TrainablePrior`, or None: stage one leaves the parameters under this name alone."""
 
     def fit_statistics(self, crystals: CrystalBatch) -> None: ...
 
     def graph(self, crystals: CrystalBatch) -> PeriodicGraph: ...
-
-    def posterior(self, crystals: CrystalBatch, graph: PeriodicGraph) -> tuple[Tensor, Tensor]: ...
 
     def loss(
         self, crystals: CrystalBatch, graph: PeriodicGraph, *, generator: torch.Generator | None = None
@@ -51,8 +43,22 @@ class TrainableModel(Protocol):
     def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None: ...
 
 
-def as_module(model: TrainableModel) -> nn.Module:
+@runtime_checkable
+class TrainableModel(TrainableNetwork, Protocol):
+    """A network with codes, and perhaps a prior on them, which stage two fits."""
+
+    encoder: Any
+    """Compiled if asked for."""
+    score_network: Any
+    """Compiled if asked for."""
+    prior: Any
+    """A module that is a `TrainablePrior`, or None: stage one leaves the parameters under this name alone."""
+
+    def posterior(self, crystals: CrystalBatch, graph: PeriodicGraph) -> tuple[Tensor, Tensor]: ...
+
+
+def as_module(model: TrainableNetwork) -> nn.Module:
     """The same object; a `TypeError` if it is no `torch.nn.Module`."""
     if not isinstance(model, nn.Module):
-        raise TypeError(f"expected a torch.nn.Module with the methods of TrainableModel, got {type(model).__name__}")
+        raise TypeError(f"expected a torch.nn.Module with the methods of TrainableNetwork, got {type(model).__name__}")
     return model

@@ -14,7 +14,7 @@ import platform
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from cdvae_kit import __version__
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.io.atomic import atomic_file
-from cdvae_kit.seeding import make_generator
+from cdvae_kit.seeding import seeded_weights as seeded_weights  # its first home
 from cdvae_kit.training.config import TrainingConfig
 from cdvae_kit.training.data import CrystalDataModule, find_graph
 from cdvae_kit.training.errors import ResumeError, TrainingDivergedError
@@ -37,7 +37,7 @@ from cdvae_kit.training.log import MetricsLog, plot_losses, read_metrics, tensor
 from cdvae_kit.training.module import TrainingModule, steps_done
 from cdvae_kit.training.prior import PriorFit, fit_prior
 from cdvae_kit.training.progress import ProgressCallback, make_bar, progress_is_seen
-from cdvae_kit.training.protocols import TrainableModel, as_module
+from cdvae_kit.training.protocols import TrainableModel, TrainableNetwork, as_module
 from cdvae_kit.training.state import StateIO, load_state, save_state
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class FitResult:
 
 
 def fit(
-    model: TrainableModel,
+    model: TrainableNetwork,
     train: CrystalBatch,
     val: CrystalBatch,
     config: TrainingConfig,
@@ -105,7 +105,7 @@ def fit(
     _check_crystals(train, val, config)
     is_main = getattr(rank_zero_only, "rank", 0) == 0
     if is_main:
-        _prepare_folder(output, resume=resume, overwrite=overwrite)
+        prepare_folder(output, resume=resume, overwrite=overwrite, ours=_OURS)
     module.cpu()
     model.fit_statistics(train)
     graphs = find_graph(model, train), find_graph(model, val)
@@ -118,7 +118,7 @@ def fit(
         model,
         config,
         num_crystals=len(train),
-        digest=_digest(train, val),
+        digest=_digest(train, val, properties=getattr(model.config, "properties", ())),
         log=log,
         keep_best=lambda run: _keep_best(run, model, train, output),
         state_folder=str(last),
@@ -140,7 +140,7 @@ def fit(
             module.load_state_dict(load_state(output / "state" / "best")["weights"])
         module.eval()
         prior = None
-        if is_main and model.prior is not None and config.prior_steps:
+        if is_main and isinstance(model, TrainableModel) and model.prior is not None and config.prior_steps:
             module.to(root_device)
             task = bar.add_task("prior", total=config.prior_steps, about="") if bar is not None else None
 
@@ -164,24 +164,6 @@ def fit(
     if is_main:
         _write_results(result, model, train, val, config)
     return result
-
-
-@contextmanager
-def seeded_weights(seed: int) -> Iterator[None]:
-    """Modules made within the block on the CPU start from weights that depend on `seed` alone.
-
-    torch draws initial weights from its global generator; it is put back afterwards.
-
-    >>> with seeded_weights(0):
-    ...     first = torch.nn.Linear(2, 2)
-    >>> with seeded_weights(0):
-    ...     second = torch.nn.Linear(2, 2)
-    >>> bool((first.weight == second.weight).all())
-    True
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(make_generator(seed).get_state())
-        yield
 
 
 # -- stage one -------------------------------------------------------------------------------------------------------
@@ -215,8 +197,9 @@ def _run_stage_one(
     model = training.model
     frozen = [value for name, value in model.named_parameters() if name.startswith("prior.") and value.requires_grad]
     if training.config.compile:
-        for name in ("encoder", "score_network"):
-            model.get_submodule(name).compile(dynamic=True)
+        names = {name for name, _ in model.named_children()} & {"encoder", "score_network"}
+        for part in [model.get_submodule(name) for name in sorted(names)] or [model]:
+            part.compile(dynamic=True)
     try:
         for value in frozen:
             # under DDP a parameter that never gets a gradient would be waited for
@@ -308,7 +291,15 @@ def _make_trainer(
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
-def _prepare_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
+def prepare_folder(output: Path, *, resume: bool, overwrite: bool, ours: Collection[str]) -> None:
+    """Makes the folder of a run; refuses one that holds anything, unless it is to be resumed or overwritten.
+
+    Args:
+        output: the folder.
+        resume: it is there, and stays as it is.
+        overwrite: what a run left in it is removed.
+        ours: names that a run gives to what it leaves.
+    """
     if resume and overwrite:
         raise ValueError("a run is either resumed or overwritten, not both")
     if output.exists() and not output.is_dir():
@@ -323,7 +314,7 @@ def _prepare_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
                 f"{output} holds files already; go on with the run in it (resume=True), remove that run "
                 "(overwrite=True), or choose another folder"
             )
-        foreign = sorted(child.name for child in output.iterdir() if child.name not in _OURS)
+        foreign = sorted(child.name for child in output.iterdir() if child.name not in ours)
         if foreign:
             raise FileExistsError(
                 f"{output} holds files that are not of a run ({', '.join(foreign[:5])}); choose another folder"
@@ -350,17 +341,18 @@ def _check_crystals(train: CrystalBatch, val: CrystalBatch, config: TrainingConf
             )
 
 
-def _digest(*sets: CrystalBatch) -> str:
-    """A name for the content of crystals."""
+def _digest(*sets: CrystalBatch, properties: Collection[str]) -> str:
+    """A name for the content of crystals, and of the properties that are learned."""
     digest = hashlib.sha256()
     for crystals in sets:
-        for field in (crystals.num_atoms, crystals.atomic_numbers, crystals.frac_coords, crystals.lattice):
+        values = [crystals.properties[name] for name in properties]
+        for field in (crystals.num_atoms, crystals.atomic_numbers, crystals.frac_coords, crystals.lattice, *values):
             digest.update(f"{field.dtype} {tuple(field.shape)}".encode())
             digest.update(field.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _keep_best(run: TrainingModule, model: TrainableModel, train: CrystalBatch, output: Path) -> None:
+def _keep_best(run: TrainingModule, model: TrainableNetwork, train: CrystalBatch, output: Path) -> None:
     """Saves the weights that the model holds right now: the averages."""
     if not run.trainer.is_global_zero:
         return
@@ -376,7 +368,7 @@ def _keep_best(run: TrainingModule, model: TrainableModel, train: CrystalBatch, 
 
 
 def _write_results(
-    result: FitResult, model: TrainableModel, train: CrystalBatch, val: CrystalBatch, config: TrainingConfig
+    result: FitResult, model: TrainableNetwork, train: CrystalBatch, val: CrystalBatch, config: TrainingConfig
 ) -> None:
     prior = None
     if result.prior is not None:

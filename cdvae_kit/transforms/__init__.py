@@ -7,11 +7,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cdvae_kit.transforms.base import Compose, Identity, IndexedDraws, Params, RandomChoice, Transform
     from cdvae_kit.transforms.crystals import ElementSubstitution, RandomStrain
 
-_HOMES = {"ElementSubstitution": "crystals", "RandomStrain": "crystals"}
+_HOMES = {
+    "Compose": "base",
+    "ElementSubstitution": "crystals",
+    "Identity": "base",
+    "IndexedDraws": "base",
+    "Params": "base",
+    "RandomChoice": "base",
+    "RandomStrain": "crystals",
+    "Transform": "base",
+}
 
-__all__ = ["ElementSubstitution", "RandomStrain"]
+__all__ = [
+    "Compose",
+    "ElementSubstitution",
+    "Identity",
+    "IndexedDraws",
+    "Params",
+    "RandomChoice",
+    "RandomStrain",
+    "Transform",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,6 @@
 """Random changes of crystals that keep fractional coordinates, so that edges found before still serve.
 
-Each transform is a law, `sample(batch, generator=...)`, over parameters, and a pure function of batch and parameters,
-`apply(batch, parameters)`. The same parameters give the same crystals; parameters of no magnitude change nothing.
+The protocol is that of `transforms.base`.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ from torch_geometric.utils import scatter
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.batch import MAX_ATOMIC_NUMBER
+from cdvae_kit.transforms.base import Generator, Params, Transform, normal, per_sample, uniform
 
 
 @dataclass(frozen=True)
-class RandomStrain:
+class RandomStrain(Transform[CrystalBatch]):
     """A stretch of each cell along axes of its own: exp(a S + b I), S symmetric, b a change of the size alone.
 
     The magnitude a of the anisotropic part is itself uniform, so that some crystals stay nearly as they are. The
@@ -35,24 +35,26 @@ class RandomStrain:
     """
 
     deviation: float
+    differentiable = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.deviation < 1.0:
             raise ValueError(f"the deviation of a strain must lie in [0, 1), got {self.deviation}")
 
-    def sample(self, batch: CrystalBatch, *, generator: torch.Generator | None = None) -> Tensor:
-        """Deformations (num_crystals, 3, 3), symmetric, drawn on the device of the batch."""
+    def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
+        """`deformation` (num_crystals, 3, 3), symmetric, on the device of the batch."""
         lattice = batch.lattice
-        magnitude = torch.rand(len(batch), 1, 1, generator=generator, device=lattice.device, dtype=lattice.dtype)
-        entries = torch.randn(len(batch), 3, 3, generator=generator, device=lattice.device, dtype=lattice.dtype)
-        size = torch.randn(len(batch), 1, 1, generator=generator, device=lattice.device, dtype=lattice.dtype)
-        symmetric = 0.5 * (entries + entries.transpose(-1, -2)) * magnitude
+        share = uniform(generator, len(batch), 1, 1, like=lattice)
+        entries = normal(generator, len(batch), 3, 3, like=lattice)
+        size = normal(generator, len(batch), 1, 1, like=lattice)
+        symmetric = 0.5 * (entries + entries.transpose(-1, -2)) * share
         identity = torch.eye(3, device=lattice.device, dtype=lattice.dtype)
-        return torch.linalg.matrix_exp(self.deviation * (symmetric + size * identity))
+        strength = self.deviation * per_sample(magnitude, len(batch), like=lattice)[:, None, None]
+        return {"deformation": torch.linalg.matrix_exp(strength * (symmetric + size * identity))}
 
-    @staticmethod
-    def apply(batch: CrystalBatch, deformation: Tensor) -> CrystalBatch:
-        """The batch with every lattice times its deformation (num_crystals, 3, 3)."""
+    def apply(self, batch: CrystalBatch, params: Params) -> CrystalBatch:
+        """The batch with every lattice times its deformation."""
+        deformation = params["deformation"]
         if deformation.shape != batch.lattice.shape:
             raise ValueError(
                 f"expected one deformation a crystal, {tuple(batch.lattice.shape)}, got {tuple(deformation.shape)}"
@@ -61,7 +63,7 @@ class RandomStrain:
 
 
 @dataclass(frozen=True)
-class ElementSubstitution:
+class ElementSubstitution(Transform[CrystalBatch]):
     """Other elements at the same sites: a random permutation of `elements`, for a share of the crystals.
 
     Sites of one element stay sites of one element. The properties of a crystal whose elements change are no longer
@@ -83,15 +85,17 @@ class ElementSubstitution:
         ):
             raise ValueError(f"elements must be distinct atomic numbers in 1..{MAX_ATOMIC_NUMBER}, got {self.elements}")
 
-    def sample(self, batch: CrystalBatch, *, generator: torch.Generator | None = None) -> Tensor:
-        """Permutations (num_crystals, num_elements) long of places in `elements`."""
+    def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
+        """`permutation` (num_crystals, num_elements) long of places in `elements`; the magnitude scales the share."""
         device = batch.num_atoms.device
-        order = torch.rand(len(batch), len(self.elements), generator=generator, device=device).argsort(dim=1)
-        chosen = torch.rand(len(batch), 1, generator=generator, device=device) < self.probability
-        return torch.where(chosen, order, torch.arange(len(self.elements), device=device))
+        order = uniform(generator, len(batch), len(self.elements), like=batch.num_atoms).argsort(dim=1)
+        share = self.probability * per_sample(magnitude, len(batch), like=batch.num_atoms)[:, None]
+        chosen = uniform(generator, len(batch), 1, like=batch.num_atoms) < share
+        return {"permutation": torch.where(chosen, order, torch.arange(len(self.elements), device=device))}
 
-    def apply(self, batch: CrystalBatch, permutation: Tensor) -> CrystalBatch:
+    def apply(self, batch: CrystalBatch, params: Params) -> CrystalBatch:
         """The batch with the element at place i of `elements` replaced by the one at place permutation[i]."""
+        permutation = params["permutation"]
         if permutation.shape != (len(batch), len(self.elements)):
             raise ValueError(
                 f"expected one permutation of {len(self.elements)} elements for each of {len(batch)} crystals, "

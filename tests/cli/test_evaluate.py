@@ -1,6 +1,7 @@
 """`evaluate` on real files: what it prints, what it writes, what it refuses."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -8,12 +9,19 @@ from typing import get_args
 import pytest
 from typer.testing import Result
 
-from cdvae_kit.cli.evaluate import CompositionRuleName, parse_cutoffs
+from cdvae_kit.cli.evaluate import BackendName, CompositionRuleName, MatcherChoice
+from cdvae_kit.cli.evaluation_inputs import parse_cutoffs
 from cdvae_kit.io import write_crystals
-from cdvae_kit.metrics import CompositionRule
+from cdvae_kit.metrics import CompositionRule, MatcherName
+from cdvae_kit.metrics.cluster import Backend
 from tests.conftest import make_crystal
 
 Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -71,5 +79,58 @@ def test_cutoffs_that_make_no_sense_are_wrong_use(run: Run, files: tuple[Path, P
 
 
 def test_the_choices_are_the_library_s() -> None:
-    assert get_args(CompositionRuleName) == get_args(CompositionRule)
+    for ours, theirs in ((CompositionRuleName, CompositionRule), (MatcherChoice, MatcherName), (BackendName, Backend)):
+        assert set(get_args(ours)) == set(get_args(theirs))
     assert parse_cutoffs("carbon_24") == "carbon_24"
+
+
+def test_novelty_pairs_and_stability_come_with_their_options(run: Run, files: tuple[Path, Path]) -> None:
+    ours, theirs = files
+    result = run(
+        *("evaluate", ours, "--reference", theirs, "--train", theirs, "--reconstruction", "--output", "out"),
+        *("--calculator", "lj", "--max-steps", 5, "--matcher", "cdvae", "--no-fingerprints", "--no-cache"),
+    )
+    assert result.exit_code == 0, result.output
+    content = json.loads(Path("out/metrics.json").read_text())
+    for name in ("novel", "unique", "match_rate", "metre", "stable", "sun"):
+        assert content[name] is not None, name
+    assert content["settings"]["files"] == {"generated": ours.name, "reference": theirs.name, "train": theirs.name}
+    assert "lj" in content["details"]["sun"]["note"]
+
+
+def test_a_hull_of_the_user_s_is_read(run: Run, files: tuple[Path, Path]) -> None:
+    Path("hull.csv").write_text("composition,energy_per_atom\nCs,0\nCl,0\n")
+    result = run(
+        *("evaluate", files[0], "--calculator", "lj", "--hull", "hull.csv", "--max-steps", 0, "--output", "out"),
+        *("--no-fingerprints", "--no-cache"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "hull.csv" in json.loads(Path("out/metrics.json").read_text())["details"]["stable"]["note"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--reconstruction"], "--reference"),
+        (["--latent-model", "perov_5"], "--reference"),
+        (["--calculator", "lj"], "--hull"),
+        (["--hull", "ours.extxyz"], "--calculator"),
+        (["--calculator", "nothing", "--reference", "theirs.extxyz"], "chgnet"),
+    ],
+)
+def test_options_that_need_others_are_told_before_anything_is_read(
+    run: Run, files: tuple[Path, Path], options: list[str], words: str
+) -> None:
+    result = run("evaluate", files[0], *options)
+    assert result.exit_code == 2 and words in result.output and "Reading" not in result.output
+
+
+def test_a_second_run_finds_its_fingerprints(
+    run: Run, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("evaluate", files[0], "--output", "first").exit_code == 0
+    # the package's function of that name hides the module
+    monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints"], "describe_sites", None)
+    again = run("evaluate", files[0], "--output", "second")
+    assert again.exit_code == 0, again.output
+    assert Path("first/crystals.csv").read_text() == Path("second/crystals.csv").read_text()

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import joblib
 import pytest
 
 from cdvae_kit.metrics.parallel import map_crystals
@@ -32,6 +33,16 @@ def test_an_error_of_the_function_is_not_swallowed(num_workers):
         map_crystals(refuse, range(4), num_workers=num_workers)
 
 
+@pytest.mark.parametrize("backend", ["threading", "multiprocessing", "sequential"])
+def test_any_backend_of_joblib_gives_the_same_with_progress_on_the_way(backend):
+    """multiprocessing, and Ray behind it, cannot give results before all are there."""
+    seen = []
+    with joblib.parallel_config(backend=backend):
+        results = map_crystals(square, range(300), num_workers=2, progress=lambda done, total: seen.append(done))
+    assert results == [i * i for i in range(300)]
+    assert seen == sorted(set(seen)) and len(seen) > 4 and seen[-1] == 300
+
+
 @pytest.mark.parametrize("num_workers", [0, -2])
 def test_numbers_of_workers_that_mean_nothing_are_refused(num_workers):
     with pytest.raises(ValueError, match="-1 for every core"):
@@ -40,6 +51,7 @@ def test_numbers_of_workers_that_mean_nothing_are_refused(num_workers):
 
 def test_importing_the_metrics_loads_no_heavy_library():
     """Every process that a metric starts pays for what this import loads."""
-    code = "import sys, cdvae_kit.metrics; print([m for m in ('torch', 'pymatgen', 'matminer') if m in sys.modules])"
+    heavy = ("torch", "pymatgen", "matminer", "joblib", "sqlite3", "dask")
+    code = f"import sys, cdvae_kit.metrics.cluster; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

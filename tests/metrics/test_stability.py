@@ -159,9 +159,9 @@ def test_with_groups_the_stable_twin_of_an_unstable_first_one_counts() -> None:
 
 
 def test_both_thresholds_are_reported() -> None:
-    result = stability(CRYSTALS, HULL)
+    result = stability(CRYSTALS, HULL, calculator="EMT")
     yes = [True] * len(CRYSTALS)
-    at_hull, near_hull = sun_of(result, yes, yes, calculator="EMT", hull=str(HULL), matcher="mattergen", reference="MP")
+    at_hull, near_hull = sun_of(result, yes, yes, matcher="mattergen", reference="MP")
     assert (at_hull.sun.value, near_hull.sun.value) == (2 / 8, 4 / 8)
     assert at_hull.num_not_judged["S"] == 3
     assert "at most 0 eV/atom" in at_hull.convention and "at most 0.1 eV/atom" in near_hull.convention

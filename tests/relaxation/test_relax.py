@@ -312,6 +312,17 @@ def test_batches_know_fire_alone() -> None:
         relax([squeezed_copper()], POTENTIAL, optimizer="BFGS")
 
 
+@pytest.mark.parametrize("calculator", [POTENTIAL, PotentialCalculator(POTENTIAL)])
+def test_a_left_handed_cell_goes_the_way_of_its_mirror_image(calculator: Any) -> None:
+    atoms = random_crystals(2, seed=17)[1]
+    mirrored = atoms.copy()
+    mirrored.set_cell(atoms.cell.array @ np.diag([1, 1, -1]), scale_atoms=True)
+    assert np.linalg.det(mirrored.cell.array) * np.linalg.det(atoms.cell.array) < 0
+    right, left = relax([atoms, mirrored], calculator, max_steps=15)
+    assert right.energy == pytest.approx(left.energy, abs=1e-9)
+    np.testing.assert_allclose(right.lattice @ np.diag([1, 1, -1]), left.lattice, atol=1e-8)
+
+
 # CHGNet: an extra, with its weights inside
 
 

@@ -41,23 +41,26 @@ def test_two_strains_are_their_product_and_the_inverse_undoes(crystals: CrystalB
     strain, generator = RandomStrain(0.1), make_generator(0)
     first, second = strain.sample(crystals, generator=generator), strain.sample(crystals, generator=generator)
     both = strain.apply(strain.apply(crystals, first), second)
-    assert torch.allclose(both.lattice, strain.apply(crystals, first @ second).lattice)
-    back = strain.apply(strain.apply(crystals, first), torch.linalg.inv(first))
+    product = {"deformation": first["deformation"] @ second["deformation"]}
+    assert torch.allclose(both.lattice, strain.apply(crystals, product).lattice)
+    back = strain.apply(strain.apply(crystals, first), {"deformation": torch.linalg.inv(first["deformation"])})
     assert torch.allclose(back.lattice, crystals.lattice)
 
 
 @pytest.mark.parametrize("deviation", [0.03, 0.9])
 def test_strains_are_symmetric_and_keep_the_volume_positive(crystals: CrystalBatch, deviation: float) -> None:
     many = crystals.select([0] * 500)
-    deformation = RandomStrain(deviation).sample(many, generator=make_generator(0))
+    strain = RandomStrain(deviation)
+    params = strain.sample(many, generator=make_generator(0))
+    deformation = params["deformation"]
     assert torch.allclose(deformation, deformation.transpose(-1, -2))
     assert torch.linalg.eigvalsh(deformation).min() > 0.0
-    assert volume(RandomStrain.apply(many, deformation).lattice).min() > 0.0
+    assert volume(strain.apply(many, params).lattice).min() > 0.0
 
 
 def test_the_size_of_cells_changes_by_the_deviation(crystals: CrystalBatch) -> None:
     many = crystals.select([0] * 4000)
-    deformation = RandomStrain(0.03).sample(many, generator=make_generator(0))
+    deformation = RandomStrain(0.03).sample(many, generator=make_generator(0))["deformation"]
     # log det / 3 is b plus a mean of three entries a S_ii, with the mean square of a 1/3
     sizes = torch.logdet(deformation) / 3.0
     assert sizes.std().item() == pytest.approx(0.03 * (1.0 + 1.0 / 9.0) ** 0.5, rel=0.05)
@@ -78,14 +81,13 @@ def test_edges_found_before_a_strain_serve_after_it(crystals: CrystalBatch) -> N
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_the_same_seed_draws_the_same_and_another_another(crystals: CrystalBatch, probability: float) -> None:
     swap = ElementSubstitution(probability, ELEMENTS)
-    first, again = (swap.sample(crystals, generator=make_generator(5)) for _ in range(2))
+    first, again = (swap.sample(crystals, generator=make_generator(5))["permutation"] for _ in range(2))
     assert torch.equal(first, again)
-    other = swap.sample(crystals, generator=make_generator(6))
+    other = swap.sample(crystals, generator=make_generator(6))["permutation"]
     assert torch.equal(first, other) == (probability == 0.0)
     strain = RandomStrain(0.1)
-    assert torch.equal(
-        strain.sample(crystals, generator=make_generator(5)), strain.sample(crystals, generator=make_generator(5))
-    )
+    drawn, once_more = (strain.sample(crystals, generator=make_generator(5))["deformation"] for _ in range(2))
+    assert torch.equal(drawn, once_more)
 
 
 def test_a_substitution_of_no_probability_changes_nothing(crystals: CrystalBatch) -> None:
@@ -99,8 +101,9 @@ def test_permutations_compose_and_the_inverse_undoes(crystals: CrystalBatch) -> 
     swap, generator = ElementSubstitution(1.0, ELEMENTS), make_generator(0)
     first, second = swap.sample(crystals, generator=generator), swap.sample(crystals, generator=generator)
     both = swap.apply(swap.apply(crystals, first), second)
-    assert torch.equal(both.atomic_numbers, swap.apply(crystals, second.gather(1, first)).atomic_numbers)
-    back = swap.apply(swap.apply(crystals, first), first.argsort(1))
+    product = {"permutation": second["permutation"].gather(1, first["permutation"])}
+    assert torch.equal(both.atomic_numbers, swap.apply(crystals, product).atomic_numbers)
+    back = swap.apply(swap.apply(crystals, first), {"permutation": first["permutation"].argsort(1)})
     assert torch.equal(back.atomic_numbers, crystals.atomic_numbers)
 
 
@@ -125,7 +128,7 @@ def test_only_the_properties_of_changed_crystals_are_forgotten(crystals: Crystal
 
 def test_elements_that_are_not_exchanged_stay(crystals: CrystalBatch) -> None:
     swap = ElementSubstitution(1.0, (6, 8))
-    after = swap.apply(crystals, torch.tensor([[1, 0]]).repeat(len(crystals), 1))
+    after = swap.apply(crystals, {"permutation": torch.tensor([[1, 0]]).repeat(len(crystals), 1)})
     expected = crystals.atomic_numbers.clone()
     expected[crystals.atomic_numbers == 6], expected[crystals.atomic_numbers == 8] = 8, 6
     assert torch.equal(after.atomic_numbers, expected)
@@ -134,7 +137,7 @@ def test_elements_that_are_not_exchanged_stay(crystals: CrystalBatch) -> None:
 def test_the_share_of_substituted_crystals_is_the_probability(crystals: CrystalBatch) -> None:
     swap = ElementSubstitution(0.25, ELEMENTS)
     many = crystals.select([1] * 4000)
-    drawn = swap.sample(many, generator=make_generator(0))
+    drawn = swap.sample(many, generator=make_generator(0))["permutation"]
     share = (drawn != torch.arange(len(ELEMENTS))).any(1).float().mean().item()
     assert share == pytest.approx(0.25, abs=0.03)
 
@@ -160,6 +163,6 @@ def test_parameters_of_another_batch_are_refused(crystals: CrystalBatch) -> None
     swap, strain = ElementSubstitution(0.5, ELEMENTS), RandomStrain(0.1)
     few = crystals.select([0, 1])
     with pytest.raises(ValueError, match="one permutation"):
-        swap.apply(crystals, swap.sample(few))
+        swap.apply(crystals, swap.sample(few, generator=make_generator(0)))
     with pytest.raises(ValueError, match="one deformation"):
-        strain.apply(crystals, strain.sample(few))
+        strain.apply(crystals, strain.sample(few, generator=make_generator(0)))

@@ -1,0 +1,122 @@
+"""What the options of `evaluate` mean: files to sets, names to models and calculators, contradictions to errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from cdvae_kit.cli.console import print_note, progress_bar
+
+if TYPE_CHECKING:
+    from cdvae_kit.metrics.coverage import Cutoffs
+    from cdvae_kit.metrics.crystal_set import CrystalSet
+    from cdvae_kit.metrics.evaluation import Encode
+    from cdvae_kit.metrics.evaluation_result import Evaluation
+    from cdvae_kit.metrics.stability_section import StabilityRequest
+
+REPORT_FILE = "report.html"
+
+
+def parse_cutoffs(value: str) -> str | Cutoffs:
+    """A name of published cutoffs, or two distances with a comma between them.
+
+    >>> parse_cutoffs("perov_5"), parse_cutoffs("0.3,6")
+    ('perov_5', Cutoffs(structure=0.3, composition=6.0))
+    """
+    from cdvae_kit.metrics.coverage import COVERAGE_CUTOFFS, Cutoffs
+
+    if value in COVERAGE_CUTOFFS:
+        return value
+    parts = value.split(",")
+    try:
+        structure, composition = (float(part) for part in parts)
+        return Cutoffs(structure, composition)
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected {', '.join(COVERAGE_CUTOFFS)} or two distances as in 0.4,10, got {value!r}",
+            param_hint="--coverage-cutoffs",
+        ) from None
+
+
+def check_options(
+    *,
+    reference: Path | None,
+    reconstruction: bool,
+    hull: Path | None,
+    calculator: str | None,
+    latent_model: str | None,
+) -> None:
+    """Raises for options that need another one, before anything is read."""
+    needs_reference = {"--reconstruction": reconstruction, "--latent-model": latent_model is not None}
+    for name, given in needs_reference.items():
+        if given and reference is None:
+            raise typer.BadParameter("needs --reference, the crystals to compare with", param_hint=name)
+    if hull is not None and calculator is None:
+        raise typer.BadParameter("needs --calculator, whose energies the hull's are", param_hint="--hull")
+    if calculator is not None and hull is None and reference is None:
+        raise typer.BadParameter("needs --hull, or --reference to make one of", param_hint="--calculator")
+
+
+def stability_request(
+    calculator: str | None, hull: Path | None, *, threshold: float, fmax: float, max_steps: int, device: str
+) -> StabilityRequest | None:
+    """How to judge stability; a calculator that cannot be had is an error here, not after an hour."""
+    if calculator is None:
+        return None
+    from cdvae_kit.io.phases import read_phases
+    from cdvae_kit.metrics.stability_section import StabilityRequest
+    from cdvae_kit.relaxation import ReferenceHull, make_calculator, phases_of
+
+    if ":" in calculator and "" not in sys.path:
+        # a module beside the user's files
+        sys.path.insert(0, "")
+    make_calculator(calculator, device=device)
+    phases = None if hull is None else ReferenceHull(phases_of(read_phases(hull)), name=hull.name)
+    return StabilityRequest(calculator, phases, fmax=fmax, max_steps=max_steps, threshold=threshold, device=device)
+
+
+def encoder_of(name_or_path: str, device: str) -> Encode:
+    """Crystals to codes, by the encoder of a model."""
+    from cdvae_kit.generation import latent_codes
+    from cdvae_kit.models import CDVAE
+
+    model = CDVAE.from_pretrained(name_or_path, device=device)
+    return lambda crystals: latent_codes(model, crystals)
+
+
+def known_units() -> dict[str, str]:
+    """Units of the public data sets' columns."""
+    from cdvae_kit.datasets import DATASETS
+
+    return {info.name: info.unit for entry in DATASETS.values() for info in entry.properties}
+
+
+def read_set(path: Path, *, strict: bool, workers: int) -> CrystalSet:
+    """The crystals of a file or folder, each record in its place; those that cannot be read are counted aloud."""
+    from cdvae_kit.metrics.crystal_set import read_crystal_set
+
+    with progress_bar(f"Reading {path.name}", "crystals") as progress:
+        crystals = read_crystal_set(path, strict=strict, num_workers=workers, progress=progress)
+    if crystals.num_unread:
+        print_note(f"{path}: {crystals.num_unread} of {len(crystals)} records hold no crystal; they count as failures")
+    return crystals
+
+
+@contextmanager
+def no_store() -> Iterator[None]:
+    """Where nothing is to be kept."""
+    yield None
+
+
+def with_files(evaluation: Evaluation, *, generated: Path, reference: Path | None, train: Path | None) -> Evaluation:
+    """The same with the names of the files and the command among its settings."""
+    files = {"generated": generated, "reference": reference, "train": train}
+    names = {kind: path.name for kind, path in files.items() if path is not None}
+    command = " ".join(["generate-crystals", *sys.argv[1:]]) if sys.argv[1:2] == ["evaluate"] else None
+    return replace(evaluation, settings={**evaluation.settings, "files": names, "command": command})

@@ -1,0 +1,131 @@
+"""`generate-crystals represent`: an experiment on representations, its numbers and its claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cdvae_kit.cli.console import output as output_console
+from cdvae_kit.cli.console import print_note, print_result, progress_bar
+from cdvae_kit.cli.options import Overwrite
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+    from cdvae_kit.representation.experiments import Claim, Experiment, ExperimentResult
+
+FIGURE = "figure.png"
+
+
+def represent(
+    experiment: Annotated[
+        str | None, typer.Argument(metavar="[EXPERIMENT]", help="Which one; left out, those that there are are listed.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many; a claim needs 3.")] = 3,
+    first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The seeds count up from it.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="The sizes of a trial: seconds, and no claim.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder of results.json and figure; else ./EXPERIMENT."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Run an experiment of the representation half and judge its paper's claims.
+
+    A run that was killed goes on from its last finished part when the same command is given again.
+    """
+    from cdvae_kit.representation.registry import experiment_names, load_experiment
+
+    if experiment is None:
+        output_console().print(_list_of([load_experiment(name) for name in experiment_names()]))
+        return
+    chosen = load_experiment(experiment)
+
+    from cdvae_kit.representation.running import RESULTS, run_experiment
+    from cdvae_kit.visualization.experiments import plot_experiment
+
+    folder = Path(experiment) if output is None else output
+    if seeds < 3 and not quick:
+        print_note(f"{seeds} seed{'s' * (seeds > 1)} show an effect at best: a claim needs 3")
+    with progress_bar(f"Running {experiment}", "%") as progress:
+        result = run_experiment(
+            chosen,
+            seeds=range(first_seed, first_seed + seeds),
+            folder=folder,
+            quick=quick,
+            overwrite=overwrite,
+            draw=lambda found, place: _write_figure(plot_experiment(chosen.panels(found)), place / FIGURE),
+            progress=progress,
+        )
+    claims = chosen.claims(result)
+    output_console().print(_arms_table(result))
+    if claims:
+        output_console().print(_claims_table(claims))
+    if quick:
+        print_note("the sizes of a trial: these numbers support no claim")
+    print_result(f"written to {folder / RESULTS} and {folder / FIGURE}, {result.seconds:.0f} s of work")
+
+
+def _write_figure(figure: Figure, path: Path) -> None:
+    from cdvae_kit.io.atomic import atomic_file
+
+    with atomic_file(path, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _list_of(experiments: Sequence[Experiment]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(header_style="bold", box=SIMPLE_HEAD)
+    for name in ("experiment", "what it compares", "paper"):
+        table.add_column(name, overflow="fold")
+    for experiment in experiments:
+        table.add_row(experiment.name, experiment.summary, experiment.paper)
+    return table
+
+
+def _arms_table(result: ExperimentResult) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(header_style="bold", box=SIMPLE_HEAD)
+    table.add_column("arm")
+    for name in ("mean", "standard error", *(f"seed {seed}" for seed in result.seeds)):
+        table.add_column(name, justify="right")
+    for arm in result.arms:
+        numbers = (result.mean(arm), result.standard_error(arm), *result.per_seed(arm))
+        table.add_row(escape(arm), *(_shown(number) for number in numbers))
+    return table
+
+
+def _claims_table(claims: Sequence[Claim]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(header_style="bold", box=SIMPLE_HEAD)
+    table.add_column("claim", overflow="fold")
+    table.add_column("value", justify="right")
+    table.add_column("threshold", justify="right")
+    table.add_column("holds")
+    for claim in claims:
+        bound = f"{claim.relation} {_shown(claim.threshold)}"
+        holds = "[green]yes[/]" if claim.holds else "[red]no[/]"
+        table.add_row(escape(claim.text), _shown(claim.value), bound, holds)
+    return table
+
+
+def _shown(number: float) -> str:
+    """Four digits, a dash for what is no number.
+
+    >>> _shown(0.12345), _shown(float("nan")), _shown(12345.6)
+    ('0.1235', '-', '1.235e+04')
+    """
+    return "-" if number != number else f"{number:.4g}"

@@ -1,0 +1,170 @@
+"""The network from a crystal to intensive properties, one member of a `PropertyPredictor`.
+
+Which symmetry holds: rotation, reflection, translation, permutation of atoms, choice of the cell (primitive,
+reduced, supercell), all exactly: it sees elements, edges as vectors, and the volume of an atom, and takes means over
+atoms. Products of the convolutions' sums with themselves see angles.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+from torch_geometric.utils import scatter
+
+from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.elements import NUM_FEATURES, element_features
+from cdvae_kit.crystal.lattice import volume
+from cdvae_kit.graph import PeriodicGraph, neighbor_list
+from cdvae_kit.models import pretrained
+from cdvae_kit.models.fractional import NUM_ELEMENTS
+from cdvae_kit.models.predictor_config import PropertyPredictorConfig
+from cdvae_kit.nn.dropout import dropout
+from cdvae_kit.nn.embeddings import BesselBasis
+from cdvae_kit.nn.equivariant import EquivariantConvolution
+from cdvae_kit.nn.mlp import mlp
+
+_LMAX = 2
+
+
+class PropertyNetwork(nn.Module):
+    """Equivariant convolutions, a mean over atoms, and an MLP. It fits `cdvae_kit.training.fit`.
+
+    Args:
+        config: the settings of the ensemble that it belongs to.
+    """
+
+    property_mean: Tensor
+    property_deviation: Tensor
+    known_elements: Tensor
+    volume_scale: Tensor
+    element_table: Tensor
+
+    def __init__(self, config: PropertyPredictorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.card: dict[str, Any] = {}
+        channels, width = config.channels, config.width
+        self.harmonics = o3.Irreps.spherical_harmonics(_LMAX)
+        self.basis = BesselBasis(config.num_basis, config.cutoff)
+        self.element = nn.Embedding(NUM_ELEMENTS + 1, channels)
+        # what tells elements apart is at first their place in the table, which unlike atoms share
+        nn.init.normal_(self.element.weight, std=0.3)
+        self.element_map = mlp([NUM_FEATURES, 2 * channels, channels])
+        irreps = o3.Irreps([(channels, (0, 1))])
+        convolutions = []
+        for i in range(config.num_convolutions):
+            degrees = 1 if i == config.num_convolutions - 1 else _LMAX + 1
+            convolutions.append(
+                EquivariantConvolution(
+                    irreps,
+                    (channels,) * degrees,
+                    lmax=_LMAX,
+                    num_basis=config.num_basis,
+                    num_neighbors=config.typical_neighbors,
+                )
+            )
+            irreps = convolutions[-1].irreps_out
+        self.convolutions = nn.ModuleList(convolutions)
+        self.volume_map = mlp([1, channels, channels])
+        self.atom = mlp([channels * (config.num_convolutions + 2), width, width], final_activation=True)
+        self.readout = mlp([width, width, len(config.properties)])
+        self.register_buffer("property_mean", torch.zeros(len(config.properties)))
+        self.register_buffer("property_deviation", torch.ones(len(config.properties)))
+        self.register_buffer("known_elements", torch.zeros(0, dtype=torch.long))
+        self.register_buffer("volume_scale", torch.tensor([0.0, 1.0]))
+        self.register_buffer("element_table", torch.zeros(NUM_ELEMENTS + 1, NUM_FEATURES))
+
+    def graph(self, crystals: CrystalBatch) -> PeriodicGraph:
+        """All edges within the cutoff."""
+        return neighbor_list(crystals, self.config.cutoff)
+
+    def forward(self, crystals: CrystalBatch, graph: PeriodicGraph) -> Tensor:
+        """(num_crystals, num_properties), standardised: less `property_mean`, over `property_deviation`."""
+        return self._from_edges(crystals, graph, graph.vectors(crystals))
+
+    def _from_edges(
+        self,
+        crystals: CrystalBatch,
+        graph: PeriodicGraph,
+        edge_vectors: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        batch = crystals.batch
+        basis = self.basis(edge_vectors.norm(dim=-1)) * self.config.cutoff
+        harmonics = o3.spherical_harmonics(self.harmonics, edge_vectors, normalize=True, normalization="component")
+        table = self.element_table.to(edge_vectors.dtype).index_select(0, crystals.atomic_numbers)
+        h = self.element(crystals.atomic_numbers) + self.element_map(table)
+        scalars = [h]
+        for convolution in self.convolutions:
+            h = convolution(h, graph.edge_index, harmonics, basis)
+            scalars.append(h[:, : self.config.channels])
+        log_volume = torch.log(volume(crystals.lattice) / crystals.num_atoms).unsqueeze(-1)
+        roomy = self.volume_map((log_volume - self.volume_scale[0]) / self.volume_scale[1])
+        atoms = self.atom(torch.cat([*scalars, roomy.index_select(0, batch)], dim=-1))
+        pooled = scatter(atoms, batch, dim=0, dim_size=len(crystals), reduce="mean")
+        return self.readout(dropout(pooled, self.config.dropout, generator))
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def fit_statistics(self, crystals: CrystalBatch) -> None:
+        """Scales of the properties and of the volume, the elements that occur, and what is known of elements."""
+        truth = self._truth(crystals)
+        for i, name in enumerate(self.config.properties):
+            values = truth[:, i][truth[:, i].isfinite()]
+            if len(values) < 2:
+                raise ValueError(f"property {name!r} has {len(values)} values in the training crystals; it needs 2")
+            self.property_mean[i] = values.mean()
+            self.property_deviation[i] = values.std().clamp_min(1e-6)
+        log_volume = torch.log(volume(crystals.lattice) / crystals.num_atoms)
+        self.volume_scale[0] = log_volume.mean()
+        self.volume_scale[1] = log_volume.std(correction=0).clamp_min(0.05)
+        self.known_elements = torch.unique(crystals.atomic_numbers).to(self.property_mean.device)
+        self.element_table.copy_(element_features())
+
+    def loss(
+        self, crystals: CrystalBatch, graph: PeriodicGraph, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """The mean absolute error of the properties, standardised; a value that is missing counts for nothing.
+
+        In training mode, with a generator, the atoms are moved at random (`training_noise`) while edges and labels
+        stay, and features are dropped.
+        """
+        edge_vectors = graph.vectors(crystals)
+        chance = generator if self.training else None
+        if chance is not None and self.config.training_noise > 0.0:
+            edge_vectors = edge_vectors + self._noise(crystals, graph, chance)
+        scaled = (self._truth(crystals) - self.property_mean) / self.property_deviation
+        there = scaled.isfinite()
+        predicted = self._from_edges(crystals, graph, edge_vectors, chance)
+        error = (predicted - torch.where(there, scaled, 0.0)).abs()
+        return {"error": torch.where(there, error, 0.0).sum() / there.sum().clamp_min(1)}
+
+    def _noise(self, crystals: CrystalBatch, graph: PeriodicGraph, generator: torch.Generator) -> Tensor:
+        """(num_edges, 3), angstrom: what the edges change by when each atom moves."""
+        device = crystals.lattice.device
+        level = self.config.training_noise * torch.rand(len(crystals), 1, generator=generator, device=device)
+        moved = torch.randn(crystals.frac_coords.shape, generator=generator, device=device)
+        moved = (moved * level.index_select(0, crystals.batch)).to(crystals.lattice.dtype)
+        source, target = graph.edge_index
+        return moved.index_select(0, source) - moved.index_select(0, target)
+
+    def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
+        """The only term of `loss`."""
+        return terms["error"]
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes weights, configuration and card of this member alone."""
+        pretrained.save(folder, self.config, self.state_dict(), self.card, overwrite=overwrite)
+
+    def _truth(self, crystals: CrystalBatch) -> Tensor:
+        missing = [name for name in self.config.properties if name not in crystals.properties]
+        if missing:
+            raise ValueError(
+                f"the crystals have no property {', '.join(map(repr, missing))}; they have "
+                f"{', '.join(sorted(crystals.properties)) or 'none'}"
+            )
+        return torch.stack([crystals.properties[name] for name in self.config.properties], dim=-1)

@@ -1,0 +1,132 @@
+"""The figure of an experiment on representations: bars, curves, tables and pictures beside each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cdvae_kit.representation.experiments import standard_error
+from cdvae_kit.representation.panels import Bars, Lines, Matrix, Panel, Pictures
+from cdvae_kit.visualization.canvas import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_IN_A_ROW = 3
+_SIDE = 4.2
+"""Inches of a panel."""
+_DOT_SPREAD = 0.12
+
+
+def plot_experiment(panels: Sequence[Panel]) -> Figure:
+    """One figure of all panels, three in a row."""
+    if not panels:
+        raise ValueError("there are no panels to draw")
+    columns = min(_IN_A_ROW, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = new_figure(_SIDE * columns, 0.85 * _SIDE * rows)
+    places = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    for axes, panel in zip(places, panels, strict=False):
+        _draw(axes, panel)
+        axes.set_title(panel.title, fontsize="medium", wrap=True)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    match panel:
+        case Bars():
+            _draw_bars(axes, panel)
+        case Lines():
+            _draw_lines(axes, panel)
+        case Matrix():
+            _draw_matrix(axes, panel)
+        case Pictures():
+            _draw_pictures(axes, panel)
+
+
+def _draw_bars(axes: Axes, panel: Bars) -> None:
+    labels = list(panel.values)
+    for place, label in enumerate(labels):
+        values = np.array([value for value in panel.values[label] if math.isfinite(value)])
+        if not len(values):
+            axes.text(0.0, place, " no number", va="center", fontsize="small", color="0.4")
+            continue
+        error = standard_error(values.tolist())
+        axes.barh(
+            place, values.mean(), xerr=error if math.isfinite(error) else None, color="tab:blue", alpha=0.6, capsize=3
+        )
+        spread = np.linspace(-_DOT_SPREAD, _DOT_SPREAD, len(values)) if len(values) > 1 else np.zeros(1)
+        axes.plot(values, place + spread, ".", color="0.2", markersize=5)
+    axes.set_yticks(range(len(labels)), labels, fontsize="small")
+    axes.set_ylim(len(labels) - 0.4, -0.6)  # the first on top
+    axes.set_xlabel(panel.y_label)
+    if panel.reference is not None:
+        label, level = panel.reference
+        axes.axvline(level, color="tab:red", linestyle="--", linewidth=1, label=label)
+        axes.legend(fontsize="x-small", frameon=False)
+
+
+def _draw_lines(axes: Axes, panel: Lines) -> None:
+    for label, curve in panel.curves.items():
+        x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
+        (line,) = axes.plot(x, y, marker=".", label=label)
+        if curve.standard_error is not None:
+            error = np.nan_to_num(np.asarray(curve.standard_error, dtype=float))
+            axes.fill_between(x, y - error, y + error, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    if panel.log_x:
+        axes.set_xscale("log")
+    if panel.log_y:
+        axes.set_yscale("log")
+    if panel.curves:
+        axes.legend(fontsize="x-small", frameon=False)
+
+
+def _draw_matrix(axes: Axes, panel: Matrix) -> None:
+    values = np.array(panel.values, dtype=float)
+    if values.shape != (len(panel.rows), len(panel.columns)):
+        raise ValueError(
+            f"the table {panel.title!r} has {len(panel.rows)} rows and {len(panel.columns)} columns, its values are "
+            f"{values.shape}"
+        )
+    axes.imshow(values, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(len(panel.columns)), panel.columns, rotation=45, ha="right", fontsize="x-small")
+    axes.set_yticks(range(len(panel.rows)), panel.rows, fontsize="x-small")
+    axes.set_xlabel(panel.column_label)
+    axes.set_ylabel(panel.row_label)
+    finite = values[np.isfinite(values)]
+    middle = 0.5 * (finite.min() + finite.max()) if len(finite) else 0.0
+    for (row, column), value in np.ndenumerate(values):
+        if math.isfinite(value):
+            color = "black" if value > middle else "white"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize="x-small", color=color)
+
+
+def _draw_pictures(axes: Axes, panel: Pictures) -> None:
+    images = panel.images.detach().cpu().float().clamp(0.0, 1.0)
+    if images.ndim != 5 or images.shape[2] not in (1, 3):
+        raise ValueError(
+            f"pictures are (rows, columns, channels, h, w) with 1 or 3 channels, got {tuple(images.shape)}"
+        )
+    rows, columns, _, h, w = images.shape
+    # a white line between neighbours
+    sheet = np.ones((rows * (h + 1) - 1, columns * (w + 1) - 1, 3))
+    for row in range(rows):
+        for column in range(columns):
+            picture = images[row, column].expand(3, h, w).permute(1, 2, 0).numpy()
+            sheet[row * (h + 1) : row * (h + 1) + h, column * (w + 1) : column * (w + 1) + w] = picture
+    axes.imshow(sheet, interpolation="nearest")
+    axes.set_xticks([])
+    if panel.row_labels:
+        axes.set_yticks([row * (h + 1) + h / 2 for row in range(rows)], panel.row_labels, fontsize="x-small")
+    else:
+        axes.set_yticks([])
+    for side in axes.spines.values():
+        side.set_visible(False)

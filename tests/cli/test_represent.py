@@ -1,0 +1,88 @@
+"""`represent`: what it writes and prints, what it refuses, and that a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+import tests.representation.toy as toy_module
+from tests.representation.toy import Toy
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    experiment = Toy()
+    monkeypatch.setattr(toy_module, "EXPERIMENT", experiment)
+    monkeypatch.setattr("cdvae_kit.representation.registry._HOMES", {"toy": "toy"})
+    monkeypatch.setattr(
+        "cdvae_kit.representation.registry.import_module",
+        lambda name: {"cdvae_kit.representation.toy": toy_module}[name],
+    )
+    return experiment
+
+
+def test_an_experiment_writes_results_and_a_figure_and_prints_its_claims(run: Run, toy: Toy) -> None:
+    result = run("represent", "toy", "--seeds", 3, "--first-seed", 5, "--output", "out")
+    assert result.exit_code == 0, result.output
+    assert json.loads(Path("out/results.json").read_text())["seeds"] == [5, 6, 7]
+    assert Path("out/figure.png").read_bytes()[:4] == b"\x89PNG"
+    assert "best beats none" in result.stdout and "yes" in result.stdout and "no" in result.stdout
+    assert "at most 0.5" in result.stdout and "seed 7" in result.stdout
+    assert toy.calls[0] == ("first", 5, False)
+
+
+def test_few_seeds_and_a_trial_are_said_to_support_nothing(run: Run, toy: Toy) -> None:
+    assert "a claim needs 3" in run("represent", "toy", "--seeds", 1).stderr
+    assert Path("toy/results.json").exists()
+    trial = run("represent", "toy", "--quick", "--output", "trial")
+    assert "support no claim" in trial.stderr and toy.calls[-1][2] is True
+
+
+def test_a_killed_run_goes_on(run: Run, toy: Toy) -> None:
+    toy.dies_at = ("first", 1)
+    assert run("represent", "toy").exit_code == 130
+    assert not Path("toy/results.json").exists()
+    toy.dies_at, toy.calls = None, []
+    assert run("represent", "toy").exit_code == 0
+    assert toy.calls[0] == ("first", 1, False)
+
+
+def test_a_figure_that_fails_does_not_cost_the_finished_parts(
+    run: Run, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Toy, "panels", lambda self, result: [])
+        assert run("represent", "toy").exit_code == 2
+    assert not Path("toy/results.json").exists()
+    toy.calls = []
+    assert run("represent", "toy").exit_code == 0 and toy.calls == []
+    assert Path("toy/figure.png").exists()
+
+
+def test_existing_results_are_kept_unless_told_otherwise(run: Run, toy: Toy) -> None:
+    assert run("represent", "toy", "--seeds", 1).exit_code == 0
+    refused = run("represent", "toy", "--seeds", 1)
+    assert refused.exit_code == 2 and "--overwrite" in refused.stderr
+    assert run("represent", "toy", "--seeds", 1, "--overwrite").exit_code == 0
+
+
+def test_an_unknown_experiment_names_what_there_is(run: Run, toy: Toy) -> None:
+    result = run("represent", "nonsense")
+    assert result.exit_code == 2 and "there are toy" in result.stderr
+    assert not Path("nonsense").exists()
+
+
+def test_without_a_name_the_experiments_are_listed(run: Run, toy: Toy) -> None:
+    result = run("represent")
+    assert result.exit_code == 0 and "one arm against another" in result.stdout
+
+
+def test_no_seed_at_all_is_wrong_use(run: Run, toy: Toy) -> None:
+    assert run("represent", "toy", "--seeds", 0).exit_code == 2
+    assert toy.calls == []

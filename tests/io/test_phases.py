@@ -1,0 +1,51 @@
+"""Phases from JSON, CSV and pymatgen's entries, and what is said of files that hold none."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from pymatgen.entries.computed_entries import ComputedEntry
+
+from cdvae_kit.io import ReadError
+from cdvae_kit.io.phases import read_phases
+
+
+def test_plain_json(tmp_path: Path) -> None:
+    path = tmp_path / "phases.json"
+    path.write_text(json.dumps([{"composition": {"Li": 1, "F": 1}, "energy_per_atom": -4.9, "name": "salt"}]))
+    assert read_phases(path) == [{"composition": {"Li": 1, "F": 1}, "energy_per_atom": -4.9, "name": "salt"}]
+
+
+def test_entries_of_pymatgen_with_their_corrections(tmp_path: Path) -> None:
+    entries = [ComputedEntry("Fe2O3", -33.0, correction=-2.0, entry_id="mp-1"), ComputedEntry("Fe", -8.0)]
+    path = tmp_path / "phases.json.gz"
+    path.write_bytes(gzip.compress(json.dumps([entry.as_dict() for entry in entries]).encode()))
+    found = read_phases(path)
+    assert [phase["energy_per_atom"] for phase in found] == [entry.energy_per_atom for entry in entries]
+    assert [phase["name"] for phase in found] == ["mp-1", "Fe"]
+
+
+def test_csv_with_total_energies(tmp_path: Path) -> None:
+    path = tmp_path / "phases.csv"
+    path.write_text("composition,energy\nLiF,-9.8\nLi2,-3.8\n")
+    assert [phase["energy_per_atom"] for phase in read_phases(path)] == [-4.9, -1.9]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.txt", "", ".json or .csv"),
+        ("a.json", "{", "cannot read"),
+        ("a.json", "[]", "no phases"),
+        ("a.json", '{"composition": "Fe"}', "no phases"),
+        ("a.json", '[{"composition": "Fe"}]', "phase 1"),
+        ("a.json", '[{"composition": "Fe", "energy_per_atom": "low"}]', "phase 1"),
+        ("a.csv", "composition,energy_per_atom\nFe,-8\nXy3,-1\n", "phase 2"),
+        ("a.json.gz", "not gzip", "cannot read"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, name: str, text: str, words: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ReadError, match=words):
+        read_phases(tmp_path / name)

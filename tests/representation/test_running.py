@@ -1,0 +1,169 @@
+"""Experiments: what is written, what is taken over after a kill, what is refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdvae_kit.representation.experiments import Claim, ExperimentResult, PartResult, standard_error
+from cdvae_kit.representation.registry import experiment_names, load_experiment
+from cdvae_kit.representation.running import RESULTS, as_json, read_results, run_experiment
+from tests.representation.toy import Toy
+
+
+def test_every_arm_has_every_seed_with_mean_and_standard_error(tmp_path: Path) -> None:
+    result = run_experiment(Toy(), seeds=[0, 1, 2], folder=tmp_path / "out")
+    content = json.loads((tmp_path / "out" / RESULTS).read_text())
+    assert content["arms"]["best"] == {
+        "per_seed": [1.0, 2.0, 3.0],
+        "mean": 2.0,
+        "standard_error": pytest.approx(1 / 3**0.5),
+    }
+    assert content["claims"][0] == {
+        "text": "best beats none",
+        "relation": "at least",
+        "threshold": 0.5,
+        "value": 1.75,
+        "holds": True,
+    }
+    assert content["arms"]["nan"]["per_seed"] == [None] * 3
+    assert content["claims"][1]["holds"] is False and content["claims"][1]["value"] is None
+    assert content["details"]["first"][2] == {"curve": [1, 2, 2]}
+    assert content["notes"] == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [RESULTS]
+    again, claims = read_results(tmp_path / "out")
+    assert again.arms["best"] == result.arms["best"] and again.seeds == result.seeds
+    assert [claim.holds for claim in claims] == [True, False]
+
+
+def test_a_trial_and_few_seeds_say_that_they_support_no_claim() -> None:
+    few = as_json(run_experiment(Toy(), seeds=[4], quick=True), [])
+    assert len(few["notes"]) == 2 and "a claim needs 3 seeds, these are 1" in few["notes"]
+    assert math.isnan(few["arms"]["best"]["standard_error"])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, error: type[BaseException]) -> None:
+    killed = Toy(dies_at=("first", 1), error=error)
+    with pytest.raises(error):
+        run_experiment(killed, seeds=[0, 1, 2], folder=tmp_path / "out")
+    assert not (tmp_path / "out" / RESULTS).exists()
+    second = Toy()
+    resumed = run_experiment(second, seeds=[0, 1, 2], folder=tmp_path / "out")
+    assert second.calls == [(part, seed, False) for seed in (1, 2) for part in ("first", "Second, of two")]
+    whole = run_experiment(Toy(), seeds=[0, 1, 2])
+    assert resumed.arms["best"] == whole.arms["best"] and resumed.arms["none"] == whole.arms["none"]
+    assert all(math.isnan(value) for value in resumed.arms["nan"])
+    assert resumed.details["first"] == whole.details["first"]
+
+
+def test_a_damaged_part_is_computed_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(Toy(dies_at=("first", 1)), seeds=[0, 1], folder=tmp_path)
+    part = next((tmp_path / "parts").glob("first-*-seed0.json"))
+    part.write_text(part.read_text()[:40])
+    again = Toy()
+    with caplog.at_level(logging.WARNING, logger="cdvae_kit"):
+        run_experiment(again, seeds=[0, 1], folder=tmp_path)
+    assert ("first", 0, False) in again.calls and ("Second, of two", 0, False) not in again.calls
+    assert "damaged" in caplog.text
+
+
+def test_parts_of_another_run_are_refused_and_can_be_replaced(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(Toy(dies_at=("first", 1)), seeds=[0, 1], folder=tmp_path, quick=True)
+    with pytest.raises(FileExistsError, match="parts of another run"):
+        run_experiment(Toy(), seeds=[0, 1], folder=tmp_path)
+    fresh = Toy()
+    run_experiment(fresh, seeds=[0], folder=tmp_path, overwrite=True)
+    assert len(fresh.calls) == 2
+
+
+def test_existing_results_are_refused_before_the_work_starts(tmp_path: Path) -> None:
+    run_experiment(Toy(), seeds=[0], folder=tmp_path)
+    before = (tmp_path / RESULTS).read_text()
+    second = Toy()
+    with pytest.raises(FileExistsError, match="allow overwriting"):
+        run_experiment(second, seeds=[0], folder=tmp_path)
+    assert second.calls == [] and (tmp_path / RESULTS).read_text() == before
+    run_experiment(second, seeds=[0, 1], folder=tmp_path, overwrite=True)
+    assert json.loads((tmp_path / RESULTS).read_text())["seeds"] == [0, 1]
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        run_experiment(Toy(), seeds=[0], folder=tmp_path / "file", overwrite=True)
+    assert (tmp_path / "file").read_text() == "mine"
+    with pytest.raises(FileNotFoundError, match="create it first"):
+        run_experiment(Toy(), seeds=[0], folder=tmp_path / "not" / "there")
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1]])
+def test_no_seed_or_the_same_one_twice_is_refused(seeds: list[int]) -> None:
+    with pytest.raises(ValueError, match="at least one seed, all different"):
+        run_experiment(Toy(), seeds=seeds)
+
+
+def test_progress_rises_to_a_hundred() -> None:
+    told: list[tuple[int, int]] = []
+    run_experiment(Toy(), seeds=[0, 1], progress=lambda done, total: told.append((done, total)))
+    assert told == sorted(told) and told[0] == (0, 100) and told[-1] == (100, 100)
+
+
+def test_arms_of_one_name_and_arms_that_come_and_go_are_faults() -> None:
+    class Twice(Toy):
+        def run(self, part: str, seed: int, **options: Any) -> PartResult:
+            return PartResult({"same": 0.0})
+
+    class Fickle(Toy):
+        def run(self, part: str, seed: int, **options: Any) -> PartResult:
+            return PartResult({f"{part} {seed}": 0.0})
+
+    with pytest.raises(RuntimeError, match="two parts of toy have an arm 'same'"):
+        run_experiment(Twice(), seeds=[0])
+    with pytest.raises(RuntimeError, match="other arms for another seed"):
+        run_experiment(Fickle(), seeds=[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("value", "relation", "holds"),
+    [(0.5, "at least", True), (0.4, "at least", False), (0.5, "at most", True), (0.6, "at most", False)],
+)
+def test_a_claim_holds_on_the_right_side_of_its_threshold(value: float, relation: Any, holds: bool) -> None:
+    assert Claim("", value, 0.5, relation).holds is holds
+    assert Claim("", math.nan, 0.5, relation).holds is False
+
+
+def test_the_standard_error_is_that_of_the_mean() -> None:
+    assert standard_error([1.0, 3.0]) == pytest.approx(1.0)
+    assert math.isnan(standard_error([1.0])) and standard_error([2.0] * 5) == 0.0
+
+
+def test_an_unknown_arm_names_those_that_there_are() -> None:
+    with pytest.raises(KeyError, match="it has a, b"):
+        ExperimentResult("toy", "", False, (0,), {"a": (0.0,), "b": (0.0,)}, {}, 0.0).mean("c")
+
+
+def test_an_unknown_experiment_names_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cdvae_kit.representation.registry._HOMES", {"toy": "toy", "other": "other"})
+    with pytest.raises(ValueError, match="no experiment 'nonsense'; there are other, toy"):
+        load_experiment("nonsense")
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_every_registered_experiment_is_what_it_says(name: str) -> None:
+    experiment = load_experiment(name)
+    assert experiment.name == name and experiment.paper and experiment.summary
+    assert len(set(experiment.parts(quick=True))) == len(experiment.parts(quick=True)) > 0
+
+
+def test_a_file_that_holds_no_results_is_refused(tmp_path: Path) -> None:
+    (tmp_path / RESULTS).write_text("[]")
+    with pytest.raises(ValueError, match="holds no results"):
+        read_results(tmp_path)
