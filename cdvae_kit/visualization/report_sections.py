@@ -185,7 +185,10 @@ def _numbers(
         '<th scope="col" class="number">95 % interval</th><th scope="col" class="number">Crystals</th>'
         f'{beside}<th scope="col">What it is</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div></div>\n'
     )
-    intro = "A rate is a share of the crystals beside it; failures count unless its meaning says otherwise. Intervals say what another draw of as many crystals might give."
+    intro = (
+        "A rate is a share of the crystals beside it, failures among them unless the last column says otherwise. "
+        "Intervals say what another draw of as many crystals might give."
+    )
     if published:
         intro += f" Published values are those that papers print for {_DATASETS.get(dataset or '', '')}."
     return Section("numbers", "Numbers", "Numbers", body, intro)
