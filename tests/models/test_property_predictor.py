@@ -29,10 +29,12 @@ def crystals() -> CrystalBatch:
     return known_crystals(12, seed=1)
 
 
-@pytest.fixture(scope="module")
-def network(crystals: CrystalBatch, zoo: CrystalBatch) -> PropertyNetwork:
+@pytest.fixture(scope="module", params=["equivariant", "vector"])
+def network(request: pytest.FixtureRequest, crystals: CrystalBatch, zoo: CrystalBatch) -> PropertyNetwork:
     with seeded_weights(3):
-        network = PropertyNetwork(predictor_config(properties=("room", "oxygen"), units=("A^3", "")))
+        network = PropertyNetwork(
+            predictor_config(properties=("room", "oxygen"), units=("A^3", ""), kind=request.param)
+        )
     network.fit_statistics(crystals)
     return network.double().eval()
 
