@@ -120,7 +120,7 @@ def evaluate(
         paired: generated crystal i should be reference i: match rate and RMSE of the pairs.
         settings: rule, cutoffs, matcher, seed; the defaults where None.
         properties: whose distributions are compared; those that both sets have and those of `predictors` if None.
-        predictors: name to a function of crystals, for properties that are no column of both sets.
+        predictors: name to a function of crystals, which gives the property of both sets in place of a column.
         units: of properties, for labels.
         encode: crystals to latent codes, for the Fréchet distance and the latent map.
         stability: relax crystals by a calculator and hold them against a hull; with `train`, the S.U.N. rates too.

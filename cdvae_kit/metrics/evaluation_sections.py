@@ -219,7 +219,10 @@ def property_section(
     units: Mapping[str, str],
     sampled: np.ndarray,
 ) -> Section:
-    """Wasserstein distance of each property, from a column or a predictor of the caller's."""
+    """Wasserstein distance of each property: by a predictor of the caller's where there is one, else by column.
+
+    A predictor judges both sets, as in published distances of energies.
+    """
     metrics, values, distributions = [], {}, []
     for name in names:
         ours = property_values(generated, name, functions)
@@ -227,7 +230,7 @@ def property_section(
             values[name] = ours
         if reference is None:
             continue
-        theirs = property_values(reference, name, {} if name in reference.properties else functions)
+        theirs = property_values(reference, name, functions)
         lacking = "generated" if ours is None else "reference" if theirs is None else None
         if ours is None or theirs is None:
             reason = f"the {lacking} crystals have no {name}, and no predictor gives it"
