@@ -32,17 +32,20 @@ def predictor_names(folder: str) -> list[str]:
 
 
 def locate(name_or_path: str | os.PathLike[str], *, folder: str | None = None) -> Path:
-    """The folder of a checkpoint: a path that exists wins over a name of the package's own.
+    """The folder of a checkpoint: one that exists wins over a name of the package's own.
+
+    A folder of that name that holds no checkpoint, results of an evaluation perhaps, does not stand in the name's way.
 
     Args:
         name_or_path: a folder or a name.
         folder: where the names are looked up, as in `predictor_names`; the models' weights unless given.
     """
     path = Path(name_or_path)
-    if path.exists():
-        return path
     names = pretrained_names() if folder is None else predictor_names(folder)
-    if str(name_or_path) in names:
+    known = str(name_or_path) in names
+    if path.exists() and not (known and path.is_dir() and not any(path.glob("*.safetensors"))):
+        return path
+    if known:
         return (_home() if folder is None else _home().parent / folder) / str(name_or_path)
     raise FileNotFoundError(
         f"no checkpoint at {str(name_or_path)!r}, and the package carries no model of that name; it carries "

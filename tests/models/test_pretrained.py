@@ -82,9 +82,17 @@ def test_the_models_that_the_package_carries_are_found_by_name(
     assert len(CDVAE.from_pretrained("model", device="cpu").sample(2)) == 2
 
 
+def test_a_folder_without_a_checkpoint_does_not_hide_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "perov_5").mkdir()
+    (tmp_path / "perov_5" / "metrics.json").write_text("{}")
+    assert pretrained.locate("perov_5").parent.name == "weights"
+
+
 def test_a_path_that_exists_wins_over_a_name(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pretrained, "_home", lambda: folder.parent)
     (tmp_path / "elsewhere" / "model").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "model" / "model.safetensors").touch()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert pretrained.locate("model") == Path("model")
 
