@@ -43,6 +43,10 @@ def evaluate(
             "--reconstruction", rich_help_panel=_COMPARE, help="Crystal i should be reference i: match rate, RMSE."
         ),
     ] = False,
+    metre: Annotated[
+        bool,
+        typer.Option("--metre", rich_help_panel=_COMPARE, help="METRe and cRMSE: structures predicted, not paired."),
+    ] = False,
     property: Annotated[
         list[str] | None,
         typer.Option(
@@ -133,7 +137,7 @@ def evaluate(
 
     cutoffs = inputs.parse_cutoffs(coverage_cutoffs)
     inputs.check_options(
-        reference=reference, reconstruction=reconstruction, hull=hull, calculator=calculator, latent_model=latent_model
+        reference=reference, pairs=(reconstruction, metre), hull=hull, calculator=calculator, latent_model=latent_model
     )
 
     from cdvae_kit.cli.evaluation_table import print_evaluation
@@ -170,6 +174,7 @@ def evaluate(
             reference=theirs,
             train=known,
             paired=reconstruction,
+            metre=metre,
             settings=settings,
             properties=property,
             predictors=None if predictor is None else inputs.predictors_of(predictor, device),

@@ -48,13 +48,17 @@ def parse_cutoffs(value: str) -> str | Cutoffs:
 def check_options(
     *,
     reference: Path | None,
-    reconstruction: bool,
+    pairs: tuple[bool, bool],
     hull: Path | None,
     calculator: str | None,
     latent_model: str | None,
 ) -> None:
-    """Raises for options that need another one, before anything is read."""
-    needs_reference = {"--reconstruction": reconstruction, "--latent-model": latent_model is not None}
+    """Raises for options that need another one, before anything is read; `pairs`: --reconstruction and --metre."""
+    needs_reference = {
+        "--reconstruction": pairs[0],
+        "--metre": pairs[1],
+        "--latent-model": latent_model is not None,
+    }
     for name, given in needs_reference.items():
         if given and reference is None:
             raise typer.BadParameter("needs --reference, the crystals to compare with", param_hint=name)

@@ -101,6 +101,7 @@ def evaluate(
     reference: CrystalSource | None = None,
     train: CrystalSource | TrainingIndex | None = None,
     paired: bool = False,
+    metre: bool = False,
     settings: EvaluationSettings | None = None,
     properties: Sequence[str] | None = None,
     predictors: Mapping[str, PropertyFunction] | None = None,
@@ -117,7 +118,9 @@ def evaluate(
         generated: a batch, a list of structures (None where one could not be made), or what was read of a file.
         reference: crystals that the generated ones should resemble, usually the test split.
         train: crystals that are not novel, or an index of them that was built before.
-        paired: generated crystal i should be reference i: match rate and RMSE of the pairs.
+        paired: generated crystal i should be reference i: match rate and RMSE of the pairs, and METRe.
+        metre: METRe and cRMSE without pairs: how many references any generated crystal finds. Meant for structures that
+            were predicted from the compositions of the reference.
         settings: rule, cutoffs, matcher, seed; the defaults where None.
         properties: whose distributions are compared; those that both sets have and those of `predictors` if None.
         predictors: name to a function of crystals, which gives the property of both sets in place of a column.
@@ -140,7 +143,7 @@ def evaluate(
     work = _Work(num_workers, store, progress or (lambda title, unit: nullcontext()))
     ours = crystal_set(generated)
     theirs = None if reference is None else crystal_set(reference)
-    _check_pairs(ours, theirs, paired)
+    _check_pairs(ours, theirs, paired or metre, one_to_one=paired)
     names = _property_names(ours, theirs, properties, predictors)
     sets = _look_at(ours, theirs, settings, work)
     judged = {"valid": sets.valid, "sampled": sets.sampled}
@@ -164,7 +167,8 @@ def evaluate(
         ),
         *([] if codes is None else [sections.latent_section(*(rows[np.isfinite(rows).all(1)] for rows in codes))]),
         symmetry,
-        *_sameness(sets, train, paired, stability, settings, work),
+        *_sameness(sets, train, stability, settings, work),
+        *_structure_prediction(sets, paired, metre, settings, work),
     ]
     return Evaluation(
         {metric.name: metric for section in found for metric in section.metrics},
@@ -226,12 +230,11 @@ def _of_vectors(sets: _Sets, settings: EvaluationSettings) -> list[Section]:
 def _sameness(
     sets: _Sets,
     train: CrystalSource | TrainingIndex | None,
-    paired: bool,
     stability: StabilityRequest | None,
     settings: EvaluationSettings,
     work: _Work,
 ) -> list[Section]:
-    """Uniqueness, novelty, stability with what rests on all three, what of the references is found, and pairs."""
+    """Uniqueness, novelty, and stability with what rests on all three."""
     index = None
     if train is not None:
         index = train if isinstance(train, TrainingIndex) else TrainingIndex.from_crystals(crystal_set(train).arrays)
@@ -266,32 +269,44 @@ def _sameness(
                 training=f"{0 if index is None else len(index)} training crystals",
             )
         )
-    if sets.theirs is None:
-        return found
+    return found
+
+
+def _structure_prediction(
+    sets: _Sets, paired: bool, metre: bool, settings: EvaluationSettings, work: _Work
+) -> list[Section]:
+    """What of the references is found, whichever crystal finds it, and pair by pair."""
+    if sets.theirs is None or not (paired or metre):
+        return []
+    ours, theirs = sets.ours.arrays, sets.theirs.arrays
     with work.report("Polymorphs", "crystals") as tell:
-        matched = polymorphs(ours, sets.theirs.arrays, num_workers=work.num_workers, progress=tell, store=work.store)
-    found.append(sameness.polymorph_section(matched, seed=settings.seed))
+        matched = polymorphs(ours, theirs, num_workers=work.num_workers, progress=tell, store=work.store)
+    found = [sameness.polymorph_section(matched, seed=settings.seed)]
     if paired:
+        vectors: bool | tuple[Sequence[Fingerprint], Sequence[Fingerprint]] = False
+        if sets.vectors is not None and sets.reference_vectors is not None:
+            vectors = (sets.vectors, sets.reference_vectors)
         with work.report("Matching", "pairs") as tell:
             pairs = reconstruction(
                 ours,
-                sets.theirs.arrays,
+                theirs,
                 rule=settings.rule,
-                fingerprints=(sets.vectors, sets.reference_vectors)
-                if sets.vectors is not None and sets.reference_vectors is not None
-                else False,
+                fingerprints=vectors,
                 num_workers=work.num_workers,
                 progress=tell,
+                store=work.store,
             )
         found.append(sameness.reconstruction_section(pairs, seed=settings.seed))
     return found
 
 
-def _check_pairs(ours: CrystalSet, theirs: CrystalSet | None, paired: bool) -> None:
-    if not paired:
+def _check_pairs(ours: CrystalSet, theirs: CrystalSet | None, asked: bool, *, one_to_one: bool) -> None:
+    if not asked:
         return
     if theirs is None:
-        raise ValueError("pairs need a reference: the crystals that the generated ones should be, in the same order")
+        raise ValueError("pairs and METRe need a reference: the crystals that the generated ones should be")
+    if not one_to_one:
+        return
     if len(ours) != len(theirs):
         raise ValueError(
             f"pairs are taken one to one, got {len(ours)} generated and {len(theirs)} reference crystals; "

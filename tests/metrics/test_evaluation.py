@@ -239,6 +239,12 @@ def test_pairs_give_match_rates_and_their_reasons() -> None:
     assert found.crystals[1].reason is not None and found.numbers()["metre"] == 1.0
 
 
+def test_what_is_found_of_the_references_needs_no_order() -> None:
+    sets = [salt(), None], [low_symmetry(), salt(4.2)]
+    assert evaluate(sets[0], reference=sets[1], metre=True, settings=PLAIN).numbers()["metre"] == 0.5
+    assert "metre" not in evaluate(sets[0], reference=sets[1], settings=PLAIN).numbers()
+
+
 def test_pairs_need_two_sets_of_one_length() -> None:
     with pytest.raises(ValueError, match="need a reference"):
         evaluate([salt()], paired=True, settings=PLAIN)
