@@ -49,6 +49,12 @@ def evaluate(
             metavar="NAME", rich_help_panel=_COMPARE, help="A column to compare; all that both sets have if not given."
         ),
     ] = None,
+    predictor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH", rich_help_panel=_COMPARE, help="Gives its properties, of both sets, as `predict` does."
+        ),
+    ] = None,
     latent_model: Annotated[
         str | None,
         typer.Option(
@@ -166,6 +172,7 @@ def evaluate(
             paired=reconstruction,
             settings=settings,
             properties=property,
+            predictors=None if predictor is None else inputs.predictors_of(predictor, device),
             units=inputs.known_units(),
             encode=None if latent_model is None else inputs.encoder_of(latent_model, device),
             stability=stability,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cdvae_kit.metrics.crystal_set import CrystalSet
     from cdvae_kit.metrics.evaluation import Encode
     from cdvae_kit.metrics.evaluation_result import Evaluation
+    from cdvae_kit.metrics.evaluation_sections import PropertyFunction
     from cdvae_kit.metrics.stability_section import StabilityRequest
 
 REPORT_FILE = "report.html"
@@ -88,6 +89,14 @@ def encoder_of(name_or_path: str, device: str) -> Encode:
 
     model = CDVAE.from_pretrained(name_or_path, device=device)
     return lambda crystals: latent_codes(model, crystals)
+
+
+def predictors_of(name_or_path: str, device: str) -> dict[str, PropertyFunction]:
+    """Properties to functions of crystals, by the networks of a predictor."""
+    from cdvae_kit.generation.judging import property_functions
+    from cdvae_kit.models.property_predictor import PropertyPredictor
+
+    return property_functions(PropertyPredictor.from_pretrained(name_or_path, device=device))
 
 
 def known_units() -> dict[str, str]:

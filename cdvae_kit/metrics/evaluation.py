@@ -120,7 +120,7 @@ def evaluate(
         paired: generated crystal i should be reference i: match rate and RMSE of the pairs.
         settings: rule, cutoffs, matcher, seed; the defaults where None.
         properties: whose distributions are compared; those that both sets have and those of `predictors` if None.
-        predictors: name to a function of crystals, for properties that are no column of both sets.
+        predictors: name to a function of crystals, which gives the property of both sets in place of a column.
         units: of properties, for labels.
         encode: crystals to latent codes, for the Fréchet distance and the latent map.
         stability: relax crystals by a calculator and hold them against a hull; with `train`, the S.U.N. rates too.
@@ -219,6 +219,7 @@ def _of_vectors(sets: _Sets, settings: EvaluationSettings) -> list[Section]:
         found.append(sections.coverage_section(sets.vectors, sets.reference_vectors, cutoffs=cutoffs, seed=seed))
     others = sets.reference_vectors or []
     found.append(sections.diversity_section(sets.vectors, others, sampled=sets.sampled, cutoffs=cutoffs, seed=seed))
+    found.append(sections.coordination_section(sets.vectors, sets.reference_vectors, valid=sets.valid))
     return found
 
 

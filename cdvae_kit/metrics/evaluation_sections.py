@@ -187,6 +187,29 @@ def diversity_section(
     return Section(metrics)
 
 
+def coordination_section(
+    generated: Sequence[Fingerprint], reference: Sequence[Fingerprint] | None, *, valid: np.ndarray
+) -> Section:
+    """CrystalNN's numbers of neighbours at the sites of the valid crystals, against those of the reference."""
+    ours, _ = _coordination([generated[i] for i in valid])
+    theirs, crystals = (None, None) if reference is None else _coordination(reference)
+    metrics = []
+    if theirs is not None:
+        metrics.append(divergence("jsd_coordination", ours, theirs, len(valid), crystals=crystals))
+    return Section(metrics, distributions=[_labels("coordination", ours, theirs)])
+
+
+def _coordination(vectors: Sequence[Fingerprint]) -> tuple[list[int], list[int]]:
+    """The coordination number of every site, and the crystal that it is of."""
+    sites = [
+        (number, crystal)
+        for crystal, found in enumerate(vectors)
+        if found.coordination is not None
+        for number in found.coordination
+    ]
+    return [int(number) for number, _ in sites], [crystal for _, crystal in sites]
+
+
 def property_section(
     generated: CrystalSet,
     reference: CrystalSet | None,
@@ -196,7 +219,10 @@ def property_section(
     units: Mapping[str, str],
     sampled: np.ndarray,
 ) -> Section:
-    """Wasserstein distance of each property, from a column or a predictor of the caller's."""
+    """Wasserstein distance of each property: by a predictor of the caller's where there is one, else by column.
+
+    A predictor judges both sets, as in published distances of energies.
+    """
     metrics, values, distributions = [], {}, []
     for name in names:
         ours = property_values(generated, name, functions)
@@ -204,7 +230,7 @@ def property_section(
             values[name] = ours
         if reference is None:
             continue
-        theirs = property_values(reference, name, {} if name in reference.properties else functions)
+        theirs = property_values(reference, name, functions)
         lacking = "generated" if ours is None else "reference" if theirs is None else None
         if ours is None or theirs is None:
             reason = f"the {lacking} crystals have no {name}, and no predictor gives it"

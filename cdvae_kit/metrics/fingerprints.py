@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cdvae_kit.io.named_arrays import decode_arrays, encode_arrays
-from cdvae_kit.metrics.crystal_nn_features import NoFingerprintError, site_features
+from cdvae_kit.metrics.crystal_nn_features import NoFingerprintError, describe_sites, site_features
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, Crystals, as_arrays
 from cdvae_kit.metrics.element_statistics import element_statistics
 from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key, map_crystals
@@ -27,7 +27,7 @@ from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key, map_crysta
 if TYPE_CHECKING:
     from cdvae_kit.io.result_store import ResultStore
 
-_KIND = "fingerprint 1"
+_KIND = "fingerprint 2"
 """Raised with every change of the code that changes a vector."""
 
 NUM_STRUCTURE_FEATURES = 61
@@ -42,11 +42,13 @@ class Fingerprint:
         structure: (61,) order parameters, mean over sites.
         composition: (132,) standardised element statistics.
         reason: why the crystal has no vectors; None where it has both.
+        coordination: (num_sites,) neighbours of each site by CrystalNN, where they were worked out with the rest.
     """
 
     structure: np.ndarray | None
     composition: np.ndarray | None
     reason: str | None = None
+    coordination: np.ndarray | None = None
 
     @property
     def complete(self) -> bool:
@@ -82,13 +84,13 @@ def fingerprints_of(
 
 
 def _encode(vectors: Fingerprint) -> bytes:
-    pair = {"structure": vectors.structure, "composition": vectors.composition}
-    return encode_arrays({name: vector for name, vector in pair.items() if vector is not None}, vectors.reason)
+    arrays = {name: getattr(vectors, name) for name in ("structure", "composition", "coordination")}
+    return encode_arrays({name: array for name, array in arrays.items() if array is not None}, vectors.reason)
 
 
 def _decode(content: bytes) -> Fingerprint:
     arrays, reason = decode_arrays(content)
-    found = Fingerprint(arrays.get("structure"), arrays.get("composition"), reason)
+    found = Fingerprint(arrays.get("structure"), arrays.get("composition"), reason, arrays.get("coordination"))
     if found.complete and (found.structure is None or found.composition is None):
         raise ValueError("a fingerprint without a reason needs both vectors")
     return found
@@ -99,10 +101,12 @@ def fingerprint(crystal: CrystalArrays) -> Fingerprint:
     if crystal.fault is not None:
         return Fingerprint(None, None, crystal.fault)
     try:
-        structure = structure_fingerprint(crystal)
+        sites = describe_sites(crystal)
     except NoFingerprintError as error:
         return Fingerprint(None, None, f"no fingerprint: {error}")
-    return Fingerprint(structure, composition_fingerprint(crystal.reduced_composition))
+    assert sites.features is not None
+    composition = composition_fingerprint(crystal.reduced_composition)
+    return Fingerprint(sites.features.mean(axis=0), composition, coordination=sites.coordination_numbers)
 
 
 def structure_fingerprint(crystal: CrystalArrays) -> np.ndarray:

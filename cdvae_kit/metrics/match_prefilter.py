@@ -77,7 +77,7 @@ def _near_cells(lattice: np.ndarray, targets: np.ndarray, ltol: float, angle_tol
     factor = (1 + ltol) * (1 + _LENGTH_SLACK)
     vectors = _short_vectors(lattice, targets[:, :3].max() * factor)
     if vectors is None:
-        return np.ones(len(targets), dtype=bool)
+        return _has_shortest_edge(lattice, targets, factor)
     starts = np.searchsorted(vectors.lengths, targets[:, :3] / factor, side="left")
     ends = np.searchsorted(vectors.lengths, targets[:, :3] * factor, side="right")
     near = np.all(starts < ends, axis=-1)
@@ -88,6 +88,16 @@ def _near_cells(lattice: np.ndarray, targets: np.ndarray, ltol: float, angle_tol
     for j in np.flatnonzero(near):
         near[j] = _is_near(vectors, starts[j], ends[j], least[j], most[j])
     return near
+
+
+def _has_shortest_edge(lattice: np.ndarray, targets: np.ndarray, factor: float) -> np.ndarray:
+    """(num_targets,) whether a lattice vector is as long as the shortest edge; all that is asked of needles."""
+    shortest = targets[:, :3].min(-1)
+    vectors = _short_vectors(lattice, shortest.max() * factor)
+    if vectors is None:
+        return np.ones(len(targets), dtype=bool)
+    lengths = vectors.lengths
+    return np.searchsorted(lengths, shortest / factor, "left") < np.searchsorted(lengths, shortest * factor, "right")
 
 
 def cell_parameters(lattice: np.ndarray) -> np.ndarray:

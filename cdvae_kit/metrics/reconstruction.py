@@ -6,10 +6,11 @@ which charges a model for references that fail the composition rule (some 6 % of
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,11 +18,19 @@ from cdvae_kit.metrics.composition_rules import CompositionRule
 from cdvae_kit.metrics.crystals import CrystalArrays, Crystals, as_arrays
 from cdvae_kit.metrics.fingerprints import Fingerprint, fingerprints_of
 from cdvae_kit.metrics.matching import Matcher, MatchResult, match
-from cdvae_kit.metrics.parallel import Progress, map_crystals
+from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key, map_crystals
 from cdvae_kit.metrics.validity import Validity, validity_of
+
+if TYPE_CHECKING:
+    from cdvae_kit.io.result_store import ResultStore
 
 Tolerances: TypeAlias = Matcher
 """When the matcher calls two crystals the same; the defaults are CDVAE's."""
+
+_Pair: TypeAlias = tuple[CrystalArrays, CrystalArrays, Tolerances]
+
+_KIND = "pair 1"
+"""Raised with every change of the code that changes a verdict."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,7 @@ def reconstruction(
     fingerprints: bool | tuple[Sequence[Fingerprint], Sequence[Fingerprint]] = False,
     num_workers: int = 1,
     progress: Progress | None = None,
+    store: ResultStore | None = None,
 ) -> ReconstructionResult:
     """Match rate and RMSE of predictions beside the crystals they should be, one to one.
 
@@ -119,6 +129,7 @@ def reconstruction(
             or a cell is out of the ordinary.
         num_workers: processes; -1 takes every core.
         progress: told how many pairs are matched.
+        store: where verdicts and fingerprints are kept, so that a rerun goes on.
 
     >>> from pymatgen.core import Lattice, Structure
     >>> salt = Structure(Lattice.cubic(4.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -138,6 +149,7 @@ def reconstruction(
         tolerances=tolerances,
         num_workers=num_workers,
         progress=progress,
+        store=store,
     )
     verdicts = list(zip(validity_of(predictions, rule=rule), validity_of(references, rule=rule), strict=True))
     obstacles = [_obstacle(*pair) for pair in verdicts]
@@ -148,7 +160,7 @@ def reconstruction(
             if isinstance(fingerprints, tuple):
                 found = [fingerprints[side][i] for i in asked]
             else:
-                found = fingerprints_of([crystals[i] for i in asked], num_workers=num_workers)
+                found = fingerprints_of([crystals[i] for i in asked], num_workers=num_workers, store=store)
             for i, fingerprint in zip(asked, found, strict=True):
                 if fingerprint.reason is not None:
                     obstacles[i] = obstacles[i] or f"the {whose} is not valid: {fingerprint.reason}"
@@ -168,6 +180,7 @@ def match_pairs(
     tolerances: Tolerances,
     num_workers: int = 1,
     progress: Progress | None = None,
+    store: ResultStore | None = None,
 ) -> list[MatchResult]:
     """What the matcher says of each pair, valid or not.
 
@@ -178,10 +191,24 @@ def match_pairs(
         [(first, second, tolerances) for first, second in pairs],
         num_workers=num_workers,
         progress=progress,
+        memory=Memory(store, _KIND, _key, _encode, _decode),
     )
 
 
-def _match_pair(pair: tuple[CrystalArrays, CrystalArrays, Tolerances]) -> MatchResult:
+def _key(pair: _Pair) -> bytes:
+    return b"".join([crystal_key(pair[0]), crystal_key(pair[1]), str(pair[2]).encode()])
+
+
+def _encode(result: MatchResult) -> bytes:
+    return json.dumps([result.rms, result.reason, result.asked]).encode()
+
+
+def _decode(content: bytes) -> MatchResult:
+    rms, reason, asked = json.loads(content)
+    return MatchResult(rms is not None, None if rms is None else float(rms), reason, bool(asked))
+
+
+def _match_pair(pair: _Pair) -> MatchResult:
     predicted, truth, tolerances = pair
     if predicted.fault is not None:
         return MatchResult(False, reason=f"the prediction cannot be used: {predicted.fault}")

@@ -1,5 +1,7 @@
 """What property predictors are made of: validated, frozen settings that are stored in their checkpoints."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -29,10 +31,13 @@ class PredictorSettings(BaseModel):
 class PropertyPredictorConfig(PredictorSettings):
     """A predictor from the crystal. All properties are intensive: the same for a cell and its supercell."""
 
+    kind: Literal["equivariant", "vector"] = "equivariant"
+    """`equivariant`: e3nn convolutions with l up to 2, which see angles, for structures that differ in them; `vector`:
+    PaiNN messages with scalars and vectors, for one structure type and many elements."""
     channels: int = Field(32, ge=1)
-    """Channels of each irrep (l = 0, 1, 2) in the equivariant convolutions."""
+    """Channels of each irrep: l = 0, 1, 2 (`equivariant`) or 0, 1 (`vector`, for which 64 is usual)."""
     num_convolutions: int = Field(2, ge=1)
-    """Equivariant convolutions; the last one gives scalars only."""
+    """Rounds of messages; the last equivariant one gives scalars only."""
     cutoff: float = Field(4.5, gt=0.0)
     """Reach of an edge, angstrom. Every neighbour within it counts, so that the prediction is smooth in positions."""
     num_basis: int = Field(8, ge=1)

@@ -2,7 +2,7 @@
 
 Which symmetry holds: rotation, reflection, translation, permutation of atoms, choice of the cell (primitive,
 reduced, supercell), all exactly: it sees elements, edges as vectors, and the volume of an atom, and takes means over
-atoms. Products of the convolutions' sums with themselves see angles.
+atoms.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from cdvae_kit.nn.dropout import dropout
 from cdvae_kit.nn.embeddings import BesselBasis
 from cdvae_kit.nn.equivariant import EquivariantConvolution
 from cdvae_kit.nn.mlp import mlp
+from cdvae_kit.nn.vector_messages import VectorMessage, VectorUpdate
 
 _LMAX = 2
 
 
 class PropertyNetwork(nn.Module):
-    """Equivariant convolutions, a mean over atoms, and an MLP. It fits `cdvae_kit.training.fit`.
+    """Messages between near atoms, a mean over atoms, and an MLP. It fits `cdvae_kit.training.fit`.
 
     Args:
         config: the settings of the ensemble that it belongs to.
@@ -48,29 +49,14 @@ class PropertyNetwork(nn.Module):
         self.config = config
         self.card: dict[str, Any] = {}
         channels, width = config.channels, config.width
-        self.harmonics = o3.Irreps.spherical_harmonics(_LMAX)
         self.basis = BesselBasis(config.num_basis, config.cutoff)
         self.element = nn.Embedding(NUM_ELEMENTS + 1, channels)
         # what tells elements apart is at first their place in the table, which unlike atoms share
         nn.init.normal_(self.element.weight, std=0.3)
         self.element_map = mlp([NUM_FEATURES, 2 * channels, channels])
-        irreps = o3.Irreps([(channels, (0, 1))])
-        convolutions = []
-        for i in range(config.num_convolutions):
-            degrees = 1 if i == config.num_convolutions - 1 else _LMAX + 1
-            convolutions.append(
-                EquivariantConvolution(
-                    irreps,
-                    (channels,) * degrees,
-                    lmax=_LMAX,
-                    num_basis=config.num_basis,
-                    num_neighbors=config.typical_neighbors,
-                )
-            )
-            irreps = convolutions[-1].irreps_out
-        self.convolutions = nn.ModuleList(convolutions)
+        self.messages = _Convolutions(config) if config.kind == "equivariant" else _VectorMessages(config)
         self.volume_map = mlp([1, channels, channels])
-        self.atom = mlp([channels * (config.num_convolutions + 2), width, width], final_activation=True)
+        self.atom = mlp([self.messages.num_features + channels, width, width], final_activation=True)
         self.readout = mlp([width, width, len(config.properties)])
         self.register_buffer("property_mean", torch.zeros(len(config.properties)))
         self.register_buffer("property_deviation", torch.ones(len(config.properties)))
@@ -95,16 +81,12 @@ class PropertyNetwork(nn.Module):
     ) -> Tensor:
         batch = crystals.batch
         basis = self.basis(edge_vectors.norm(dim=-1)) * self.config.cutoff
-        harmonics = o3.spherical_harmonics(self.harmonics, edge_vectors, normalize=True, normalization="component")
         table = self.element_table.to(edge_vectors.dtype).index_select(0, crystals.atomic_numbers)
-        h = self.element(crystals.atomic_numbers) + self.element_map(table)
-        scalars = [h]
-        for convolution in self.convolutions:
-            h = convolution(h, graph.edge_index, harmonics, basis)
-            scalars.append(h[:, : self.config.channels])
+        start = self.element(crystals.atomic_numbers) + self.element_map(table)
         log_volume = torch.log(volume(crystals.lattice) / crystals.num_atoms).unsqueeze(-1)
-        roomy = self.volume_map((log_volume - self.volume_scale[0]) / self.volume_scale[1])
-        atoms = self.atom(torch.cat([*scalars, roomy.index_select(0, batch)], dim=-1))
+        room = self.volume_map((log_volume - self.volume_scale[0]) / self.volume_scale[1])
+        features = self.messages(start, graph.edge_index, edge_vectors, basis, room, batch)
+        atoms = self.atom(torch.cat([features, room.index_select(0, batch)], dim=-1))
         pooled = scatter(atoms, batch, dim=0, dim_size=len(crystals), reduce="mean")
         return self.readout(dropout(pooled, self.config.dropout, generator))
 
@@ -168,3 +150,61 @@ class PropertyNetwork(nn.Module):
                 f"{', '.join(sorted(crystals.properties)) or 'none'}"
             )
         return torch.stack([crystals.properties[name] for name in self.config.properties], dim=-1)
+
+
+class _Convolutions(nn.Module):
+    """Equivariant convolutions; an atom's features are the scalars after each of them."""
+
+    def __init__(self, config: PropertyPredictorConfig) -> None:
+        super().__init__()
+        self.harmonics = o3.Irreps.spherical_harmonics(_LMAX)
+        self.channels = config.channels
+        self.num_features = config.channels * (config.num_convolutions + 1)
+        irreps = o3.Irreps([(config.channels, (0, 1))])
+        layers = []
+        for i in range(config.num_convolutions):
+            degrees = 1 if i == config.num_convolutions - 1 else _LMAX + 1
+            layers.append(
+                EquivariantConvolution(
+                    irreps,
+                    (config.channels,) * degrees,
+                    lmax=_LMAX,
+                    num_basis=config.num_basis,
+                    num_neighbors=config.typical_neighbors,
+                )
+            )
+            irreps = layers[-1].irreps_out
+        self.layers = nn.ModuleList(layers)
+
+    def forward(
+        self, h: Tensor, edge_index: Tensor, edge_vectors: Tensor, basis: Tensor, room: Tensor, batch: Tensor
+    ) -> Tensor:
+        harmonics = o3.spherical_harmonics(self.harmonics, edge_vectors, normalize=True, normalization="component")
+        scalars = [h]
+        for layer in self.layers:
+            h = layer(h, edge_index, harmonics, basis)
+            scalars.append(h[:, : self.channels])
+        return torch.cat(scalars, dim=-1)
+
+
+class _VectorMessages(nn.Module):
+    """PaiNN messages, told the volume of an atom; an atom's features are its scalars in the end."""
+
+    def __init__(self, config: PropertyPredictorConfig) -> None:
+        super().__init__()
+        width = config.channels
+        self.num_features = width
+        rounds = range(config.num_convolutions)
+        self.layers = nn.ModuleList(VectorMessage(width, config.num_basis, config.typical_neighbors) for _ in rounds)
+        self.updates = nn.ModuleList(VectorUpdate(width) for _ in rounds)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(
+        self, h: Tensor, edge_index: Tensor, edge_vectors: Tensor, basis: Tensor, room: Tensor, batch: Tensor
+    ) -> Tensor:
+        vectors = h.new_zeros(len(h), 3, h.shape[-1])
+        direction = edge_vectors / edge_vectors.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        for layer, update in zip(self.layers, self.updates, strict=True):
+            h, vectors = layer(h, vectors, edge_index, direction, basis, room, batch)
+            h, vectors = update(h, vectors)
+        return self.norm(h)

@@ -33,6 +33,10 @@ _MAX_VOLUME = 1e4
 """Cubic angstrom an atom, above which a cell is vacuum."""
 
 
+_MAX_EDGES = 400_000
+"""Edges at once, some 1 GiB; a batch with more is cut into halves."""
+
+
 class PropertyPredictor(nn.Module):
     """An ensemble from crystals to properties.
 
@@ -116,6 +120,10 @@ class PropertyPredictor(nn.Module):
         """(num_members, num_crystals, num_properties), in the data's own units; the crystals are not checked."""
         networks = self._networks()
         graph = networks[0].graph(crystals)
+        if graph.edge_index.shape[1] > _MAX_EDGES and len(crystals) > 1:
+            # collapsed cells have thousands of neighbours an atom
+            parts = torch.arange(len(crystals), device=crystals.lattice.device).tensor_split(2)
+            return torch.cat([self.member_predictions(crystals.select(part)) for part in parts], dim=1)
         training = [member.training for member in networks]
         try:
             return torch.stack(

@@ -118,7 +118,7 @@ def fit(
         model,
         config,
         num_crystals=len(train),
-        digest=_digest(train, val),
+        digest=_digest(train, val, properties=getattr(model.config, "properties", ())),
         log=log,
         keep_best=lambda run: _keep_best(run, model, train, output),
         state_folder=str(last),
@@ -341,11 +341,12 @@ def _check_crystals(train: CrystalBatch, val: CrystalBatch, config: TrainingConf
             )
 
 
-def _digest(*sets: CrystalBatch) -> str:
-    """A name for the content of crystals."""
+def _digest(*sets: CrystalBatch, properties: Collection[str]) -> str:
+    """A name for the content of crystals, and of the properties that are learned."""
     digest = hashlib.sha256()
     for crystals in sets:
-        for field in (crystals.num_atoms, crystals.atomic_numbers, crystals.frac_coords, crystals.lattice):
+        values = [crystals.properties[name] for name in properties]
+        for field in (crystals.num_atoms, crystals.atomic_numbers, crystals.frac_coords, crystals.lattice, *values):
             digest.update(f"{field.dtype} {tuple(field.shape)}".encode())
             digest.update(field.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

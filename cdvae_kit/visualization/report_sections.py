@@ -124,7 +124,7 @@ def page_of(
     version = _text(evaluation.settings.get("versions", {}).get("cdvae-kit", ""))
     return Page(
         escape(title or f"Evaluation of {_crystals_in_words(num_generated)}"),
-        f"{_crystals_in_words(num_generated).capitalize()}, {against}. Rates count every crystal, failures included.",
+        f"{_crystals_in_words(num_generated).capitalize()}, {against}.",
         _tiles(evaluation.metrics),
         sections,
         f"Made by cdvae-kit {version}. Everything on this page is in this file; nothing is loaded from elsewhere.",
@@ -185,7 +185,10 @@ def _numbers(
         '<th scope="col" class="number">95 % interval</th><th scope="col" class="number">Crystals</th>'
         f'{beside}<th scope="col">What it is</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div></div>\n'
     )
-    intro = "A rate is a share of all crystals. Intervals say what another draw of as many crystals might give."
+    intro = (
+        "A rate is a share of the crystals beside it, failures among them unless the last column says otherwise. "
+        "Intervals say what another draw of as many crystals might give."
+    )
     if published:
         intro += f" Published values are those that papers print for {_DATASETS.get(dataset or '', '')}."
     return Section("numbers", "Numbers", "Numbers", body, intro)

@@ -39,9 +39,9 @@ def scene_of_arrays(crystal: CrystalArrays) -> Scene:
     import torch
 
     batch = CrystalBatch(
-        torch.as_tensor(np.asarray(crystal.frac_coords, dtype=np.float64)),
-        torch.as_tensor(np.asarray(crystal.lattice, dtype=np.float64))[None],
-        torch.as_tensor(np.asarray(crystal.atomic_numbers, dtype=np.int64)),
+        torch.tensor(crystal.frac_coords, dtype=torch.float64),
+        torch.tensor(crystal.lattice, dtype=torch.float64)[None],
+        torch.tensor(crystal.atomic_numbers, dtype=torch.int64),
         torch.tensor([len(crystal.atomic_numbers)]),
     )
     return make_scene(batch, on_corner=corner_atom(batch))

@@ -11,6 +11,7 @@ from typer.testing import Result
 
 import cdvae_kit
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.models import CDVAE
 from cdvae_kit.models.config import CDVAEConfig
 from cdvae_kit.models.pretrained import save
 from tests.cli.conftest import Engine
@@ -158,14 +159,19 @@ def test_train_refuses_what_is_no_setting(run: Run, words: tuple[str, ...]) -> N
     assert not Path("run").exists()
 
 
-def test_train_makes_a_model_that_samples(run: Run) -> None:
+def test_train_makes_a_model_that_samples_and_knows_the_property(run: Run) -> None:
     words = ("max_steps=3", "check_every=3", "prior_steps=3", "model.latent_dim=8", "model.score_network.width=16")
     small = ("model.encoder.width=16", "model.encoder.channels=4", "batch_size=32")
     result = run(
-        "train", "--data", "ionic_prototypes", "--preset", "ionic_prototypes", "--output", "run", *words, *small
+        *("train", "--data", "ionic_prototypes", "--preset", "ionic_prototypes", "--property", "ewald_energy"),
+        *("--output", "run", *words, *small),
     )
     assert result.exit_code == 0, result.stderr
     assert "3 steps (0 skipped)" in result.stdout
     result = run("sample", "--checkpoint", "run/model", "--num-crystals", "3", "--steps", "2", "--output", "a.cif")
     assert result.exit_code == 0, result.stderr
     assert Path("a.cif").read_text().count("data_") == 3
+    model = CDVAE.from_pretrained("run/model", device="cpu")
+    energies = model.predict_properties(torch.zeros(2, 8))["ewald_energy"]
+    # a model that was never told of the data's scale would say 0
+    assert energies.shape == (2,) and (energies < -5.0).all()

@@ -130,7 +130,7 @@ def test_a_second_run_finds_its_fingerprints(
 ) -> None:
     assert run("evaluate", files[0], "--output", "first").exit_code == 0
     # the package's function of that name hides the module
-    monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints"], "site_features", None)
+    monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints"], "describe_sites", None)
     again = run("evaluate", files[0], "--output", "second")
     assert again.exit_code == 0, again.output
     assert Path("first/crystals.csv").read_text() == Path("second/crystals.csv").read_text()

@@ -106,8 +106,8 @@ def test_a_predictor_gives_what_no_column_has() -> None:
         return [np.linalg.norm(crystal.lattice[0]) for crystal in crystals]
 
     found = evaluate([salt(4.0), None], reference=[salt(4.5, edge=5.0)], settings=PLAIN, predictors={"edge": edge})
-    # the reference has the column
-    assert found.metrics["wdist_edge"].value == pytest.approx(1.0)
+    # on both sides, whatever the column of the reference says
+    assert found.metrics["wdist_edge"].value == pytest.approx(0.5)
 
 
 def test_a_predictor_of_the_wrong_length_is_an_error() -> None:
@@ -258,7 +258,7 @@ def test_a_second_evaluation_asks_the_store(tmp_path: Path, monkeypatch: pytest.
     with ResultStore(tmp_path) as store:
         first = evaluate([salt(), crushed(), None], reference=[salt(4.3)], store=store)
         # the package's function of that name hides the module
-        monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints"], "site_features", None)
+        monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints"], "describe_sites", None)
         again = evaluate([salt(), crushed(), None], reference=[salt(4.3)], store=store)
     assert first.metrics == again.metrics and first.crystals == again.crystals
 
@@ -304,3 +304,11 @@ def test_stability_without_a_hull_needs_a_reference() -> None:
 def test_a_reference_that_the_calculator_cannot_take_is_said() -> None:
     with pytest.raises(ValueError, match="no hull can be built"):
         evaluate([salt()], reference=[salt()], stability=StabilityRequest("emt"), settings=PLAIN)
+
+
+def test_coordination_is_compared_site_by_site() -> None:
+    rock = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    found = evaluate([salt(), salt()], reference=[salt(4.2)])
+    assert found.distributions["coordination"].generated.tolist() == [8] * 4
+    assert found.numbers()["jsd_coordination"] == 0.0
+    assert evaluate([salt()], reference=[rock]).numbers()["jsd_coordination"] == pytest.approx(1.0)

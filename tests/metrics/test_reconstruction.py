@@ -6,6 +6,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.crystal.conversion import structures_to_batch
+from cdvae_kit.io.result_store import ResultStore
 from cdvae_kit.metrics import Tolerances, reconstruction
 
 
@@ -145,6 +146,16 @@ def test_two_processes_give_what_one_gives_and_report_how_far_they_are():
     assert together == alone
     assert seen[0] == (0, 6) and seen[-1] == (6, 6)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_second_run_asks_the_matcher_nothing(tmp_path, monkeypatch):
+    truth = [perovskite()] * 3
+    predicted = [permuted(perovskite()), None, swapped_species(perovskite())]
+    with ResultStore(tmp_path) as store:
+        before = reconstruction(predicted, truth, store=store)
+        monkeypatch.setattr(StructureMatcher, "get_rms_dist", None)
+        # an error of the matcher would be a reason, and so a difference
+        assert reconstruction(predicted, truth, store=store) == before
 
 
 def test_the_result_says_what_the_filter_asked():

@@ -29,10 +29,12 @@ def crystals() -> CrystalBatch:
     return known_crystals(12, seed=1)
 
 
-@pytest.fixture(scope="module")
-def network(crystals: CrystalBatch, zoo: CrystalBatch) -> PropertyNetwork:
+@pytest.fixture(scope="module", params=["equivariant", "vector"])
+def network(request: pytest.FixtureRequest, crystals: CrystalBatch, zoo: CrystalBatch) -> PropertyNetwork:
     with seeded_weights(3):
-        network = PropertyNetwork(predictor_config(properties=("room", "oxygen"), units=("A^3", "")))
+        network = PropertyNetwork(
+            predictor_config(properties=("room", "oxygen"), units=("A^3", ""), kind=request.param)
+        )
     network.fit_statistics(crystals)
     return network.double().eval()
 
@@ -156,19 +158,19 @@ def test_settings_that_do_not_name_each_property_once_are_refused(
 
 def test_crystals_that_cannot_be_judged_keep_their_place_and_say_why(crystals: CrystalBatch) -> None:
     predictor = ready_predictor(crystals)
-    flat = Structure(Lattice.cubic(3.8), ["Si"], [[0, 0, 0]])
+    single = Structure(Lattice.cubic(3.8), ["Si"], [[0, 0, 0]])
     good = Structure(Lattice.cubic(3.8), ["Si", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     overlapping = Structure(Lattice.cubic(3.8), ["Si", "O"], [[0, 0, 0], [0.01, 0, 0]])
     nowhere = Structure(Lattice.cubic(3.8), ["Si"], [[float("nan"), 0, 0]])
     strange = Structure(Lattice.cubic(3.8), ["Xe", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     vacuum = Structure(Lattice.cubic(80.0), ["Si"], [[0, 0, 0]])
-    found = predictor.predict([overlapping, good, nowhere, strange, vacuum, flat])["room"]
+    found = predictor.predict([overlapping, good, nowhere, strange, vacuum, single])["room"]
     reasons = ["shortest distance", None, "NaN or infinite", "holds Xe, which", "cubic angstrom an atom", None]
     for fault, reason in zip(found.faults, reasons, strict=True):
         assert (fault is None) == (reason is None) and (reason or "") in (fault or "")
     assert found.mean.isnan().tolist() == [True, False, True, True, True, False]
     assert (len(found), found.num_failed) == (6, 4)
-    assert torch.equal(found.mean[[1, 5]], predictor.predict([good, flat])["room"].mean)
+    assert torch.equal(found.mean[[1, 5]], predictor.predict([good, single])["room"].mean)
 
 
 def test_a_damaged_crystal_in_a_batch_leaves_the_others_alone(crystals: CrystalBatch) -> None:
@@ -202,6 +204,13 @@ def test_structures_atoms_and_batches_get_the_same_answer_whatever_the_batch_siz
         predictor.predict(crystals.atoms()),
     ):
         torch.testing.assert_close(other["room"].mean, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_crowded_cells_are_judged_a_few_at_a_time(crystals: CrystalBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = ready_predictor(crystals)
+    whole = predictor.predict(crystals)["room"].mean
+    monkeypatch.setattr("cdvae_kit.models.property_predictor._MAX_EDGES", 10)
+    torch.testing.assert_close(predictor.predict(crystals)["room"].mean, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_a_thousand_atoms_are_judged(crystals: CrystalBatch) -> None:

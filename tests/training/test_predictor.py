@@ -26,6 +26,12 @@ from tests.models.predictors import (
 from tests.models.tiny import tiny_model
 
 
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of a short run's time would go into the plot of its loss."""
+    monkeypatch.setattr("cdvae_kit.training.run.plot_losses", lambda *_, **__: None)
+
+
 def folds_of(count: int = 12) -> list[CrystalBatch]:
     return [known_crystals(count, seed=seed) for seed in (1, 2)]
 
@@ -51,7 +57,8 @@ def test_a_small_set_is_learned_by_heart(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folds, calibration, config = folds_of(), known_crystals(12, seed=3), training_config()
+    config = training_config(max_steps=12, check_every=5)
+    folds, calibration = folds_of(), known_crystals(12, seed=3)
     whole = fresh_predictor(predictor_config(dropout=0.2))
     fit_predictor(whole, folds, calibration, config, tmp_path / "whole")
 
@@ -59,7 +66,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: p
 
     def killed(module: TrainingModule, *arguments: object) -> None:
         # in the second member, between two saved states
-        if module.config.seed == config.seed + 1 and module.steps_done == 17:
+        if module.config.seed == config.seed + 1 and module.steps_done == 8:
             raise MemoryError
         step(module, *arguments)  # type: ignore[arg-type]
 
@@ -87,6 +94,9 @@ def test_each_member_leaves_its_own_fold_out_and_a_run_is_not_mixed_with_another
         fit_predictor(fresh_predictor(), folds, calibration, config, tmp_path / "run")
     with pytest.raises(ResumeError, match="other crystals"):
         fit_predictor(fresh_predictor(), folds[::-1], calibration, config, tmp_path / "run", resume=True)
+    doubled = [fold.replace(properties={"room": 2.0 * fold.properties["room"]}) for fold in folds]
+    with pytest.raises(ResumeError, match="other crystals"):
+        fit_predictor(fresh_predictor(), doubled, calibration, config, tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match="at least 2, got 1"):
         fit_predictor(fresh_predictor(), folds[:1], calibration, config, tmp_path / "other")
 

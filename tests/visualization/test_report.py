@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import warnings
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -282,3 +283,12 @@ def test_without_pymatviz_the_page_says_what_is_not_drawn(tmp_path: Path, monkey
     assert (
         "Not drawn: the wheels of space groups need pymatviz: python -m pip install 'cdvae-kit[report]'" in reader.text
     )
+
+
+def test_arrays_that_may_not_be_written_to_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    one = crystal()
+    for array in (one.lattice, one.frac_coords, one.atomic_numbers):
+        array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_report(dataclasses.replace(empty_evaluation(), generated=[one], crystals=[row(0)]), tmp_path / "a.html")

@@ -1,16 +1,22 @@
-"""Codes of crystals that may be anything, as the evaluation asks for them. One crystal's fault stays its own."""
+"""What trained models say of crystals that may be anything, as the evaluation asks for it: codes and properties.
+
+One crystal's fault stays its own: it has NaN, and disturbs no other.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from cdvae_kit.crystal.conversion import structures_to_batch
 from cdvae_kit.crystal.symmetry import niggli_reduce
 from cdvae_kit.metrics.crystals import CrystalArrays
+from cdvae_kit.metrics.evaluation_sections import PropertyFunction
 from cdvae_kit.models.cdvae import CDVAE
 from cdvae_kit.models.fractional import NUM_ELEMENTS
+from cdvae_kit.models.property_predictor import PropertyPredictor
 
 
 def latent_codes(model: CDVAE, crystals: Sequence[CrystalArrays], *, batch_size: int = 256) -> np.ndarray:
@@ -39,6 +45,17 @@ def latent_codes(model: CDVAE, crystals: Sequence[CrystalArrays], *, batch_size:
         found = model.encode(batch, batch_size=batch_size, reduce=False).double().cpu().numpy()
         codes[list(reduced)] = np.where(np.isfinite(found).all(1, keepdims=True), found, np.nan)
     return codes
+
+
+def property_functions(predictor: PropertyPredictor) -> dict[str, PropertyFunction]:
+    """For each property that the predictor knows a function from crystals to values, NaN where it cannot tell."""
+    return {name: partial(_predict, predictor, name) for name in predictor.config.properties}
+
+
+def _predict(predictor: PropertyPredictor, name: str, crystals: Sequence[CrystalArrays]) -> np.ndarray:
+    found = predictor.predict([crystal.structure() for crystal in crystals])[name]
+    values: np.ndarray = found.mean.double().cpu().numpy()
+    return values
 
 
 def _takes(model: CDVAE, crystal: CrystalArrays) -> bool:

@@ -34,3 +34,15 @@ def test_what_the_model_cannot_take_has_no_code_and_disturbs_no_other(model: CDV
 
 def test_no_crystals_have_no_codes(model: CDVAE) -> None:
     assert latent_codes(model, []).shape == (0, 8)
+
+
+def test_properties_come_from_the_predictor_and_nan_from_what_it_cannot_tell(zoo: CrystalBatch) -> None:
+    from cdvae_kit.generation.judging import property_functions
+    from cdvae_kit.models.property_predictor import PropertyPredictor
+
+    predictor = PropertyPredictor.from_pretrained("perov_5")
+    functions = property_functions(predictor)
+    crystals = zoo.select([2, 5])  # SiO2 in a skewed cell, He beside Pu
+    expected = predictor.predict(crystals.structures())["heat_ref"].mean.double().numpy()
+    np.testing.assert_allclose(functions["heat_ref"](as_arrays(crystals)), expected)
+    assert list(functions) == ["heat_ref"] and np.isnan(expected[1])
