@@ -39,7 +39,19 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("sample",), ("train",), ("reconstruct",), ("interpolate",), ("download",), ("info",), ("represent",)]
+    "words",
+    [
+        (),
+        ("sample",),
+        ("train",),
+        ("reconstruct",),
+        ("interpolate",),
+        ("optimize",),
+        ("neighbors",),
+        ("download",),
+        ("info",),
+        ("represent",),
+    ],
 )
 def test_help_loads_nothing_heavy(words: tuple[str, ...]) -> None:
     assert loaded_heavy_packages(help_of(*words)) == []

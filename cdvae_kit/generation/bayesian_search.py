@@ -58,6 +58,7 @@ class BayesianSearch:
 
     needs_losses = True
     num_submitted = None
+    consistency = 0.0
 
     def __post_init__(self) -> None:
         if min(self.num_rounds, self.num_candidates, self.axes_at_once, self.patience) < 1:

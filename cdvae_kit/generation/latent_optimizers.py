@@ -32,8 +32,8 @@ class Feedback:
     Attributes:
         codes: (num_snapshots, num_starts, latent_dim), the codes of the decoded crystals; NaN where a crystal is
             invalid, breaks a constraint or cannot be encoded.
-        losses: (num_snapshots, num_starts), measured by the oracle; NaN where it has no value. None where it was not
-            asked.
+        losses: (num_snapshots, num_starts) of the crystals, by the oracle or by a critic; NaN where there is none. None
+            where nobody was asked.
     """
 
     codes: Tensor
@@ -59,6 +59,11 @@ class LatentOptimizer(Protocol):
     @property
     def num_submitted(self) -> int | None:
         """How many trials of a start the judge sees; None for all."""
+        ...
+
+    @property
+    def consistency(self) -> float:
+        """What a standard deviation between a crystal's code and the code that it was decoded from costs it."""
         ...
 
     def run(
@@ -114,6 +119,7 @@ class PublishedDescent:
 
     needs_losses = False
     num_submitted = None
+    consistency = 0.0
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
@@ -174,6 +180,8 @@ class GuidedSearch:
         last_level: noise after the last cycle.
         spread_level: noise that the paths of the first round begin with, rising from 0 for the first path.
         num_kept: cycles at a round's end whose codes are decoded.
+        consistency: what a crystal's loss grows by for each standard deviation between its own code and the code that
+            it was decoded from: a crystal that is another one than was meant is a distorted one as a rule.
         max_shift: how far a code may be from its start, in standard deviations; None for anywhere in the region.
         num_submitted: crystals of a start that the judge sees.
     """
@@ -188,14 +196,15 @@ class GuidedSearch:
     last_level: float = 0.15
     spread_level: float = 0.5
     num_kept: int = 2
+    consistency: float = 0.2
     max_shift: float | None = None
     num_submitted: int | None = 11
 
     def __post_init__(self) -> None:
         counts = (self.num_rounds, self.num_paths, self.num_cycles, self.steps_per_cycle, self.num_kept)
         levels = (self.first_level, self.last_level, self.spread_level)
-        if min(counts) < 1 or self.num_kept > self.num_cycles:
-            raise ValueError(f"every number is at least 1, and num_kept at most num_cycles, got {self}")
+        if min(counts) < 1 or self.num_kept > self.num_cycles or self.consistency < 0.0:
+            raise ValueError(f"numbers from 1, num_kept at most num_cycles, consistency not under 0, got {self}")
         if not all(0.0 <= level < 1.0 for level in levels) or not self.learning_rate > 0.0 or self.pull < 0.0:
             raise ValueError(f"levels lie in [0, 1), the rate is positive, the pull not negative, got {self}")
 
@@ -234,9 +243,16 @@ class GuidedSearch:
                     done = number * steps_per_round + (cycle + 1) * self.steps_per_cycle
                     kept.append((w.view(num_starts, self.num_paths, latent_dim).transpose(0, 1), done))
             codes = region.codes(torch.cat([some for some, _ in kept]))
-            found = try_codes(codes, [done for _, done in kept for _ in range(self.num_paths)]).codes
+            feedback = try_codes(codes, [done for _, done in kept for _ in range(self.num_paths)])
+            found = feedback.codes
             whitened = region.whitened(found.transpose(0, 1).to(z))
             losses = self._losses_of(objective, penalty, found.to(z), num_starts)
+            if feedback.losses is not None:
+                # a critic of crystals sees what their codes do not tell
+                critic = feedback.losses.T.to(losses).nan_to_num(nan=torch.inf, posinf=torch.inf)
+                losses = torch.maximum(losses, critic)
+            apart = (whitened - region.whitened(codes.transpose(0, 1))).norm(dim=-1)
+            losses = losses + self.consistency * apart.nan_to_num(nan=torch.inf)
             pool, pool_losses = torch.cat([pool, whitened], dim=1), torch.cat([pool_losses, losses], dim=1)
             # where too few crystals have passed, the start goes again
             best = pool_losses.topk(min(self.num_paths, pool_losses.shape[1]), dim=1, largest=False)

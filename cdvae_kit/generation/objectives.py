@@ -174,7 +174,7 @@ class PropertyObjective:
         parts = torch.stack([goal.loss(values[:, i], deviation[i]) for i, goal in enumerate(self.goals)], dim=-1)
         if self.uncertainty and len(members) > 1:
             # at the spread's own zero a square root has no gradient
-            spread = (members.var(0, unbiased=True) + 1e-8).sqrt()
+            spread = (members.var(0, unbiased=False) + 1e-8).sqrt()
             parts = parts + self.uncertainty * spread
         return parts
 
@@ -184,7 +184,7 @@ def predicted_values(model: LatentModel, z: Tensor, goals: Sequence[Goal]) -> tu
     """Mean and standard deviation of the ensemble, (num_crystals, num_goals) each, in the properties' units."""
     columns = [model.names.index(goal.name) for goal in goals]
     members = model(z)[..., columns] * model.deviation[columns] + model.mean[columns]
-    spread = members.std(0, unbiased=True) if len(members) > 1 else torch.zeros_like(members[0])
+    spread = members.std(0, unbiased=False)
     return members.mean(0).double().cpu().numpy(), spread.double().cpu().numpy()
 
 

@@ -28,7 +28,7 @@ from cdvae_kit.generation.objectives import Goal, LatentModel, PropertyObjective
 from cdvae_kit.generation.oracles import Judge
 from cdvae_kit.generation.remoteness import remoteness
 from cdvae_kit.generation.run_files import RunFiles
-from cdvae_kit.generation.trials import Relaxer, TrialMaker, Trials, encode_each, join, judged, submit
+from cdvae_kit.generation.trials import Relaxer, TrialMaker, Trials, encode_each, join, judged, promised, submit
 from cdvae_kit.models import CDVAE, decoding
 from cdvae_kit.seeding import CrystalNoise
 
@@ -83,6 +83,7 @@ def optimize(
     goals: Goal | Sequence[Goal],
     *,
     predictor: LatentModel | None = None,
+    critic: Judge | None = None,
     judge: Judge | None = None,
     starts: CrystalBatch | int = 100,
     optimizer: LatentOptimizer | None = None,
@@ -112,6 +113,8 @@ def optimize(
         goals: what is wanted. With several, each start weighs them by its own random shares, so that the starts spread
             over the Pareto front.
         predictor: of the properties from codes, which the search goes down; None for a search that asks the judge.
+        critic: of decoded crystals, asked in the search about each that is valid: it sees distortions that codes do not
+            tell. It is optimised as the predictor is, so it must not be the judge.
         judge: an independent model or oracle; None ranks by the predictor, and the summary says so.
         starts: crystals to start from, or how many codes to draw from the prior.
         optimizer: `GuidedSearch` by default; `PublishedDescent` or `BayesianSearch`.
@@ -148,6 +151,7 @@ def optimize(
         "goals": [asdict(goal) for goal in goals],
         "optimizer": optimizer.settings(),
         "constraints": asdict(constraints),
+        "critic": None if critic is None else critic.description,
         "judge": None if judge is None else judge.description,
         "relaxed": relax is not None,
         "uncertainty": uncertainty,
@@ -159,6 +163,7 @@ def optimize(
         "model": _digest(model),
     }
     files = RunFiles(output, settings, resume=resume, overwrite=overwrite)
+    region = LatentRegion.of_model(model)
     task = _Task(
         model=model,
         goals=goals,
@@ -167,8 +172,8 @@ def optimize(
         optimizer=optimizer,
         constraints=constraints,
         relax=relax,
-        region=LatentRegion.of_model(model),
-        maker=TrialMaker(model, goals, predictor, constraints, seed, max_tries, steps),
+        region=region,
+        maker=TrialMaker(model, goals, predictor, critic, constraints, region, seed, max_tries, steps),
         files=files,
         deviations=_deviations(goals, predictor, reference),
         weights=_weights(len(codes), len(goals), seed),
@@ -238,7 +243,10 @@ def _run_batch(task: _Task, codes: Tensor, first: int, batch: int) -> Trials:
     # start by start, so that the order of the rows does not tell the batches
     trials = trials.select(np.lexsort((trials.numbers["snapshot"], trials.numbers["start"])))
     if not task.optimizer.needs_losses:
-        trials = submit(trials, task.goals, task.deviations, task.optimizer.num_submitted)
+        optimizer = task.optimizer
+        loss = promised(trials, task.goals, task.deviations, _shares(task, trials))
+        loss = loss + optimizer.consistency * trials.numbers["mismatch"]
+        trials = submit(trials, loss, optimizer.num_submitted)
         if task.judge is not None:
             trials = judged(trials, task.judge, task.goals)
     return trials if task.relax is None else _with_relaxed(task, trials)
@@ -248,7 +256,7 @@ def _made(task: _Task, proposed: Tensor, steps: Sequence[int], starts: list[int]
     trials = task.maker.make(proposed, steps, starts, first_snapshot=offset)
     trials = trials.with_numbers(relaxed=np.zeros(len(trials)))
     if task.optimizer.needs_losses and task.judge is not None:
-        trials = judged(submit(trials, task.goals, task.deviations, None), task.judge, task.goals)
+        trials = judged(submit(trials, np.zeros(len(trials)), None), task.judge, task.goals)
     return trials
 
 
@@ -261,7 +269,15 @@ def _feedback(task: _Task, trials: Trials, proposed: Tensor) -> Feedback:
         losses = losses.view(num_starts, num_snapshots).T
         return Feedback(torch.full_like(proposed, torch.nan), losses.to(proposed.device))
     found = trials.reread_codes.to(proposed.device).view(num_starts, num_snapshots, latent_dim)
-    return Feedback(found.transpose(0, 1))
+    if task.maker.critic is None:
+        return Feedback(found.transpose(0, 1))
+    losses = torch.from_numpy(promised(trials, task.goals, task.deviations, _shares(task, trials), kinds=("critic",)))
+    return Feedback(found.transpose(0, 1), losses.float().to(proposed.device).view(num_starts, num_snapshots).T)
+
+
+def _shares(task: _Task, trials: Trials) -> np.ndarray:
+    """(num_trials, num_goals) weights of the goals."""
+    return task.weights.double().numpy()[trials.numbers["start"].astype(int)]
 
 
 def _with_relaxed(task: _Task, trials: Trials) -> Trials:

@@ -19,6 +19,7 @@ from torch import Tensor
 from cdvae_kit.crystal import CrystalBatch, concatenate
 from cdvae_kit.crystal.errors import CrystalError
 from cdvae_kit.generation.constraints import Constraints
+from cdvae_kit.generation.latent_region import LatentRegion
 from cdvae_kit.generation.objectives import Goal, LatentModel, predicted_values
 from cdvae_kit.generation.oracles import Judge
 from cdvae_kit.metrics.validity import validity
@@ -42,9 +43,10 @@ class Trials:
         reread_codes: (num_trials, latent_dim), the codes of the crystals themselves; NaN where a crystal did not pass
             or cannot be encoded.
         numbers: name to (num_trials,). `start`, `snapshot` and `step` say where a trial comes from; `valid` (distances
-            and composition), `allowed` (constraints), `submitted` (to the judge) and `relaxed` are 0 or 1;
-            `predicted_X` is the optimised predictor's on the code, `reread_X` on the code of the decoded crystal,
-            `judged_X` the judge's, and `predicted_deviation_X` and so on what each is unsure by; NaN for none.
+            and composition), `allowed` (constraints), `submitted` (to the judge) and `relaxed` are 0 or 1; `mismatch`
+            is the distance between both codes, in standard deviations; `predicted_X` is the optimised predictor's on the
+            code, `reread_X` on the code of the decoded crystal, `critic_X` the critic's, `judged_X` the judge's, and
+            `predicted_deviation_X` and so on what each is unsure by; NaN for none.
         reasons: why a trial is no candidate; None where it is one.
     """
 
@@ -130,7 +132,9 @@ class TrialMaker:
         model: the decoder.
         goals: whose values are wanted.
         predictor: the one that is optimised; None where the oracle alone leads.
+        critic: of crystals, whose word the search goes by; None without one.
         constraints: what crystals have to be.
+        region: whose coordinates distances of codes are in.
         seed: of the run.
         max_tries: an invalid crystal, or one that breaks a constraint, is decoded anew from the same code until it has
             been tried this often.
@@ -140,7 +144,9 @@ class TrialMaker:
     model: CDVAE
     goals: tuple[Goal, ...]
     predictor: LatentModel | None
+    critic: Judge | None
     constraints: Constraints
+    region: LatentRegion
     seed: int
     max_tries: int = 1
     steps: int | None = None
@@ -208,15 +214,31 @@ class TrialMaker:
         for place, code in zip(passed.tolist(), found, strict=True):
             if code is not None:
                 reread_codes[place] = code.cpu()
-        trials = replace(trials, reread_codes=reread_codes)
+        device = self.model.device
+        apart = self.region.whitened(reread_codes.to(device)) - self.region.whitened(trials.codes.to(device))
+        mismatch = apart.norm(dim=-1).double().cpu().numpy()
+        trials = replace(trials, reread_codes=reread_codes).with_numbers(mismatch=mismatch)
         if self.predictor is None:
             return trials
         columns = {}
         for kind, codes in (("predicted", trials.codes), ("reread", reread_codes)):
-            values, deviations = predicted_values(self.predictor, codes.to(self.model.device), self.goals)
+            values, deviations = predicted_values(self.predictor, codes.to(device), self.goals)
             for i, goal in enumerate(self.goals):
                 columns[f"{kind}_{goal.name}"] = values[:, i]
                 columns[f"{kind}_deviation_{goal.name}"] = deviations[:, i]
+        return self._with_critic(trials.with_numbers(**columns))
+
+    def _with_critic(self, trials: Trials) -> Trials:
+        passed = np.flatnonzero(trials.passed)
+        if self.critic is None or not len(passed):
+            return trials
+        said = self.critic.judge(trials.crystals.select(passed.tolist()))
+        columns = {}
+        for goal in self.goals:
+            for kind, given in (("critic", said.values), ("critic_deviation", said.deviations)):
+                column = np.full(len(trials), np.nan)
+                column[passed] = given.get(goal.name, np.zeros(len(passed)))
+                columns[f"{kind}_{goal.name}"] = column
         return trials.with_numbers(**columns)
 
 
@@ -237,20 +259,46 @@ def encode_each(model: CDVAE, crystals: CrystalBatch) -> list[Tensor | None]:
         return encode_each(model, bare.select(places[:half])) + encode_each(model, bare.select(places[half:]))
 
 
-def submit(trials: Trials, goals: Sequence[Goal], deviations: Sequence[float], num_submitted: int | None) -> Trials:
-    """Marks those of each start's trials that the judge is to see.
+def promised(
+    trials: Trials,
+    goals: Sequence[Goal],
+    deviations: Sequence[float],
+    weights: np.ndarray,
+    *,
+    kinds: Sequence[str] = ("reread", "critic"),
+) -> np.ndarray:
+    """(num_trials,) the loss by those who lead the search, of whom the one who likes a crystal least is believed.
 
-    The crystals that passed come first, those with the best `reread` value at the front, where the members' spread is
-    charged as in the objective: a decoded crystal whose own code the predictor likes keeps what its snapshot promised.
-    None submits them all. The judge has no part in the choice.
+    A value is charged what its giver is unsure by; losses are in standard deviations of the data, and NaN where one of
+    them has no value.
+
+    Args:
+        trials: with their numbers.
+        goals: what is wanted.
+        deviations: (num_goals,), the scale of each.
+        weights: (num_trials, num_goals), the share of each goal.
+        kinds: whose values are looked at; those who gave none are passed over.
+    """
+    total = np.zeros(len(trials))
+    for i, (goal, deviation) in enumerate(zip(goals, deviations, strict=True)):
+        said = [
+            (goal.distance(trials.numbers[f"{kind}_{goal.name}"]) + trials.numbers[f"{kind}_deviation_{goal.name}"])
+            / deviation
+            for kind in kinds
+            if f"{kind}_{goal.name}" in trials.numbers
+        ]
+        if said:
+            total = total + weights[:, i] * np.maximum.reduce(said)
+    return total
+
+
+def submit(trials: Trials, loss: np.ndarray, num_submitted: int | None) -> Trials:
+    """Marks those of each start's trials that the judge is to see: the ones of lowest loss (num_trials,).
+
+    Crystals that have not passed come last. None submits them all. The judge has no part in the choice.
     """
     if num_submitted is None:
         return trials.with_numbers(submitted=np.ones(len(trials)))
-    loss = np.zeros(len(trials))
-    for goal, deviation in zip(goals, deviations, strict=True):
-        values = trials.numbers.get(f"reread_{goal.name}", np.zeros(len(trials)))
-        spread = trials.numbers.get(f"reread_deviation_{goal.name}", np.zeros(len(trials)))
-        loss = loss + (goal.distance(values) + spread) / deviation
     loss = np.where(trials.passed & np.isfinite(loss), loss, np.inf)
     submitted = np.zeros(len(trials))
     for start in np.unique(trials.numbers["start"]):

@@ -96,7 +96,7 @@ def test_disagreement_is_charged_and_agreement_is_not() -> None:
     weights = torch.ones(6, 1)
     plain = PropertyObjective(ensemble, (Goal("energy"),), weights, uncertainty=0.0)(z, torch.arange(6))
     careful = PropertyObjective(ensemble, (Goal("energy"),), weights, uncertainty=2.0)(z, torch.arange(6))
-    spread = ensemble(z)[..., 0].std(0)
+    spread = ensemble(z)[..., 0].std(0, unbiased=False)
     torch.testing.assert_close(careful - plain, 2.0 * spread, atol=1e-3, rtol=1e-3)
     unanimous = LinearEnsemble(3, members=4)
     losses = [

@@ -225,6 +225,23 @@ def test_success_is_counted_over_all_starts_for_predictor_and_judge_side_by_side
     assert all(row["by_predictor"] is not None for row in result.summary["success"])
 
 
+def test_a_critic_has_a_say_in_what_the_judge_sees(model: CDVAE) -> None:
+    def against_two(structures: list[Structure]) -> list[float]:
+        return [1e3 if len(structure) == 2 else -1e6 for structure in structures]
+
+    def against_others(structures: list[Structure]) -> list[float]:
+        return [-1e6 if len(structure) == 2 else 1e3 for structure in structures]
+
+    seen = []
+    for critic in (against_two, against_others):
+        result = run(model, critic=FunctionJudge(critic, ("energy",)), starts=6)
+        asked = result.trials.passed & result.trials.flag("submitted")
+        seen.append(int((result.trials.crystals.num_atoms.numpy()[asked] == 2).sum()))
+        said = result.trials.numbers["critic_energy"]
+        assert np.isfinite(said[result.trials.passed]).all() and np.isnan(said[~result.trials.passed]).all()
+    assert seen[0] < seen[1]
+
+
 def test_several_goals_give_a_pareto_front(model: CDVAE) -> None:
     result = run(model, goals=[Goal("energy"), Goal("gap", "maximize")], starts=8)
     assert result.candidates is not None
