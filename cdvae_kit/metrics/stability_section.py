@@ -18,7 +18,7 @@ from cdvae_kit.metrics.evaluation_result import Distribution, MetricValue
 from cdvae_kit.metrics.evaluation_section import Section, number
 from cdvae_kit.metrics.intervals import Interval
 from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key
-from cdvae_kit.metrics.stability import METASTABLE, StabilityResult, SunResult, stability, sun_of
+from cdvae_kit.metrics.stability import METASTABLE, StabilityResult, stability, sun_of
 
 if TYPE_CHECKING:
     from cdvae_kit.io.result_store import ResultStore
@@ -189,7 +189,11 @@ def stability_section(
     if novel is not None:
         both = sun_of(result, unique, novel, groups=groups, matcher=matcher, reference=training)
         for prefix, rates in zip(("", "meta"), both, strict=True):
-            metrics += [_sun_metric(rates, letters, prefix) for letters in ("SU", "SN", "SUN")]
+            metrics.append(_rate(f"{prefix}sun", rates.sun, rates.convention))
+            metrics += [
+                _rate(f"{prefix}{name}", rates.rates[letters], f"as in {prefix}sun")
+                for name, letters in (("stable_unique", "SU"), ("stable_novel", "SN"))
+            ]
     energies = result.energies_above_hull
     verdicts = {
         "stable": [None if np.isnan(e) else flag for e, flag in zip(energies, result.stable, strict=True)],
@@ -246,11 +250,6 @@ def _hull_of(
 
 def _given(crystal: CrystalArrays) -> CrystalArrays | None:
     return None if crystal.fault is not None else crystal
-
-
-def _sun_metric(rates: SunResult, letters: str, prefix: str) -> MetricValue:
-    name = {"SU": "stable_unique", "SN": "stable_novel", "SUN": "sun"}[letters]
-    return _rate(f"{prefix}{name}", rates.rates[letters], rates.convention)
 
 
 def _rate(name: str, interval: Interval, note: str) -> MetricValue:

@@ -141,7 +141,7 @@ def test_an_error_keeps_what_was_computed_before_it(store, calls, num_workers):
     with pytest.raises(FileNotFoundError):
         map_crystals(square, items, num_workers=num_workers, memory=memory_in(store))
     # chunks that other workers had finished when the error came may be lost, not the rest
-    assert len(store) >= (30 if num_workers == 1 else 10)
+    assert len(store) == 30 if num_workers == 1 else len(store) > 0
 
 
 def test_a_store_that_cannot_be_written_is_an_error_and_hides_no_other_one(store, calls, monkeypatch, caplog):
@@ -180,7 +180,9 @@ def say(line: str) -> None:
 
 
 def start(folder: Path, num_workers: int) -> "subprocess.Popen[str]":
-    code = "import sys; from tests.metrics.test_memory import run_slowly; run_slowly(*sys.argv[1:])"
+    # a test run in the background ignores Ctrl-C, and its children inherit that
+    listen = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{listen}; from tests.metrics.test_memory import run_slowly; run_slowly(*sys.argv[1:])"
     return subprocess.Popen(
         [sys.executable, "-c", code, str(folder), str(num_workers)],
         cwd=ROOT,
