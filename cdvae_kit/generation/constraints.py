@@ -219,7 +219,8 @@ class Constraints:
         if self.forbidden:
             parts.append(f"forbidden elements {_names(self.forbidden)}")
         if self.num_atoms is not None:
-            parts.append(f"{self.num_atoms[0]} to {self.num_atoms[1]} atoms")
+            low, high = self.num_atoms
+            parts.append(f"{low} atoms" if low == high else f"{low} to {high} atoms")
         if self.density is not None:
             parts.append(f"{self.density[0]:g} to {self.density[1]:g} g/cm^3")
         if self.neutral:

@@ -21,6 +21,17 @@ SUCCESS_PERCENTILES = (5.0, 10.0, 15.0)
 """Of the property in the data: the published thresholds of success."""
 
 
+_KINDS = (
+    (" A apart", "atoms too near"),
+    (" A from its own periodic image", "atoms too near their own images"),
+    ("oxidation state", "composition not neutral"),
+    ("is not allowed", "an element that is not allowed"),
+    ("is missing", "a required element is missing"),
+    (" atoms, ", "another number of atoms"),
+    ("density ", "density out of range"),
+)
+
+
 def final_values(trials: Trials, goals: Sequence[Goal], *, has_judge: bool) -> np.ndarray:
     """(num_trials, num_goals) that trials are ranked by: the judge's, or without one the optimised predictor's."""
     kind = "judged" if has_judge else "reread"
@@ -140,11 +151,9 @@ def reasons(trials: Trials) -> dict[str, int]:
 
 
 def _kind(reason: str) -> str:
-    for mark, kind in ((" A apart", "atoms too near"), ("is not allowed", "an element that is not allowed")):
+    for mark, kind in _KINDS:
         if mark in reason:
             return kind
-    if "oxidation states" in reason:
-        return "composition not neutral"
     return reason.split(":")[0].split(";")[0]
 
 

@@ -44,7 +44,7 @@ class Trials:
             or cannot be encoded.
         numbers: name to (num_trials,). `start`, `snapshot` and `step` say where a trial comes from; `valid` (distances
             and composition), `allowed` (constraints), `submitted` (to the judge) and `relaxed` are 0 or 1; `mismatch`
-            is the distance between both codes, in standard deviations; `predicted_X` is the optimised predictor's on
+            is the distance between both codes, in standard deviations. `predicted_X` is the optimised predictor's on
             the code, `reread_X` on the code of the decoded crystal, `critic_X` the critic's, `judged_X` the judge's,
             and `predicted_deviation_X` and so on what each is unsure by; NaN for none.
         reasons: why a trial is no candidate; None where it is one.
