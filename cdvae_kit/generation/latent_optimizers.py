@@ -186,7 +186,7 @@ class GuidedSearch:
         num_submitted: crystals of a start that the judge sees.
     """
 
-    num_rounds: int = 3
+    num_rounds: int = 5
     num_paths: int = 4
     num_cycles: int = 3
     steps_per_cycle: int = 20

@@ -68,11 +68,11 @@ class FunctionJudge:
         names: the properties that it is asked for.
         description: who it is; the function's own name where it is empty.
 
-    >>> from cdvae_kit.datasets import load_dataset
-    >>> few = load_dataset("ionic_prototypes", split="test").crystals.select([0, 1])
+    >>> from ase.build import bulk
+    >>> from cdvae_kit.crystal.conversion import atoms_to_batch
     >>> judge = FunctionJudge(lambda structures: [s.volume / len(s) for s in structures], ("volume_per_atom",))
-    >>> judge.judge(few).reasons
-    (None, None)
+    >>> judge.judge(atoms_to_batch([bulk("Cu", "fcc", a=3.6)])).values["volume_per_atom"].round(2)
+    array([11.66])
     """
 
     def __init__(self, function: Oracle, names: Sequence[str], description: str = "") -> None:

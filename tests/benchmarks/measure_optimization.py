@@ -53,6 +53,7 @@ def measure(
     optimizers: dict[str, tuple[LatentOptimizer, float]],
     *,
     predictor: str,
+    critic: PropertyPredictor | None,
     split: str,
     num_starts: int,
     seed: int,
@@ -75,6 +76,8 @@ def measure(
             model,
             Goal(prop),
             predictor=CodeModel(LatentPredictor.from_pretrained(predictor, device="cpu"), model),
+            # the published descent asks nobody but the predictor
+            critic=None if critic is None or label == "published" else PredictorJudge(critic, (prop,)),
             judge=PredictorJudge(judge, (prop,), held_out_error={prop: own_error}),
             starts=starts,
             optimizer=optimizer,
@@ -97,6 +100,7 @@ def measure(
         "starts": f"the first {len(starts)} of {split}",
         "seed": seed,
         "thresholds": [float(value) for value in thresholds],
+        "critic": None if critic is None else PredictorJudge(critic, (prop,)).description,
         "judge": PredictorJudge(judge, (prop,)).description,
         "judge_mae": {"mean absolute error": own_error, "test crystals": min(judged_on, len(test))},
         "methods": rows,
@@ -121,6 +125,8 @@ def _rates(result: OptimizationResult, prop: str, thresholds: tuple[float, ...],
         "predictor": trials.numbers[f"reread_{prop}"][there],
         "predictor at the code": trials.numbers[f"predicted_{prop}"][there],
     }
+    if f"critic_{prop}" in trials.numbers:
+        columns["critic"] = trials.numbers[f"critic_{prop}"][there]
     if prop == "volume_per_atom":
         oracle = FunctionJudge(lambda some: [s.volume / len(s) for s in some], (prop,))
         columns["exact"] = oracle.judge(trials.crystals.select(there.tolist())).values[prop]
@@ -175,6 +181,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder that holds a folder of splits for each data set")
     parser.add_argument("--judge", required=True, help="a property predictor: a name or a checkpoint's folder")
     parser.add_argument("--predictor", help="from codes; the package's own unless given")
+    parser.add_argument("--critic", help="a property predictor that the guided search asks; not the judge's crystals")
     parser.add_argument("--split", choices=("val", "test"), default="test")
     parser.add_argument("--num-starts", type=int, default=100)
     parser.add_argument("--methods", nargs="+", choices=("published", "guided"), default=["published", "guided"])
@@ -195,6 +202,7 @@ def main() -> None:
         PropertyPredictor.from_pretrained(options.judge, device="cpu"),
         {name: methods[name] for name in options.methods},
         predictor=options.predictor or options.model,
+        critic=None if options.critic is None else PropertyPredictor.from_pretrained(options.critic, device="cpu"),
         split=options.split,
         num_starts=options.num_starts,
         seed=options.seed,

@@ -62,7 +62,7 @@ def run(optimizer, objective, z, echo, region, **options) -> Echo:
     return echo
 
 
-QUIET = GuidedSearch(first_level=0.0, last_level=0.0, pull=0.0, steps_per_cycle=60, learning_rate=0.02)
+QUIET = GuidedSearch(num_rounds=3, first_level=0.0, last_level=0.0, pull=0.0, steps_per_cycle=60, learning_rate=0.02)
 INSIDE, OUTSIDE = torch.tensor([0.6, -0.3, 0.2, 0.1]), torch.tensor([3.0, 4.0, 0.0, 0.0])
 
 
