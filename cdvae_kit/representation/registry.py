@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 # name on the command line: module of this sub-package with EXPERIMENT, one a line
 _HOMES: dict[str, str] = {
+    "crystal-sensitivity": "crystal_sensitivity",
     "invariance-transfer": "invariance_transfer",
 }
 
