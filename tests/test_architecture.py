@@ -51,7 +51,12 @@ UNPICKLING_CALLS = {"torch.load", "joblib.load", "pandas.read_pickle", "pd.read_
 DRAWS = {f"torch.{name}" for name in ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial")}
 DRAWS_WITHOUT_GENERATOR = {"torch.rand_like", "torch.randn_like", "torch.randint_like"}
 
-DISTRIBUTION_OF = {"sklearn": "scikit-learn", "torch_geometric": "torch-geometric", "torch_scatter": "torch-scatter"}
+DISTRIBUTION_OF = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "torch_geometric": "torch-geometric",
+    "torch_scatter": "torch-scatter",
+}
 
 
 class Import(NamedTuple):

@@ -2,8 +2,10 @@
 
 Speicher et al., "Understanding the role of invariance in transfer learning" (TMLR 2024, arXiv 2407.04325). Their
 objects are 61 pictures and their backgrounds 867 photographs; here both are smooth noise, one seed a class, unless
-tensors of real ones are handed in. As there, a class has one object: all that varies within it is the transform. Theirs
-draw the transforms from one stream, by the order of access; here a sample depends on (seed, index) alone.
+tensors of real ones are handed in (`io.pictures` reads a folder of them). As there, a class has one object: all that
+varies within it is the transform. Theirs draw the transforms from one stream, by the order of access; here a sample
+depends on (seed, index) alone. Their translation keeps the object's bounding box within the image; here it goes as far
+as the margin around a centred object of the usual size. Values stay in [0, 1] where theirs are spread over [−1, 1].
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from torch.utils.data import Dataset
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import Compose, IndexedDraws, Transform, normal, uniform
 from cdvae_kit.transforms.images import image_transform
+
+Ingredient = Literal["object", "transform", "background"]
 
 _SPRITE_SIDE = 16
 _OBJECTS, _BACKGROUNDS, _RANDOM_PIXELS = 101, 102, 103  # keys of the prototypes' draws
@@ -66,8 +70,10 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
         classes: of objects, any whole numbers, all different.
         transforms: names of `transforms.images.image_transform`, or transforms, applied to the object in this order.
         num_samples: length of the data set.
-        seed: of object, background and presence.
+        seed: of all that has no seed of its own.
         transform_seed: of the transforms; as `seed` unless given.
+        object_seed: of which object it is; as `seed` unless given.
+        background_seed: of the background and its class; as `seed` unless given.
         image_size: side in pixels.
         object_share: side of the object over that of the image.
         place: where the object stands: in the middle, or at the upper right.
@@ -78,7 +84,8 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
         label: what is to be told.
         background_variation: 0 every background is its class's prototype, 1 the class does not show.
         objects: (num_classes, 4, s, s) in [0, 1], in the order of `classes`, instead of the sprites.
-        backgrounds: (n, 3, size, size), photographs to draw from instead of noise; not with background classes.
+        backgrounds: instead of smooth noise, photographs to draw from (n, 3, size, size), black, or random pixels; not
+            with background classes.
 
     >>> data = ComposedImages([0, 1], ["rotate", "hue"], 4, seed=0, image_size=16)
     >>> image, label = data[2]
@@ -94,6 +101,8 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
         *,
         seed: int,
         transform_seed: int | None = None,
+        object_seed: int | None = None,
+        background_seed: int | None = None,
         image_size: int = 32,
         object_share: float = 0.7,
         place: Literal["center", "upper_right"] = "center",
@@ -103,13 +112,15 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
         label: Literal["object", "background"] = "object",
         background_variation: float = 0.5,
         objects: Tensor | None = None,
-        backgrounds: Tensor | None = None,
+        backgrounds: Tensor | Literal["black", "random_pixels"] | None = None,
     ) -> None:
         self.classes = tuple(classes)
         self.background_classes = None if background_classes is None else tuple(background_classes)
         self.num_samples = num_samples
         self.seed = seed
         self.transform_seed = seed if transform_seed is None else transform_seed
+        self.object_seed = seed if object_seed is None else object_seed
+        self.background_seed = seed if background_seed is None else background_seed
         self.image_size = image_size
         self.availability = availability
         self.correlation = correlation
@@ -118,16 +129,9 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
         self._check()
         self.transform = Compose([image_transform(t) if isinstance(t, str) else t for t in transforms])
         self._canvases = self._on_canvas(make_sprites(classes) if objects is None else objects, object_share, place)
-        self._backgrounds = backgrounds
-        if backgrounds is not None and (
-            background_classes is not None
-            or backgrounds.shape[1:] != (3, image_size, image_size)
-            or not len(backgrounds)
-        ):
-            raise ValueError(
-                f"expected photographs (n, 3, {image_size}, {image_size}) and no background classes, got "
-                f"{tuple(backgrounds.shape)} and {background_classes}"
-            )
+        black = isinstance(backgrounds, str) and backgrounds == "black"
+        self._backgrounds = torch.zeros(1, 3, image_size, image_size) if black else backgrounds
+        self._check_backgrounds()
         self._prototypes = None
         if self.background_classes is not None:
             draws = IndexedDraws(_key(0, _BACKGROUNDS), torch.tensor(self.background_classes, dtype=torch.long))
@@ -135,6 +139,11 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         return self.num_samples
+
+    @property
+    def num_labels(self) -> int:
+        """Labels run from 0 to one below it."""
+        return len(self.classes if self.label == "object" else self.background_classes or ())
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if not -self.num_samples <= index < self.num_samples:
@@ -149,16 +158,24 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
 
     def with_transform_seed(self, transform_seed: int) -> ComposedImages:
         """The same objects on the same backgrounds, each under another draw of the transforms."""
+        return self.with_seed("transform", transform_seed)
+
+    def with_seed(self, what: Ingredient, seed: int) -> ComposedImages:
+        """The same but for one ingredient, which is drawn from `seed`.
+
+        Where objects are correlated with backgrounds, those that follow a background do so still.
+        """
         other = copy.copy(self)
-        other.transform_seed = transform_seed
+        setattr(other, f"{what}_seed", seed)
         return other
 
     def at(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images and labels of the samples `indices` (b,) long."""
         # every draw is made whether it is used or not: an option changes what it is about and nothing else
-        draws = IndexedDraws(self.seed, indices)
-        which_object, which_background, follows, shows = uniform(draws, len(indices), 4).unbind(1)
-        noise = uniform(draws, len(indices), 3, 4, 4)
+        which_object = self._draws(self.object_seed, indices)[0][:, 0]
+        drawn, noise, pixels = self._draws(self.background_seed, indices)
+        which_background = drawn[:, 1]
+        follows, shows = self._draws(self.seed, indices)[0][:, 2:].unbind(1)
         foreground = _pick(which_object, len(self.classes))
         background = _pick(which_background, len(self.background_classes or (0,)))
         if self.background_classes is not None:
@@ -168,12 +185,20 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
         params = self.transform.sample(canvas, generator=IndexedDraws(_key(self.transform_seed, 1), indices))
         moved = self.transform.apply(canvas, params)
         opacity = moved[:, 3:] * (shows < self.availability)[:, None, None, None]
-        behind = self._background(noise, background, which_background)
+        behind = self._background(noise, background, which_background) if pixels is None else pixels
         images = opacity * moved[:, :3] + (1.0 - opacity) * behind
         return images.clamp(0.0, 1.0), foreground if self.label == "object" else background
 
+    def _draws(self, seed: int, indices: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Object, background, following, presence as (b, 4); a background's noise; its pixels where drawn singly."""
+        draws = IndexedDraws(seed, indices)
+        four, noise = uniform(draws, len(indices), 4), uniform(draws, len(indices), 3, 4, 4)
+        single = isinstance(self._backgrounds, str)
+        pixels = uniform(draws, len(indices), 3, self.image_size, self.image_size) if single else None
+        return four, noise, pixels
+
     def _background(self, noise: Tensor, background: Tensor, drawn: Tensor) -> Tensor:
-        if self._backgrounds is not None:
+        if isinstance(self._backgrounds, Tensor):
             return self._backgrounds[_pick(drawn, len(self._backgrounds))]
         if self._prototypes is not None:
             share = self.background_variation
@@ -192,6 +217,21 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
         free = self.image_size - side
         left, top = (free // 2, free // 2) if place == "center" else (free, 0)
         return functional.pad(small.clamp(0.0, 1.0), (left, free - left, top, free - top))
+
+    def _check_backgrounds(self) -> None:
+        given, side = self._backgrounds, self.image_size
+        if given is None or (isinstance(given, str) and given == "random_pixels" and self.background_classes is None):
+            return
+        if (
+            not isinstance(given, Tensor)
+            or self.background_classes is not None
+            or given.shape[1:] != (3, side, side)
+            or not len(given)
+        ):
+            raise ValueError(
+                f"expected photographs (n, 3, {side}, {side}), 'black' or 'random_pixels', and no background classes, "
+                f"got {tuple(given.shape) if isinstance(given, Tensor) else given} and {self.background_classes}"
+            )
 
     def _check(self) -> None:
         for name, listed in (("classes", self.classes), ("background classes", self.background_classes)):
@@ -218,7 +258,15 @@ def _pick(drawn: Tensor, count: int) -> Tensor:
 
 def paired_by_transform(dataset: ComposedImages, transform_seeds: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Two times all images (n, 3, size, size): object, background and label are the same, the transforms are not."""
-    first, second = transform_seeds
+    return paired_by(dataset, "transform", transform_seeds)
+
+
+def paired_by(dataset: ComposedImages, what: Ingredient, seeds: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Two times all images (n, 3, size, size), alike in all but one ingredient.
+
+    Drawn anew, an object is the same one again for a share of 1 over the number of classes.
+    """
+    first, second = seeds
     if first == second:
-        raise ValueError(f"pairs need two different transform seeds, got {first} twice")
-    return dataset.with_transform_seed(first).tensors()[0], dataset.with_transform_seed(second).tensors()[0]
+        raise ValueError(f"pairs need two different seeds, got {first} twice")
+    return dataset.with_seed(what, first).tensors()[0], dataset.with_seed(what, second).tensors()[0]

@@ -12,6 +12,7 @@ from cdvae_kit.datasets.composed_images import (
     ComposedImages,
     make_random_pixels,
     make_sprites,
+    paired_by,
     paired_by_transform,
 )
 from cdvae_kit.transforms.images import Invert
@@ -50,6 +51,44 @@ def test_a_pair_differs_in_the_transform_alone() -> None:
     assert torch.equal(*paired_by_transform(images(), (1, 2)))
     with pytest.raises(ValueError, match="two different"):
         paired_by_transform(data, (3, 3))
+
+
+def test_a_pair_can_differ_in_the_object_or_the_background_alone() -> None:
+    data = images(background_classes=range(4), object_share=0.4, place="upper_right", transforms=["hue"])
+    first, second = paired_by(data, "object", (1, 2))
+    assert torch.equal(first[:, :, 8:], second[:, :, 8:]) and torch.equal(first[:, :, :, :8], second[:, :, :, :8])
+    assert not torch.equal(first, second)
+    first, second = paired_by(data, "background", (1, 2))
+    assert (corner_pixels(first) - corner_pixels(second)).abs().flatten(1).amax(1).min() > 0.01
+    assert torch.equal(data.with_seed("background", 1).tensors()[1], data.tensors()[1])
+    # the same seed for all that has none of its own
+    own = images(background_classes=range(4), object_seed=0, background_seed=0, transform_seed=0)
+    assert torch.equal(own.tensors()[0], images(background_classes=range(4)).tensors()[0])
+
+
+def test_an_object_that_follows_its_background_does_so_when_drawn_anew() -> None:
+    data = images(background_classes=range(5), correlation=1.0)
+    assert torch.equal(*paired_by(data, "object", (1, 2)))
+    other = data.with_seed("background", 9)
+    assert not torch.equal(other.tensors()[1], data.tensors()[1])
+
+
+def test_backgrounds_can_be_black_or_random_pixels() -> None:
+    black = images(backgrounds="black", availability=0.0).tensors()[0]
+    assert black.abs().max() == 0.0
+    data = images(num=300, backgrounds="random_pixels", availability=0.0)
+    pixels = data.tensors()[0]
+    assert pixels.mean() == pytest.approx(0.5, abs=0.01) and pixels.var() == pytest.approx(1 / 12, abs=0.005)
+    assert torch.equal(data[7][0], pixels[7]) and not torch.equal(pixels[7], pixels[8])
+    neighbours = torch.stack([pixels[..., 1:].flatten(), pixels[..., :-1].flatten()]).corrcoef()[0, 1]
+    assert abs(float(neighbours)) < 0.02
+    # the same objects stand before either
+    assert torch.equal(images(backgrounds="random_pixels").tensors()[1], images().tensors()[1])
+
+
+def test_labels_are_as_many_as_the_classes_that_are_to_be_told() -> None:
+    assert images().num_labels == 5
+    assert images(background_classes=range(3), label="background").num_labels == 3
 
 
 def test_a_transform_never_reaches_the_background() -> None:
@@ -143,6 +182,9 @@ def test_values_stay_in_range_under_every_transform() -> None:
         ({"transforms": ["twirl"]}, "no image transform 'twirl'"),
         ({"objects": torch.zeros(5, 3, 8, 8)}, "one object with opacity a class"),
         ({"backgrounds": torch.zeros(2, 3, 8, 8)}, "expected photographs"),
+        ({"backgrounds": "white"}, "expected photographs"),
+        ({"backgrounds": "random_pixels", "background_classes": range(5)}, "no background classes"),
+        ({"backgrounds": "black", "background_classes": range(5)}, "no background classes"),
         ({"object_share": 1.5}, "does not stand on"),
     ],
 )
