@@ -288,6 +288,9 @@ def stitch_autoencoders(sizes: DigitSizes, seed: int, progress: ShareDone | None
             spaces = [(embed(encoder, digits.train), embed(encoder, digits.test)) for encoder in encoders]
             carried = carried_back(spaces, decoders, chosen, error)
             values |= own_and_stitched("autoencoders, carried back to absolute", carried, low_is_good=True)
+    values["autoencoders, price: own relative error over own absolute error"] = (
+        values["autoencoders, relative, own"] / values["autoencoders, absolute, own"]
+    )
     values["autoencoders, mean image"] = error(digits.train.mean(0).expand_as(digits.test))
     details["pictures"] = {name: shown.double().round(decimals=3).tolist() for name, shown in pictures.items()}
     return PartResult(values, details)

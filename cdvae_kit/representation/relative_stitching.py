@@ -36,7 +36,10 @@ class RelativeStitching(Experiment):
     """Classifiers, autoencoders, CDVAEs."""
 
     name = "relative"
-    paper = "Moschella et al., Relative representations enable zero-shot latent space communication, ICLR 2023, arXiv 2209.15430"
+    paper = (
+        "Moschella et al., Relative representations enable zero-shot latent space communication, ICLR 2023, "
+        "arXiv 2209.15430"
+    )
     summary = "heads of one training on the encoder of another, in absolute and in relative coordinates"
 
     def parts(self, *, quick: bool) -> Sequence[str]:
