@@ -112,7 +112,7 @@ class RelativeStitching(Experiment):
             _pictures(autoencoders["pictures"]),
             Bars(
                 "R² of the Ewald energy from codes of three CDVAEs",
-                "R², other compositions, from −1",
+                "R² on unseen compositions, cut at −1",
                 {
                     f"{kind}, {whose}": [max(-1.0, value) for value in result.per_seed(f"crystals: {kind}, {whose}")]
                     for kind in _KINDS_OF_CODES
