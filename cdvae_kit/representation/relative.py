@@ -39,6 +39,8 @@ Likeness = Literal["cosine", "euclidean", "whitened"]
 def relative_projection(x: Tensor, anchors: Tensor, *, likeness: Likeness = "cosine", center: bool = False) -> Tensor:
     """(n, m): the likeness of each sample to each anchor, greatest for the anchor itself.
 
+    Differentiable in `x`: an objective on relative coordinates can be followed back to the codes.
+
     Args:
         x: (n, d) features.
         anchors: (m, d) features of the anchors by the same encoder.

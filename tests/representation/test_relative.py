@@ -85,6 +85,25 @@ def test_near_points_far_from_the_origin_keep_their_distances() -> None:
     assert torch.allclose(near, far, atol=1e-3) and bool((far.diagonal() == 0.0).all())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_those_of_differences_and_finite_at_an_anchor(kind: str) -> None:
+    anchors = gaussian(8)
+    x = torch.cat([anchors[:1], gaussian(2, seed=1)]).requires_grad_()
+    project = KINDS[kind]
+    (at_anchor,) = torch.autograd.grad(relative_projection(x, anchors, **project).sum(), x)
+    assert bool(at_anchor.isfinite().all())
+    assert torch.autograd.gradcheck(
+        lambda y: relative_projection(y, anchors, **project), (x[1:].detach().requires_grad_(),)
+    )
+
+
+def test_a_sample_without_a_direction_and_an_empty_batch_have_coordinates() -> None:
+    anchors = gaussian(6)
+    assert torch.equal(relative_projection(torch.zeros(1, WIDTH).double(), anchors), torch.zeros(1, 6).double())
+    for kind in KINDS.values():
+        assert relative_projection(anchors[:0], anchors, **kind).shape == (0, 6)
+
+
 def test_whitening_drops_directions_in_which_anchors_do_not_vary() -> None:
     flat = torch.cat([gaussian(12, 3), torch.ones(12, 2).double()], dim=1)
     found = relative_projection(flat + 0.0, flat, likeness="whitened")
