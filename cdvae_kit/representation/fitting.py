@@ -133,18 +133,26 @@ def _optimizer(
 
 
 class Supervision(nn.Module, Objective):
-    """Cross-entropy of a linear layer on an encoder; the batch is (samples, labels).
+    """Cross-entropy of a head on an encoder; the batch is (samples, labels).
 
     Args:
         encoder: trained along.
         num_classes: labels run from 0.
         augmentation: changes the samples, and the labels as it says.
+        head: from features to logits; a linear layer unless given.
     """
 
-    def __init__(self, encoder: Any, num_classes: int, *, augmentation: Transform[Any] | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Any,
+        num_classes: int,
+        *,
+        augmentation: Transform[Any] | None = None,
+        head: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(encoder.out_features, num_classes)
+        self.head = nn.Linear(encoder.out_features, num_classes) if head is None else head
         self.augmentation = augmentation
 
     def forward(self, batch: Any) -> Tensor:

@@ -75,4 +75,16 @@ class Pictures:
     row_labels: Sequence[str] = ()
 
 
-Panel: TypeAlias = Bars | Lines | Matrix | Pictures
+@dataclass(frozen=True)
+class Points:
+    """Points of a plane whose axes have no unit, one colour a group.
+
+    Attributes:
+        groups: label, written at the middle of its points, to their x and y.
+    """
+
+    title: str
+    groups: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+Panel: TypeAlias = Bars | Lines | Matrix | Pictures | Points

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _HOMES: dict[str, str] = {
     "crystal-sensitivity": "crystal_sensitivity",
     "invariance-transfer": "invariance_transfer",
+    "relative": "relative_stitching",
 }
 
 

@@ -116,6 +116,23 @@ def _is_neighbour(x: Tensor, k: int, metric: Metric) -> Tensor:
     return member.scatter_(1, closeness.topk(k, dim=1).indices, True)
 
 
+def retrieval_overlap(features_a: Tensor, features_b: Tensor, *, k: int = 10) -> float:
+    """The mean Jaccard index of the k nearest b to a_i and the k nearest to b_i, by cosine, b_i itself among both.
+
+    Both spaces need the same coordinates: it tells whether one space can be searched with points of the other. Not
+    symmetric.
+    """
+    a, b = _pair(features_a, features_b, least=1)
+    if not 1 <= k <= len(a):
+        raise ValueError(f"k must lie in 1..{len(a)}, the number of samples, got {k}")
+    found = []
+    for query in (a, b):
+        member = torch.zeros(len(a), len(b), dtype=torch.bool)
+        found.append(member.scatter_(1, (unit_rows(query) @ unit_rows(b).T).topk(k, dim=1).indices.cpu(), True))
+    shared = (found[0] & found[1]).sum(1).double()
+    return float((shared / (2 * k - shared)).mean())
+
+
 def mean_reciprocal_rank(features_a: Tensor, features_b: Tensor) -> float:
     """Mean of 1/rank of b_i among all b by their cosine with a_i; both spaces need the same coordinates.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cdvae_kit.representation.experiments import standard_error
-from cdvae_kit.representation.panels import Bars, Lines, Matrix, Panel, Pictures
+from cdvae_kit.representation.panels import Bars, Lines, Matrix, Panel, Pictures, Points
 from cdvae_kit.visualization.canvas import new_figure
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
             _draw_matrix(axes, panel)
         case Pictures():
             _draw_pictures(axes, panel)
+        case Points():
+            _draw_points(axes, panel)
 
 
 def _draw_bars(axes: Axes, panel: Bars) -> None:
@@ -130,3 +132,13 @@ def _draw_pictures(axes: Axes, panel: Pictures) -> None:
         axes.set_yticks([])
     for side in axes.spines.values():
         side.set_visible(False)
+
+
+def _draw_points(axes: Axes, panel: Points) -> None:
+    for place, (label, (x, y)) in enumerate(panel.groups.items()):
+        color = f"C{place % 10}"
+        axes.plot(x, y, ".", color=color, markersize=3, alpha=0.7)
+        if len(x):
+            axes.text(float(np.median(x)), float(np.median(y)), label, color=color, weight="bold", ha="center")
+    axes.set_xticks([])
+    axes.set_yticks([])

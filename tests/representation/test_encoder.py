@@ -107,6 +107,7 @@ def test_users_of_images_series_and_tokens_never_load_pymatgen() -> None:
     code = (
         "import sys, torch\n"
         "from cdvae_kit.representation import contrastive, encoder, fitting, probing, registry, running, similarity\n"
+        "from cdvae_kit.representation import relative, relative_stitching\n"
         "from cdvae_kit.datasets import composed_images\n"
         "from cdvae_kit.transforms import images, random_field, time_series, tokens\n"
         "encoder.embed(encoder.ConvEncoder(in_channels=3), torch.zeros(1, 3, 8, 8))\n"

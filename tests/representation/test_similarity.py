@@ -16,6 +16,7 @@ from cdvae_kit.representation.similarity import (
     linear_cka,
     mean_reciprocal_rank,
     neighbour_overlap,
+    retrieval_overlap,
     sensitivity,
 )
 from cdvae_kit.seeding import make_generator
@@ -148,6 +149,22 @@ def test_the_reciprocal_rank_is_one_for_the_same_and_small_for_strangers() -> No
     assert mean_reciprocal_rank(pair, -pair) == pytest.approx(0.5)
     # a collapsed space shares the ranks 1..n and does not win
     assert mean_reciprocal_rank(torch.ones(9, 2), torch.ones(9, 2)) == pytest.approx(1 / 5)
+
+
+def test_retrieval_is_that_of_a_loop_and_needs_the_same_coordinates() -> None:
+    a, b = gaussian(12, 3), gaussian(12, 3, 1)
+    total = 0.0
+    for i in range(12):
+        sets = [set(torch.cosine_similarity(x[i][None], b).argsort(descending=True)[:4].tolist()) for x in (a, b)]
+        total += len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+    assert retrieval_overlap(a, b, k=4) == pytest.approx(total / 12)
+    assert retrieval_overlap(a, 3.0 * a, k=4) == 1.0
+    # neighbours within a space do not see the turn
+    assert neighbour_overlap(a, a @ rotation(3), k=4) == 1.0 and retrieval_overlap(a, a @ rotation(3), k=4) < 0.7
+    with pytest.raises(ValueError, match="same shape"):
+        retrieval_overlap(a, gaussian(12, 4))
+    with pytest.raises(ValueError, match=r"1\.\.12"):
+        retrieval_overlap(a, b, k=13)
 
 
 def test_features_that_do_not_fit_are_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from cdvae_kit.representation.panels import Bars, Curve, Lines, Matrix, Panel, Pictures
+from cdvae_kit.representation.panels import Bars, Curve, Lines, Matrix, Panel, Pictures, Points
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.visualization.experiments import plot_experiment
 
@@ -17,6 +17,7 @@ BARS = Bars("arms", "accuracy", {"a": (0.4, 0.5, 0.6), "b": (0.1,), "c": (math.n
 LINES = Lines("law", "n", "N", {"k = 1": Curve((1, 10), (1, 100), (0.1, math.nan))}, log_x=True, log_y=True)
 MATRIX = Matrix("transfer", ("r1", "r2"), ("c1", "c2", "c3"), ((0.1, 0.2, 0.9), (math.nan, 0.5, 0.6)))
 PICTURES = Pictures("views", torch.rand(2, 3, 3, 8, 6, generator=make_generator(0)), ("one", "two"))
+POINTS = Points("space", {"0": ((0.0, 1.0, 5.0), (2.0, 3.0, 9.0)), "1": ((), ())})
 
 
 def drawn(*panels: Panel) -> Figure:
@@ -25,7 +26,7 @@ def drawn(*panels: Panel) -> Figure:
     return figure
 
 
-@pytest.mark.parametrize("panel", [BARS, LINES, MATRIX, PICTURES], ids=lambda panel: type(panel).__name__)
+@pytest.mark.parametrize("panel", [BARS, LINES, MATRIX, PICTURES, POINTS], ids=lambda panel: type(panel).__name__)
 def test_each_kind_of_panel_is_drawn(panel: Panel) -> None:
     (axes,) = drawn(panel).axes
     assert axes.get_title() == panel.title
@@ -42,6 +43,12 @@ def test_bars_stand_at_their_means_with_a_dot_a_seed() -> None:
 def test_a_table_shows_its_numbers_and_skips_what_is_none() -> None:
     (axes,) = drawn(MATRIX).axes
     assert [text.get_text() for text in axes.texts] == ["0.10", "0.20", "0.90", "0.50", "0.60"]
+
+
+def test_a_group_of_points_is_named_at_its_middle_and_an_empty_one_is_not() -> None:
+    (axes,) = drawn(POINTS).axes
+    assert [(text.get_text(), text.get_position()) for text in axes.texts] == [("0", (1.0, 3.0))]
+    assert [len(line.get_xdata()) for line in axes.lines] == [3, 0]
 
 
 def test_panels_stand_in_rows_of_three_and_empty_places_are_blank() -> None:
