@@ -73,6 +73,9 @@ def optimize(
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="Take a target outside the training data's range.")
     ] = False,
+    draws: Annotated[
+        int, typer.Option(min=1, help="Decodings of each code; the truest is kept. More help where the decoder errs.")
+    ] = 1,
     steps: Steps = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Starts at a time; what a kill can lose.")] = 25,
     seed: Seed = 0,
@@ -127,6 +130,7 @@ def optimize(
                 relax=None if calculator is None else _relaxer(calculator, device),
                 reference=None if reference is None else read_batch(reference, max_atoms=model.config.max_atoms),
                 allow_outside=allow_outside,
+                num_draws=draws,
                 steps=steps,
                 output=output,
                 batch_size=batch_size,

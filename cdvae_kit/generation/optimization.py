@@ -94,6 +94,7 @@ def optimize(
     allow_outside: bool = False,
     uncertainty: float = 1.0,
     max_tries: int = 1,
+    num_draws: int = 1,
     steps: int | None = None,
     output: str | os.PathLike[str] | None = None,
     batch_size: int = 25,
@@ -126,6 +127,7 @@ def optimize(
         allow_outside: take targets outside the data's range.
         uncertainty: standard deviations of the predictor's ensemble that are added to what is minimised.
         max_tries: decodings of a code whose crystal is invalid or breaks a constraint.
+        num_draws: decodings of every code, as in `TrialMaker`.
         steps: of the decoder; its own default if None.
         output: a folder for everything; None keeps nothing.
         batch_size: starts at a time, which is also what a kill can lose. Bayesian optimisation takes all at once, and
@@ -139,8 +141,8 @@ def optimize(
     goals = (goals,) if isinstance(goals, Goal) else tuple(goals)
     optimizer = optimizer or GuidedSearch()
     constraints = constraints or Constraints()
-    if batch_size < 1 or max_tries < 1:
-        raise ValueError(f"batch_size and max_tries must be at least 1, got {batch_size} and {max_tries}")
+    if min(batch_size, max_tries, num_draws) < 1:
+        raise ValueError(f"batch_size, max_tries, num_draws start at 1, got {batch_size}, {max_tries}, {num_draws}")
     _check_roles(goals, predictor, judge, optimizer)
     ranges = _ranges(goals, predictor, reference)
     check_goals(goals, ranges, allow_outside=allow_outside)
@@ -156,11 +158,12 @@ def optimize(
         "relaxed": relax is not None,
         "uncertainty": uncertainty,
         "max_tries": max_tries,
+        "num_draws": num_draws,
         "steps": steps,
         "seed": seed,
         "batch_size": batch_size,
         "starts": hashlib.sha256(codes.cpu().numpy().tobytes()).hexdigest(),
-        "model": _digest(model),
+        "model": run_files.model_digest(model),
     }
     files = RunFiles(output, settings, resume=resume, overwrite=overwrite)
     region = LatentRegion.of_model(model)
@@ -173,7 +176,7 @@ def optimize(
         constraints=constraints,
         relax=relax,
         region=region,
-        maker=TrialMaker(model, goals, predictor, critic, constraints, region, seed, max_tries, steps),
+        maker=TrialMaker(model, goals, predictor, critic, constraints, region, seed, max_tries, steps, num_draws),
         files=files,
         deviations=_deviations(goals, predictor, reference),
         weights=_weights(len(codes), len(goals), seed),
@@ -439,12 +442,3 @@ def _thresholds(
             values = reference.properties[goal.name].double().numpy()
             limits[goal.name] = ranking.percentile_thresholds(goal, values)
     return limits
-
-
-def _digest(model: CDVAE) -> str:
-    """Of all weights: another model's run is not resumed."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

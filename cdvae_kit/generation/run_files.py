@@ -6,6 +6,7 @@ Every file appears whole or not at all, so that a run that was killed goes on fr
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import logging
 import math
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.generation.trials import Trials
@@ -174,3 +176,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def model_digest(model: nn.Module) -> str:
+    """Of all weights: another model's run is not resumed."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -139,6 +139,8 @@ class TrialMaker:
         max_tries: an invalid crystal, or one that breaks a constraint, is decoded anew from the same code until it has
             been tried this often.
         steps: of the decoder; its own default if None.
+        num_draws: decodings of each code, of which the one is kept whose crystal has the nearest code: what is far from
+            what was meant is distorted as a rule, and where the decoder errs often, some of many draws are right.
     """
 
     model: CDVAE
@@ -150,6 +152,7 @@ class TrialMaker:
     seed: int
     max_tries: int = 1
     steps: int | None = None
+    num_draws: int = 1
 
     def make(self, codes: Tensor, steps: Sequence[int], starts: Sequence[int], *, first_snapshot: int = 0) -> Trials:
         """Trials of codes (num_snapshots, num_starts, latent_dim), start by start.
@@ -168,8 +171,19 @@ class TrialMaker:
             "step": np.tile(np.array(steps, dtype=np.float64), num_starts),
         }
         ids = torch.from_numpy(numbers["start"] * _IDS_PER_START + numbers["snapshot"]).long().to(flat.device)
-        trials = self._check(self._decode(flat, ids, 0), flat, numbers)
-        for attempt in range(1, self.max_tries):
+        trials = self._draw(flat, ids, numbers, 0)
+        for draw in range(1, self.num_draws):
+            again = self._draw(flat, ids, numbers, draw)
+            nearer = again.passed & ~(trials.passed & (trials.numbers["mismatch"] <= again.numbers["mismatch"]))
+            own = np.arange(len(trials))
+            trials = join([trials, again]).select(np.where(nearer, len(trials) + own, own))
+        return trials
+
+    def _draw(self, flat: Tensor, ids: Tensor, numbers: Mapping[str, np.ndarray], draw: int) -> Trials:
+        """One crystal for each code; those that fail are tried again."""
+        first = draw * self.max_tries
+        trials = self._check(self._decode(flat, ids, first), flat, numbers)
+        for attempt in range(first + 1, first + self.max_tries):
             failed = np.flatnonzero(~trials.passed)
             if not len(failed):
                 break

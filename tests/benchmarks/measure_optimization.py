@@ -56,6 +56,7 @@ def measure(
     critic: PropertyPredictor | None,
     split: str,
     num_starts: int,
+    num_draws: int,
     seed: int,
     judged_on: int,
 ) -> dict[str, Any]:
@@ -82,12 +83,13 @@ def measure(
             starts=starts,
             optimizer=optimizer,
             uncertainty=uncertainty,
+            num_draws=1 if label == "published" else num_draws,
             thresholds={prop: thresholds},
             seed=seed,
         )
         seconds = time.monotonic() - began
         rows[label] = {
-            "optimizer": optimizer.settings() | {"uncertainty": uncertainty},
+            "optimizer": optimizer.settings() | {"uncertainty": uncertainty, "num_draws": num_draws},
             **_rates(result, prop, thresholds, len(starts)),
             "seconds": round(seconds, 1),
             **{key: result.summary[key] for key in ("num_trials", "num_valid", "num_submitted")},
@@ -186,6 +188,7 @@ def main() -> None:
     parser.add_argument("--num-starts", type=int, default=100)
     parser.add_argument("--methods", nargs="+", choices=("published", "guided"), default=["published", "guided"])
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the guided search")
+    parser.add_argument("--draws", type=int, default=1, help="decodings of each code, for the guided search")
     parser.add_argument("--uncertainty", type=float, default=1.0)
     parser.add_argument("--judged-on", type=int, default=1000, help="test crystals for the judge's own error")
     parser.add_argument("--seed", type=int, default=0)
@@ -205,6 +208,7 @@ def main() -> None:
         critic=None if options.critic is None else PropertyPredictor.from_pretrained(options.critic, device="cpu"),
         split=options.split,
         num_starts=options.num_starts,
+        num_draws=options.draws,
         seed=options.seed,
         judged_on=options.judged_on,
     )

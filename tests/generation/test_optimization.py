@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,18 @@ def test_candidates_are_ranked_by_the_judge_and_no_two_are_alike(model: CDVAE) -
     torch.testing.assert_close(values, torch.tensor(truth).float(), rtol=1e-4, atol=1e-4)
     assert len(result.trials) == 5 * 2 * 2
     assert result.summary["num_submitted"] == 5 * 3
+
+
+def test_of_many_draws_the_one_nearest_to_its_code_is_kept(model: CDVAE) -> None:
+    # one round: the codes are the same, whatever their crystals were
+    once = replace(QUICK, num_rounds=1)
+    single, many = run(model, optimizer=once), run(model, optimizer=once, num_draws=4)
+    assert torch.equal(single.trials.codes, many.trials.codes)
+    assert (single.trials.passed <= many.trials.passed).all()
+    both = single.trials.passed & many.trials.passed
+    before, after = single.trials.numbers["mismatch"][both], many.trials.numbers["mismatch"][both]
+    assert (after <= before).all() and (after < before).any()
+    assert same(many, run(model, optimizer=once, num_draws=4))
 
 
 def test_every_trial_says_why_it_is_no_candidate(model: CDVAE) -> None:
