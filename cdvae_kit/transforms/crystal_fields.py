@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch, ragged_index
 from cdvae_kit.crystal.images import shortest_distances
-from cdvae_kit.crystal.lattice import wrap_frac_coords
+from cdvae_kit.crystal.lattice import volume
 from cdvae_kit.transforms.base import Generator, Params, Transform, normal, per_sample, uniform
 
 MAX_WAVES = 2 * 10**6
@@ -51,10 +51,16 @@ def reciprocal_waves(lattice: Tensor, *, shortest_wave: float) -> Waves:
     >>> reciprocal_waves(4.0 * torch.eye(3)[None], shortest_wave=3.0).numbers.tolist()
     [[[0, 0, 1], [0, 1, 0], [1, 0, 0]]]
     """
-    cells = lattice.detach().double()
+    # some devices have no float64
+    cells = lattice.detach().cpu().double()
+    volumes = volume(cells)
+    if len(lattice) and not bool(((volumes > 0.0) & (volumes < math.inf)).all()):
+        worst = int(torch.where(torch.isfinite(volumes), volumes, 0.0).argmin())
+        raise ValueError(
+            f"waves need cells of finite, non-zero volume, crystal {worst} has {float(volumes[worst]):g} cubic "
+            "angstrom; leave such crystals out"
+        )
     inverse = torch.linalg.inv(cells)
-    if not bool(torch.isfinite(inverse).all()):
-        raise ValueError("waves need cells of finite, non-zero volume; leave out the others")
     # the shortest of the three vectors of each reciprocal cell is no shorter than the shortest of all
     longest = torch.linalg.vector_norm(inverse, dim=-2).amin(-1)
     radius = longest.clamp_min(1.0 / shortest_wave) * (1.0 + 1e-9)
@@ -74,7 +80,7 @@ def reciprocal_waves(lattice: Tensor, *, shortest_wave: float) -> Waves:
     width = int(counts.max()) if len(counts) else 0
     padded = numbers.new_zeros(len(lattice), width, 3).index_put((crystal, place), numbers)
     padded_lengths = lengths.new_zeros(len(lattice), width).index_put((crystal, place), 2.0 * math.pi * lengths)
-    return Waves(padded, padded_lengths.to(lattice.dtype))
+    return Waves(padded.to(lattice.device), padded_lengths.to(lattice.device, lattice.dtype))
 
 
 def _count_off(sizes: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,11 +223,3 @@ class RandomFieldDisplacement(Transform[CrystalBatch]):
             both = torch.stack([phase.cos(), phase.sin()], dim=-1)
             moved = moved + torch.einsum("awp,awpj->aj", both, parts[:, start : start + at_once][batch.batch])
         return moved
-
-
-def crossed_cells(before: CrystalBatch, after: CrystalBatch) -> Tensor:
-    """(num_atoms, 3) long: the cell that each atom has gone to, if none moved half a cell, as coordinates are wrapped.
-
-    Edges found before are those after with `offsets + crossed[source] − crossed[target]`.
-    """
-    return torch.round(before.frac_coords - after.frac_coords).long()
