@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from cdvae_kit.representation.experiments import Experiment
 
 # name on the command line: module of this sub-package with EXPERIMENT, one a line
-_HOMES: dict[str, str] = {}
+_HOMES: dict[str, str] = {
+    "random-fields": "random_fields",
+}
 
 
 def experiment_names() -> list[str]:

@@ -102,8 +102,8 @@ def _check_size(sizes: Tensor, shortest_wave: float) -> None:
     if len(candidates) and not bool((candidates <= MAX_WAVES).all()):
         worst = int(candidates.argmax())
         raise ValueError(
-            f"crystal {worst} has some {float(candidates[worst]):.1e} waves of at least {shortest_wave:g} angstrom to "
-            f"look through, expected at most {MAX_WAVES:.0e}: raise shortest_wave, or leave out cells so large or skewed"
+            f"crystal {worst} has some {float(candidates[worst]):.1e} waves of at least {shortest_wave:g} angstrom "
+            f"to look through, expected at most {MAX_WAVES:.0e}: raise shortest_wave, or leave out cells so large"
         )
 
 
@@ -117,9 +117,8 @@ class RandomFieldDisplacement(Transform[CrystalBatch]):
     Mansfield et al. (arXiv 2311.03629), where they are on images.
 
     In a cell of few atoms no wave is longer than the cell: a field is then correlated jitter, and real use asks for
-    supercells. A crystal of one atom moves as a whole, and stays what it is. Energies are not invariant (tens of meV an
-    atom at 0.05 angstrom) and properties are kept all the same, as a strain keeps them: this is for views, denoisers and
-    robustness, not for exact labels.
+    supercells. A crystal of one atom moves as a whole, and stays what it is. Energies are not invariant, and properties
+    are kept all the same, as a strain keeps them: this is for views and denoisers, not for exact labels.
 
     Parameters: `waves` (b, w, 3) long, `amplitude` (b, w, 3) in angstrom, `phase` (b, w, 3) in turns, `deformation`
     (b, 3, 3), `kept` (b,), the share of a displacement that `least_distance` left.
