@@ -54,7 +54,7 @@ def test_selected_edges_are_those_of_the_selected_crystals(zoo: CrystalBatch, in
 
 def test_edges_found_before_atoms_moved_through_faces_join_the_same_atoms(zoo: CrystalBatch) -> None:
     # the control below needs atoms that leave the cell: they start right at its faces
-    near = zoo.replace(frac_coords=torch.where(zoo.frac_coords < 0.5, 0.001, 0.999))
+    near = zoo.replace(frac_coords=torch.where(zoo.frac_coords < 0.5, 0.001, 0.999).double())
     graph = neighbor_list(near, 4.0)
     step = 0.01 * torch.randn(near.frac_coords.shape, generator=make_generator(0), dtype=torch.float64)
     moved = near.replace(frac_coords=near.frac_coords + step)
