@@ -83,6 +83,20 @@ class PeriodicGraph:
             self.edge_index.index_select(1, edges) + moved, self.cell_offsets.index_select(0, edges), num_edges
         )
 
+    def after_moves(self, before: CrystalBatch, after: CrystalBatch) -> PeriodicGraph:
+        """The same edges for atoms that moved by less than half a cell along each axis, some of them across a face.
+
+        Coordinates are wrapped: an atom that leaves through one face comes back through the opposite one, and the
+        offsets of its edges change by one.
+        """
+        crossed = torch.round(before.frac_coords.detach() - after.frac_coords.detach()).to(self.cell_offsets.dtype)
+        source, target = self.edge_index
+        return PeriodicGraph(
+            self.edge_index,
+            self.cell_offsets + crossed.index_select(0, source) - crossed.index_select(0, target),
+            self.num_edges,
+        )
+
     def to(self, device: torch.device | str) -> PeriodicGraph:
         """The same graph on another device."""
         return PeriodicGraph(self.edge_index.to(device), self.cell_offsets.to(device), self.num_edges.to(device))

@@ -13,6 +13,7 @@ _HOMES: dict[str, str] = {
     "crystal-sensitivity": "crystal_sensitivity",
     "invariance-transfer": "invariance_transfer",
     "relative": "relative_stitching",
+    "random-fields": "random_fields",
 }
 
 

@@ -53,6 +53,9 @@ class TrainingConfig(BaseModel):
     """Steps with a loss or a gradient that is not finite are skipped and counted; so many on end stop the run."""
     strain: float = Field(0.03, ge=0.0, lt=1.0)
     """Deviation of the random strain on training crystals; see `cdvae_kit.transforms.RandomStrain`."""
+    displacement: float = Field(0.0, ge=0.0, lt=1.0)
+    """Root mean square displacement of the atoms of training crystals along a smooth random field, angstrom; see
+    `cdvae_kit.transforms.RandomFieldDisplacement`."""
     substitution: float = Field(0.0, ge=0.0, le=1.0)
     """Share of training crystals whose elements are permuted; see `cdvae_kit.transforms.ElementSubstitution`."""
     validation_fraction: float = Field(0.1, gt=0.0, lt=1.0)

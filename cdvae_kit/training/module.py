@@ -20,6 +20,8 @@ from cdvae_kit.training.ema import WeightAverage
 from cdvae_kit.training.errors import ResumeError, TrainingDivergedError
 from cdvae_kit.training.log import MetricsLog
 from cdvae_kit.training.protocols import TrainableNetwork, as_module
+from cdvae_kit.training.protocols import TrainableModel, as_module
+from cdvae_kit.transforms.crystal_fields import RandomFieldDisplacement
 from cdvae_kit.transforms.crystals import ElementSubstitution, RandomStrain
 
 logger = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class TrainingModule(pl.LightningModule):
         self._weights = [value for _, value in named]
         self.average = WeightAverage(named, decay=config.ema_decay)
         self._strain = RandomStrain(config.strain)
+        self._displacement = RandomFieldDisplacement(rms=config.displacement)
         self._in_epoch = steps_per_epoch(num_crystals, config.batch_size)
         self.max_steps = min(
             (config.epochs * self._in_epoch if config.epochs is not None else math.inf),
@@ -150,7 +153,10 @@ class TrainingModule(pl.LightningModule):
             self.config.seed, _NOISE_KEY, batch.step, self.trainer.global_rank, device=self.device
         )
         crystals = self._augment(batch.crystals, generator)
-        terms = self._trainable.loss(crystals, batch.graph, generator=generator)
+        graph = batch.graph
+        if self.config.displacement > 0.0:
+            graph = graph.after_moves(batch.crystals, crystals)
+        terms = self._trainable.loss(crystals, graph, generator=generator)
         loss = self._trainable.total_loss(terms)
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
@@ -181,6 +187,8 @@ class TrainingModule(pl.LightningModule):
     def _augment(self, crystals: CrystalBatch, generator: torch.Generator) -> CrystalBatch:
         if self.config.strain > 0.0:
             crystals = self._strain.apply(crystals, self._strain.sample(crystals, generator=generator))
+        if self.config.displacement > 0.0:
+            crystals = self._displacement(crystals, generator=generator)
         if self.config.substitution > 0.0:
             swapped = self._substitution.sample(crystals, generator=generator)
             crystals = self._substitution.apply(crystals, swapped)

@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cdvae_kit.transforms.base import Compose, Identity, IndexedDraws, Params, RandomChoice, Transform
+    from cdvae_kit.transforms.crystal_fields import RandomFieldDisplacement
     from cdvae_kit.transforms.crystals import ElementSubstitution, RandomStrain
+    from cdvae_kit.transforms.image_fields import FieldLaw, RandomFieldColor, RandomFieldNoise, RandomFieldWarp
 
 _HOMES = {
     "Compose": "base",
     "ElementSubstitution": "crystals",
+    "FieldLaw": "image_fields",
     "Identity": "base",
     "IndexedDraws": "base",
     "Params": "base",
     "RandomChoice": "base",
+    "RandomFieldColor": "image_fields",
+    "RandomFieldDisplacement": "crystal_fields",
+    "RandomFieldNoise": "image_fields",
+    "RandomFieldWarp": "image_fields",
     "RandomStrain": "crystals",
     "Transform": "base",
 }
@@ -24,10 +31,15 @@ _HOMES = {
 __all__ = [
     "Compose",
     "ElementSubstitution",
+    "FieldLaw",
     "Identity",
     "IndexedDraws",
     "Params",
     "RandomChoice",
+    "RandomFieldColor",
+    "RandomFieldDisplacement",
+    "RandomFieldNoise",
+    "RandomFieldWarp",
     "RandomStrain",
     "Transform",
 ]

@@ -73,6 +73,8 @@ def gaussian_random_field(
     shape = tuple(shape)
     amplitude = power_spectrum(shape, exponent=exponent, max_wavenumber=max_wavenumber).sqrt()
     noise = normal(generator, num_fields, *shape, like=like)
+    if not len(noise):
+        return noise  # some FFTs refuse an empty batch
     axes = tuple(range(1, len(shape) + 1))
     # a real transform holds half of the last axis
     half = amplitude[..., : shape[-1] // 2 + 1].to(device=noise.device, dtype=noise.dtype)

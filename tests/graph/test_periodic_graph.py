@@ -4,6 +4,7 @@ from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.graph import PeriodicGraph, fully_connected_pairs, neighbor_list, triplets
+from cdvae_kit.seeding import make_generator
 from tests.graph.oracles import graph_edges
 
 
@@ -49,6 +50,19 @@ def test_selected_edges_are_those_of_the_selected_crystals(zoo: CrystalBatch, in
     assert torch.equal(selected.edge_index, expected.edge_index)
     assert torch.equal(selected.cell_offsets, expected.cell_offsets)
     assert torch.equal(selected.num_edges, expected.num_edges)
+
+
+def test_edges_found_before_atoms_moved_through_faces_join_the_same_atoms(zoo: CrystalBatch) -> None:
+    # the control below needs atoms that leave the cell: they start right at its faces
+    near = zoo.replace(frac_coords=torch.where(zoo.frac_coords < 0.5, 0.001, 0.999).double())
+    graph = neighbor_list(near, 4.0)
+    step = 0.01 * torch.randn(near.frac_coords.shape, generator=make_generator(0), dtype=torch.float64)
+    moved = near.replace(frac_coords=near.frac_coords + step)
+    source, target = graph.edge_index
+    cartesian = torch.einsum("ei,eij->ej", step[source] - step[target], zoo.lattice[graph.edge_crystal])
+    expected = graph.vectors(near) + cartesian
+    assert torch.allclose(graph.after_moves(near, moved).vectors(moved), expected, atol=1e-10)
+    assert not torch.allclose(graph.vectors(moved), expected, atol=0.1)
 
 
 def test_a_crystal_that_is_not_there_cannot_be_selected(zoo: CrystalBatch) -> None:

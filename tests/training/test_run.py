@@ -165,6 +165,30 @@ def test_a_run_does_not_touch_the_global_generator(tmp_path: Path) -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+class WatchfulModel(ToyModel):
+    """Remembers the longest edge and the longest step of a training atom."""
+
+    def loss(
+        self, crystals: CrystalBatch, graph: PeriodicGraph, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        if torch.is_grad_enabled():
+            self.seen = [*getattr(self, "seen", []), (crystals, float(graph.distances(crystals).max()))]
+        return super().loss(crystals, graph, generator=generator)
+
+
+def test_atoms_move_in_training_if_asked_and_their_edges_follow(tmp_path: Path) -> None:
+    longest = {}
+    for rms in (0.0, 0.02):
+        model = make_toy(kind=WatchfulModel)
+        run(model, tmp_path / str(rms), toy_config(displacement=rms, strain=0.0))
+        longest[rms] = max(length for _, length in model.seen)
+        known = TRAIN.frac_coords.reshape(-1)
+        stayed = all(bool(torch.isin(crystals.frac_coords.reshape(-1), known).all()) for crystals, _ in model.seen)
+        assert stayed == (rms == 0.0)
+    # an edge whose atom had left through a face would be longer by a cell
+    assert longest[0.02] < longest[0.0] + 0.3
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     tmp_path: Path, straight: tuple[Path, ToyModel, FitResult]
 ) -> None:

@@ -103,6 +103,10 @@ def test_the_seed_decides_the_field_and_an_index_does_in_any_batch() -> None:
     assert torch.allclose(whole[2], last[0], atol=1e-6)
 
 
+def test_no_field_at_all_is_an_empty_tensor() -> None:
+    assert gaussian_random_field([8, 6], num_fields=0, generator=make_generator(0)).shape == (0, 8, 6)
+
+
 def test_the_spectrum_is_normalised_by_its_sum() -> None:
     for shape in ([8], [7, 10], [4, 5, 6]):
         assert power_spectrum(shape, exponent=3.0).mean().item() == pytest.approx(1.0)

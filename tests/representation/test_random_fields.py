@@ -1,0 +1,129 @@
+"""The experiment of random fields: arms that are fair, claims that can fail, a picture."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cdvae_kit.representation.experiments import Experiment, ExperimentResult
+from cdvae_kit.representation.panels import Lines, Pictures
+from cdvae_kit.representation.random_fields import (
+    ARMS,
+    KINDS,
+    STRENGTHS,
+    UNTRAINED,
+    Kind,
+    augmentation,
+    digits,
+    measured,
+    warp_of,
+)
+from cdvae_kit.representation.registry import load_experiment
+from cdvae_kit.representation.running import run_experiment
+from cdvae_kit.seeding import make_generator
+from cdvae_kit.visualization.experiments import plot_experiment
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return load_experiment("random-fields")
+
+
+@pytest.fixture(scope="module")
+def trial(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> ExperimentResult:
+    return run_experiment(experiment, seeds=[0], quick=True, folder=tmp_path_factory.mktemp("fields") / "out")
+
+
+def made_up(**values: float) -> ExperimentResult:
+    arms = dict.fromkeys([UNTRAINED, *ARMS], (0.5, 0.5, 0.5)) | {arm: (value,) * 3 for arm, value in values.items()}
+    return ExperimentResult("random-fields", "", False, (0, 1, 2), arms, {}, 0.0)
+
+
+def test_a_trial_has_every_arm_and_draws_its_figure(experiment: Experiment, trial: ExperimentResult) -> None:
+    assert set(trial.arms) == {UNTRAINED, "none", "mild", "mid", "strong"} | {
+        f"{level} {kind}" for level in ("mild", "mid", "strong") for kind in ("shift", "affine")
+    }
+    assert all(0.0 <= value <= 1.0 for values in trial.arms.values() for value in values)
+    assert trial.mean("mild") > 0.3
+    panels = experiment.panels(trial)
+    assert {type(panel) for panel in panels} >= {Lines, Pictures}
+    assert len(plot_experiment(panels).axes) == len(panels)
+
+
+def test_the_same_seed_gives_the_same_numbers(experiment: Experiment, trial: ExperimentResult) -> None:
+    again = experiment.run("mild", 0, quick=True)
+    assert again.values == {"mild": trial.arms["mild"][0]}
+    assert again.details["loss"] == trial.details["mild"][0]["loss"]
+    other = experiment.run("mild", 1, quick=True)
+    assert other.details["loss"] != again.details["loss"]
+
+
+@pytest.mark.parametrize("level", ["mild", "mid", "strong"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_local_and_global_arms_move_and_shade_pixels_alike(kind: Kind, level: str) -> None:
+    strength = STRENGTHS[level]
+    found = measured(kind, strength, torch.zeros(3000, 1, 20, 20), seed=0)
+    assert found["displacement"] == pytest.approx(strength.displacement, rel=0.06)
+    assert found["log_brightness"] == pytest.approx(strength.brightness, rel=0.04)
+    assert (found["folded"] > 1e-3) == (kind == "local" and level != "mild")
+
+
+def test_ordinary_arms_have_no_local_variance_and_fields_no_shared_part() -> None:
+    images = torch.zeros(4, 1, 20, 20)
+    for kind in KINDS:
+        warp = warp_of(kind, 0.06)
+        params = warp.sample(images, generator=make_generator(0))
+        varies = any(bool((field.std((2, 3)) > 1e-6).any()) for field in params.values())
+        assert varies == (kind == "local")
+        if kind == "local":
+            assert params["shift"].mean((2, 3)).abs().max() < 1e-6
+
+
+def test_no_strength_is_noise_alone() -> None:
+    images = digits()[0][:20]
+    view = augmentation("local", STRENGTHS["none"])(images, generator=make_generator(0))
+    assert (view - images).std().item() == pytest.approx(0.05, rel=0.05)
+    assert torch.allclose(
+        augmentation("affine", STRENGTHS["none"], noise=0.0)(images, generator=make_generator(0)), images, atol=1e-5
+    )
+
+
+def test_digits_are_all_there_and_within_range() -> None:
+    images, labels = digits()
+    assert images.shape == (1797, 1, 20, 20) and labels.unique().tolist() == list(range(10))
+    assert images.min() >= 0.0 and images.max() <= 1.0 and images.std() > 0.2
+
+
+def test_claims_hold_and_fail_with_the_numbers(experiment: Experiment) -> None:
+    good = experiment.claims(made_up(none=0.8, mild=0.9, mid=0.9, strong=0.8))
+    assert [claim.holds for claim in good] == [True] * 4
+    bad = experiment.claims(made_up(mild=0.5))
+    assert [claim.holds for claim in bad] == [False, False, True, True]
+    beaten = experiment.claims(made_up(**{"mild affine": 0.6}))
+    assert [claim.holds for claim in beaten][2:] == [True, False]
+
+
+def test_users_of_images_load_neither_pymatgen_nor_the_crystals() -> None:
+    code = (
+        "import sys; import cdvae_kit.representation.random_fields as r; r.EXPERIMENT.parts(quick=True); "
+        "print([m for m in ('pymatgen', 'torch_geometric', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_mild_fields_help_and_strong_ones_destroy(experiment: Experiment, tmp_path: Path) -> None:
+    class Hump(type(experiment)):  # type: ignore[misc]
+        """The arms that the two claims need."""
+
+        def parts(self, *, quick: bool) -> list[str]:
+            return ["none", "mild", "strong"]
+
+    found = run_experiment(Hump(), seeds=[0, 1, 2])
+    assert found.difference("mild", "none") > 0.02
+    assert found.difference("mild", "strong") > 0.03
