@@ -20,7 +20,6 @@ from cdvae_kit.training.ema import WeightAverage
 from cdvae_kit.training.errors import ResumeError, TrainingDivergedError
 from cdvae_kit.training.log import MetricsLog
 from cdvae_kit.training.protocols import TrainableNetwork, as_module
-from cdvae_kit.training.protocols import TrainableModel, as_module
 from cdvae_kit.transforms.crystal_fields import RandomFieldDisplacement
 from cdvae_kit.transforms.crystals import ElementSubstitution, RandomStrain
 
