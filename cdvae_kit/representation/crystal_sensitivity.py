@@ -5,8 +5,11 @@ known. Rotation, origin and order of the atoms are exact symmetries of the netwo
 fault. The choice of the cell is none: the network is told lattice and number of atoms, and sees fractional coordinates,
 so that a supercell is another crystal to it unless the cell is made primitive and Niggli reduced first
 (`PrimitiveCells`). The reduction has a price where lengths tie, as in a cubic cell whose atoms left their sites: which
-axis is called a is then decided by rounding, and a rotation no longer comes to the same cell. Strain and displacement
-change the crystal; there is no right number, only how fast it grows.
+axis is called a is then decided by rounding, and a rotation no longer comes to the same cell.
+
+Strain and displacement change the crystal; there is no right number, only how it grows. It is not smooth: the encoder
+sees the twelve nearest neighbours and all that tie with the last of them within 0.01 angstrom, so that atoms which
+leave the sites of a perfect crystal by about as much change the graph at once.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 EXACT = 1e-5
 """A sensitivity above it is more than rounding in double precision."""
 STRAINS = (0.003, 0.01, 0.03, 0.1)
-DISPLACEMENTS = (0.01, 0.03, 0.1, 0.3)
+DISPLACEMENTS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 _WEIGHTS = "perov_5"
 _PROTOTYPE = "perovskite"
 _EXACT = ("rotation", "origin", "order of atoms")

@@ -89,7 +89,8 @@ def sensitivity_matrix(
     """The sensitivity of each encoder (rows) to each transform (columns): 0 invariant, 1 as far as two samples.
 
     Two draws of the transform are compared, not a draw with the sample itself. All encoders see the same views and the
-    same pairs of samples. What an untrained encoder gives is no yardstick: see `similarity.sensitivity`.
+    same pairs of samples, and transforms of one law the same draws. What an untrained encoder gives is no yardstick:
+    see `similarity.sensitivity`.
 
     Args:
         encoders: anything that `encoder.embed` takes.
@@ -99,7 +100,6 @@ def sensitivity_matrix(
         metric: distance between features.
         generator: of views and pairs.
 
-    >>> from cdvae_kit.representation.encoder import MLPEncoder
     >>> from cdvae_kit.transforms.images import Rotate
     >>> draws = make_generator(0)
     >>> x = torch.rand(6, 3, 8, 8, generator=draws)
@@ -107,10 +107,12 @@ def sensitivity_matrix(
     >>> table.rows, table.columns, table["mean", "turn"] > 0.0
     (('mean',), ('turn',), True)
     """
-    pairs = {
-        name: (transform(batch, generator=generator), transform(batch, generator=generator))
-        for name, transform in transforms.items()
-    }
+    seed = int(torch.randint(2**31, (), generator=generator))
+    pairs = {}
+    for name, transform in transforms.items():
+        # the same draws for each: transforms of one law differ in their strength alone
+        draws = make_generator(seed)
+        pairs[name] = (transform(batch, generator=draws), transform(batch, generator=draws))
     return sensitivity_of_pairs(encoders, pairs, metric=metric, generator=generator)
 
 

@@ -92,7 +92,19 @@ def test_a_reduction_decides_ties_of_the_lattice_by_rounding(
 def test_a_stronger_change_is_felt_more(encoder: CrystalVAEEncoder, ideal: CrystalBatch) -> None:
     for kind, levels in (("strain", STRAINS), ("displacement", DISPLACEMENTS)):
         found = list(felt(encoder, ideal, *(f"{kind} {level:g}" for level in levels)).values())
-        assert found == sorted(found) and found[0] > 100 * EXACT and found[-1] > 2 * found[0], (kind, found)
+        assert found == sorted(found) and found[0] > 10 * EXACT and found[-1] > 2 * found[0], (kind, found)
+
+
+def test_ties_of_neighbours_break_at_once(encoder: CrystalVAEEncoder, ideal: CrystalBatch) -> None:
+    """A known limit: in proportion while the graph stays, a step where atoms move by the tolerance of a tie."""
+    tiny, small, step = felt(encoder, ideal, "displacement 0.001", "displacement 0.003", "displacement 0.01").values()
+    assert small == pytest.approx(3.0 * tiny, rel=0.1) and step > 3.0 * (10.0 / 3.0) * small
+
+    def num_edges(deviation: float) -> int:
+        moved = AtomDisplacement(deviation)(ideal, generator=make_generator(0))
+        return int(encoder.model.graph(moved).num_edges.sum())
+
+    assert num_edges(0.001) == num_edges(0.0) > num_edges(0.01)
 
 
 def test_crystals_are_of_known_elements_and_chosen_by_the_seed() -> None:

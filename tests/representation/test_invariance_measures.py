@@ -70,7 +70,9 @@ def test_the_table_is_that_of_single_sensitivities_with_the_same_strangers() -> 
             assert found[row, column] == pytest.approx(alone, rel=1e-6, abs=1e-9)
 
 
-def test_another_company_of_encoders_changes_nothing() -> None:
+def test_another_company_changes_nothing() -> None:
+    few = sensitivity_matrix(ENCODERS, {"light": TRANSFORMS["light"]}, PICTURES, generator=make_generator(1))
+    assert few.column("light") == table().column("light")
     alone = sensitivity_matrix({"rows": ENCODERS["rows"]}, TRANSFORMS, PICTURES, generator=make_generator(1))
     assert alone.row("rows") == table().row("rows")
     assert table() == table() and table(1) != table(2)
