@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
 from cdvae_kit.seeding import make_generator
@@ -51,11 +50,11 @@ class Split:
         unseen_facts: (q,) long, how many of a test input's facts occur in no training input; 0 is in-domain.
     """
 
-    train_tokens: Int[Tensor, "n arity"]
-    train_labels: Int[Tensor, " n"]
-    test_tokens: Int[Tensor, "q arity"]
-    test_labels: Int[Tensor, " q"]
-    unseen_facts: Int[Tensor, " q"]
+    train_tokens: Tensor
+    train_labels: Tensor
+    test_tokens: Tensor
+    test_labels: Tensor
+    unseen_facts: Tensor
 
 
 @dataclass(frozen=True)
@@ -96,31 +95,40 @@ class TwoHopTask:
         """Tokens of an input."""
         return 1 + max(place for arguments in _TABLES[self.structure] for place in arguments)
 
+    @property
+    def wiring(self) -> tuple[tuple[int, ...], ...]:
+        """The arguments of each table: places of the input, and earlier tables as −1 (the first), −2 and so on.
+
+        >>> TwoHopTask(4, "non_tree", seed=0).wiring
+        ((0, 1), (-1, 1, 2))
+        """
+        return _TABLES[self.structure]
+
     def table(self, which: int) -> Tensor:
         """Long, table f_(which + 1), one axis of `num_tokens` an argument."""
         shape = (self.num_tokens,) * len(_TABLES[self.structure][which])
         draws = self._draws(torch.Size(shape).numel(), _CONTENT, which)
         return (draws * self.num_tokens).long().clamp_max(self.num_tokens - 1).reshape(shape)
 
-    def facts(self, tokens: Int[Tensor, "b arity"]) -> Int[Tensor, "b tables"]:
-        """The place that each table is looked up at, in the order of its flat entries."""
+    def facts(self, tokens: Tensor) -> Tensor:
+        """(b, tables) long, the place that each table is looked up at, in the order of its flat entries."""
         return self._looked_up(tokens)[0]
 
-    def labels(self, tokens: Int[Tensor, "b arity"]) -> Int[Tensor, " b"]:
-        """The last table's entry."""
+    def labels(self, tokens: Tensor) -> Tensor:
+        """(b,) long, the last table's entry for tokens (b, arity)."""
         return self._looked_up(tokens)[1][-1]
 
-    def bridges(self, tokens: Int[Tensor, "b arity"]) -> Int[Tensor, " b"]:
-        """f₁(x₁, x₂), the first hidden value: what a network should find a state for."""
+    def bridges(self, tokens: Tensor) -> Tensor:
+        """(b,) long, f₁(x₁, x₂), the first hidden value: what a network should find a state for."""
         return self._looked_up(tokens)[1][0]
 
-    def all_inputs(self) -> Int[Tensor, "inputs arity"]:
-        """Every input, the last token running fastest."""
+    def all_inputs(self) -> Tensor:
+        """(num_tokens^arity, arity) long, every input, the last token running fastest."""
         axes = [torch.arange(self.num_tokens)] * self.arity
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, self.arity)
 
-    def seen_facts(self, which: int) -> Bool[Tensor, " entries"]:
-        """Which entries of a table training inputs may be made of."""
+    def seen_facts(self, which: int) -> Tensor:
+        """(entries,) bool, which entries of a table training inputs may be made of."""
         size = self.num_tokens ** len(_TABLES[self.structure][which])
         return _lowest(self._draws(size, _SEEN, which), round(self.seen_share * size))
 

@@ -50,6 +50,7 @@ class Objective(Protocol):
 
     def after_step(self, step: int, num_steps: int) -> None:
         """Called after step `step`, 0 .. num_steps − 1: averages, queues, dual variables, curricula."""
+        return
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
@@ -46,8 +45,8 @@ class Partition:
         num_links: pairs of fragments with enough evidence.
     """
 
-    fragments: Int[Tensor, "f places"]
-    classes: Int[Tensor, " f"]
+    fragments: Tensor
+    classes: Tensor
     num_links: int
 
     @property
@@ -56,8 +55,8 @@ class Partition:
 
 
 def equivalence_classes(
-    tokens: Int[Tensor, "n m"],
-    labels: Int[Tensor, " n"],
+    tokens: Tensor,
+    labels: Tensor,
     indices: Sequence[int],
     *,
     min_evidence: int = 2,
@@ -66,8 +65,8 @@ def equivalence_classes(
     """The classes of functionally equivalent fragments at the places `indices`.
 
     Args:
-        tokens: whole numbers, not negative; equal inputs must have equal labels.
-        labels: whole numbers.
+        tokens: (n, m) whole numbers, not negative; equal inputs must have equal labels.
+        labels: (n,) whole numbers, not negative.
         indices: places of the fragment: some of them, not all.
         min_evidence: k, the shared contexts that must agree. With 1, about half of all links are chance.
         max_contradictions: the shared contexts that may disagree.
@@ -83,16 +82,16 @@ def equivalence_classes(
 
 
 def functional_coverage(
-    train_tokens: Int[Tensor, "n m"],
-    train_labels: Int[Tensor, " n"],
-    query_tokens: Int[Tensor, "q m"],
-    query_labels: Int[Tensor, " q"],
+    train_tokens: Tensor,
+    train_labels: Tensor,
+    query_tokens: Tensor,
+    query_labels: Tensor,
     *,
     min_evidence: int = 2,
     max_contradictions: int = 0,
     fragments: Sequence[Sequence[int]] | None = None,
-) -> Bool[Tensor, " q"]:
-    """Which query inputs are covered; training inputs always are.
+) -> Tensor:
+    """(q,) bool, which query inputs are covered; training inputs always are.
 
     Joins run through training and query inputs only: a query of the whole domain gives the paper's set, a query of
     part of it may give less.
@@ -100,8 +99,8 @@ def functional_coverage(
     Args:
         train_tokens: as `equivalence_classes`.
         train_labels: as `equivalence_classes`.
-        query_tokens: of any number, the training inputs among them or not.
-        query_labels: the true labels.
+        query_tokens: (q, m), the training inputs among them or not.
+        query_labels: (q,), the true labels.
         min_evidence: k.
         max_contradictions: as `equivalence_classes`.
         fragments: the sets of places that may be exchanged; all by default, 2^m − 2.
@@ -123,16 +122,16 @@ def functional_coverage(
 
 
 def coverage_depth(
-    train_tokens: Int[Tensor, "n m"],
-    train_labels: Int[Tensor, " n"],
-    query_tokens: Int[Tensor, "q m"],
-    query_labels: Int[Tensor, " q"],
+    train_tokens: Tensor,
+    train_labels: Tensor,
+    query_tokens: Tensor,
+    query_labels: Tensor,
     *,
     evidence: Sequence[int] = tuple(range(1, 9)),
     max_contradictions: int = 0,
     fragments: Sequence[Sequence[int]] | None = None,
-) -> Int[Tensor, " q"]:
-    """The largest k of `evidence` whose k-coverage holds an input, 0 where none does.
+) -> Tensor:
+    """(q,) long, the largest k of `evidence` whose k-coverage holds an input, 0 where none does.
 
     Args:
         train_tokens: as `functional_coverage`, like the rest.

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from cdvae_kit.representation.experiments import Experiment
 
 # name on the command line: module of this sub-package with EXPERIMENT, one a line
-_HOMES: dict[str, str] = {}
+_HOMES: dict[str, str] = {
+    "composition-coverage": "coverage_on_crystals",
+    "functional-coverage": "coverage_on_tables",
+}
 
 
 def experiment_names() -> list[str]:
