@@ -19,11 +19,13 @@ if TYPE_CHECKING:
         describe_dataset,
         download_dataset,
     )
+    from cdvae_kit.datasets.two_hop import TwoHopTask
 
 _HOMES = {
     "ComposedImages": "composed_images",
     "DATASETS": "registry",
     "DatasetInfo": "registry",
+    "TwoHopTask": "two_hop",
     "dataset_info": "registry",
     "default_data_dir": "registry",
     "describe_dataset": "registry",
@@ -38,6 +40,7 @@ __all__ = [
     "DATASETS",
     "ComposedImages",
     "DatasetInfo",
+    "TwoHopTask",
     "dataset_info",
     "default_data_dir",
     "describe_dataset",

@@ -14,6 +14,8 @@ _HOMES: dict[str, str] = {
     "invariance-transfer": "invariance_transfer",
     "relative": "relative_stitching",
     "random-fields": "random_fields",
+    "composition-coverage": "coverage_on_crystals",
+    "functional-coverage": "coverage_on_tables",
 }
 
 
