@@ -45,4 +45,4 @@ def test_properties_come_from_the_predictor_and_nan_from_what_it_cannot_tell(zoo
     crystals = zoo.select([2, 5])  # SiO2 in a skewed cell, He beside Pu
     expected = predictor.predict(crystals.structures())["heat_ref"].mean.double().numpy()
     np.testing.assert_allclose(functions["heat_ref"](as_arrays(crystals)), expected)
-    assert list(functions) == ["heat_ref"] and np.isnan(expected[1])
+    assert "heat_ref" in functions and np.isnan(expected[1])
