@@ -67,7 +67,7 @@ class Setup:
     """
 
     sizes: tuple[int, ...] = (16, 24, 32, 48, 64)
-    mlp: Learning = Learning(20, 2000, FitSettings(400, 250, 2e-3, weight_decay=0.5, schedule="constant"))
+    mlp: Learning = Learning(20, 2000, FitSettings(300, 250, 2e-3, weight_decay=1.0, schedule="constant"))
     transformer: Learning = Learning(20, 2800, FitSettings(400, 250, 2e-3, weight_decay=1.0, schedule="cosine"))
 
     def quick(self) -> Setup:
