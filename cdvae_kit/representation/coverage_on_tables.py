@@ -124,11 +124,8 @@ class FunctionalCoverage(Experiment):
                 result.difference("wired network: in-domain", "wired network: in-domain, non-tree"),
                 0.2,
             ),
-            Claim(
-                "the transformer knows more inside than outside",
-                result.difference("transformer: inside", "transformer: outside"),
-                0.2,
-            ),
+            Claim("the transformer does well inside", result.mean("transformer: inside"), 0.75),
+            Claim("the transformer is at chance outside", result.mean("transformer: outside"), 0.15, "at most"),
             Claim("and more the larger k: rank correlation", _order(result, "transformer"), 0.9),
         ]
         return found
