@@ -379,7 +379,7 @@ def _order(found: Sequence[Mapping[str, Sequence[int]]]) -> float:
     from scipy.stats import spearmanr
 
     curve = _curve(found)
-    return float(spearmanr(curve.x, curve.y).statistic) if len(curve.x) > 2 else float("nan")
+    return round(float(spearmanr(curve.x, curve.y).statistic), 9) if len(curve.x) > 2 else float("nan")
 
 
 EXPERIMENT = CompositionCoverage()

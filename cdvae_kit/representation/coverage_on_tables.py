@@ -299,7 +299,7 @@ def _order(result: ExperimentResult, part: str) -> float:
     rows = [row for row in _pooled(result, part) if row[0] >= INSIDE]
     if len(rows) < 3:
         return math.nan
-    return float(spearmanr([row[0] for row in rows], [row[2] / row[1] for row in rows]).statistic)
+    return round(float(spearmanr([row[0] for row in rows], [row[2] / row[1] for row in rows]).statistic), 9)
 
 
 def _mean_curve(x: Sequence[int], values: Sequence[Sequence[int]]) -> Curve:
