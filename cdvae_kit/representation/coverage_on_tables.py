@@ -67,7 +67,7 @@ class Setup:
     """
 
     sizes: tuple[int, ...] = (16, 24, 32, 48, 64)
-    mlp: Learning = Learning(20, 2000, FitSettings(400, 250, 2e-3, weight_decay=0.5, schedule="constant"))
+    mlp: Learning = Learning(20, 2000, FitSettings(300, 250, 2e-3, weight_decay=1.0, schedule="constant"))
     transformer: Learning = Learning(20, 2800, FitSettings(400, 250, 2e-3, weight_decay=1.0, schedule="cosine"))
 
     def quick(self) -> Setup:
@@ -124,11 +124,8 @@ class FunctionalCoverage(Experiment):
                 result.difference("wired network: in-domain", "wired network: in-domain, non-tree"),
                 0.2,
             ),
-            Claim(
-                "the transformer knows more inside than outside",
-                result.difference("transformer: inside", "transformer: outside"),
-                0.2,
-            ),
+            Claim("the transformer does well inside", result.mean("transformer: inside"), 0.75),
+            Claim("the transformer is at chance outside", result.mean("transformer: outside"), 0.15, "at most"),
             Claim("and more the larger k: rank correlation", _order(result, "transformer"), 0.9),
         ]
         return found
@@ -302,7 +299,7 @@ def _order(result: ExperimentResult, part: str) -> float:
     rows = [row for row in _pooled(result, part) if row[0] >= INSIDE]
     if len(rows) < 3:
         return math.nan
-    return float(spearmanr([row[0] for row in rows], [row[2] / row[1] for row in rows]).statistic)
+    return round(float(spearmanr([row[0] for row in rows], [row[2] / row[1] for row in rows]).statistic), 9)
 
 
 def _mean_curve(x: Sequence[int], values: Sequence[Sequence[int]]) -> Curve:
