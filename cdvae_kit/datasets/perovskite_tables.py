@@ -49,8 +49,8 @@ def perovskite_table(
     """A table of `num_cations` ions on A and on B, drawn from those with a radius, and all nine anions on X.
 
     Args:
-        rule: labels are the tolerance factor (r_A + r_X) / (√2 (r_B + r_X)) in bins of nearly equal number, or a uniform
-            random entry for each pair of hidden groups of A and B and each anion.
+        rule: labels are the tolerance factor (r_A + r_X) / (√2 (r_B + r_X)) in bins of nearly equal number, or a
+            uniform random entry for each pair of hidden groups of A and B and each anion.
         seed: of the ions, the groups and the entries.
         num_cations: for each site.
         num_labels: bins, or values of an entry.
