@@ -36,7 +36,7 @@ Kind = Literal["local", "shift", "affine"]
 
 KINDS: dict[Kind, str] = {"local": "fields", "shift": "one shift", "affine": "one affine motion"}
 SIDE = 20
-"""Pixels; the digits themselves have 8."""
+"""Pixels; the digits have 8."""
 _TEST_SHARE = 1.0 / 3.0
 _MEASURED, _SHOWN = 1, 2  # keys of draws
 
@@ -107,17 +107,12 @@ def augmentation(kind: Kind, strength: Strength, *, noise: float = 0.05) -> Comp
 
 
 def digits(*, side: int = SIDE) -> tuple[Tensor, Tensor]:
-    """The 1797 handwritten digits of scikit-learn: images (n, 1, side, side) in [0, 1] and labels (n,) long.
-
-    A margin of a tenth of the side is left empty all around, so that strokes are not moved out of the picture.
-    """
+    """The 1797 handwritten digits of scikit-learn: images (n, 1, side, side) in [0, 1] and labels (n,) long."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
     images = torch.as_tensor(found.images, dtype=torch.float32)[:, None] / 16.0
-    margin = side // 10
-    inner = functional.interpolate(images, (side - 2 * margin, side - 2 * margin), mode="bilinear")
-    return functional.pad(inner, (margin, margin, margin, margin)), torch.as_tensor(found.target)
+    return functional.interpolate(images, (side, side), mode="bilinear"), torch.as_tensor(found.target)
 
 
 @dataclass(frozen=True)
