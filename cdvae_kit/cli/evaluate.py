@@ -70,13 +70,14 @@ def evaluate(
     ] = Path("evaluation"),
     report: Annotated[bool, typer.Option("--report", help="Write DIR/report.html too, with pictures.")] = False,
     coverage_cutoffs: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="perov_5|carbon_24|mp_20|S,C",
             rich_help_panel=_JUDGE,
-            help="When two crystals are near, by data set or as two distances; names the published numbers, too.",
+            help="When two crystals are near: mp_20's unless given. A data set's name puts its published numbers into "
+            "the report.",
         ),
-    ] = "mp_20",
+    ] = None,
     composition_rule: Annotated[
         CompositionRuleName,
         typer.Option(rich_help_panel=_JUDGE, help="smact-2014 is what published numbers rest on."),
@@ -135,7 +136,7 @@ def evaluate(
     """
     from cdvae_kit.cli import evaluation_inputs as inputs
 
-    cutoffs = inputs.parse_cutoffs(coverage_cutoffs)
+    cutoffs = inputs.parse_cutoffs(coverage_cutoffs or "mp_20")
     inputs.check_options(
         reference=reference, pairs=(reconstruction, metre), hull=hull, calculator=calculator, latent_model=latent_model
     )
@@ -192,7 +193,8 @@ def evaluate(
     if report:
         from cdvae_kit.visualization import write_report
 
-        dataset = cutoffs if isinstance(cutoffs, str) else None
+        # the default cutoffs say nothing of the data
+        dataset = cutoffs if coverage_cutoffs is not None and isinstance(cutoffs, str) else None
         write_report(found, report_path, overwrite=overwrite, dataset=dataset)
         print_result(f"written to {report_path}")
     print_note(f"composition rule {composition_rule}; {settings.structure_matcher.describe()}")

@@ -144,6 +144,8 @@ def evaluate(
     ours = crystal_set(generated)
     theirs = None if reference is None else crystal_set(reference)
     _check_pairs(ours, theirs, paired or metre, one_to_one=paired)
+    if encode is not None and theirs is None:
+        raise ValueError("codes are compared with those of a reference: give one, or leave encode out")
     names = _property_names(ours, theirs, properties, predictors)
     sets = _look_at(ours, theirs, settings, work)
     judged = {"valid": sets.valid, "sampled": sets.sampled}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cdvae_kit.io.named_arrays import decode_arrays, encode_arrays
-from cdvae_kit.metrics.crystal_nn_features import NoFingerprintError, describe_sites, site_features
+from cdvae_kit.metrics.crystal_nn_features import NoFingerprintError, describe_sites
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, Crystals, as_arrays
 from cdvae_kit.metrics.element_statistics import element_statistics
 from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key, map_crystals
@@ -107,12 +107,6 @@ def fingerprint(crystal: CrystalArrays) -> Fingerprint:
     assert sites.features is not None
     composition = composition_fingerprint(crystal.reduced_composition)
     return Fingerprint(sites.features.mean(axis=0), composition, coordination=sites.coordination_numbers)
-
-
-def structure_fingerprint(crystal: CrystalArrays) -> np.ndarray:
-    """(61,) CrystalNN order parameters ("ops"), mean over sites; raises `NoFingerprintError` where it cannot."""
-    means: np.ndarray = site_features(crystal).mean(axis=0)
-    return means
 
 
 @lru_cache(maxsize=100_000)

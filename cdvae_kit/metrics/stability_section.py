@@ -227,11 +227,9 @@ def _hull_of(
 
     systems = {frozenset(crystal.atomic_numbers.tolist()) for crystal in generated if crystal.fault is None}
     # what shares no chemical system with a generated crystal cannot be part of its hull
-    useful = [
-        crystal
-        for crystal in reference
-        if crystal.fault is None and any(system.issuperset(crystal.atomic_numbers.tolist()) for system in systems)
-    ]
+    theirs = [frozenset(crystal.atomic_numbers.tolist()) if crystal.fault is None else None for crystal in reference]
+    inside = {part for part in set(theirs) if part is not None and any(part <= system for system in systems)}
+    useful = [crystal for crystal, part in zip(reference, theirs, strict=True) if part in inside]
     elements = sorted({number for system in systems for number in system})
     phases = phases_of_relaxations(relaxed(useful, "Relaxing, reference"))
     settings = RelaxationSettings(fmax=request.fmax, max_steps=request.max_steps)

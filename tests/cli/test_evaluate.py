@@ -134,3 +134,14 @@ def test_a_second_run_finds_its_fingerprints(
     again = run("evaluate", files[0], "--output", "second")
     assert again.exit_code == 0, again.output
     assert Path("first/crystals.csv").read_text() == Path("second/crystals.csv").read_text()
+
+
+def test_published_numbers_stand_in_the_report_only_where_the_data_set_is_named(
+    run: Run, files: tuple[Path, Path]
+) -> None:
+    ours, theirs = files
+    for output, options in (("unnamed", []), ("named", ["--coverage-cutoffs", "mp_20"])):
+        result = run("evaluate", ours, "--reference", theirs, "--report", "--output", output, *options)
+        assert result.exit_code == 0, result.output
+    unnamed, named = (Path(name, "report.html").read_text(encoding="utf-8") for name in ("unnamed", "named"))
+    assert "arxiv.org/abs/2110.06197" in named and "arxiv.org/abs/2110.06197" not in unnamed

@@ -130,6 +130,8 @@ def test_codes_give_a_frechet_distance_and_stay_beside_their_crystals() -> None:
     found = evaluate(sets[0], reference=sets[1], settings=PLAIN, encode=encode)
     assert found.codes is not None and np.isnan(found.codes[0][1]).all() and len(found.codes[0]) == 3
     assert (found.metrics["frechet_distance"].value or 0) > 0
+    with pytest.raises(ValueError, match="give one, or leave encode out"):
+        evaluate(sets[0], settings=PLAIN, encode=encode)
     with pytest.raises(ValueError, match="one row a crystal"):
         evaluate(sets[0], reference=sets[1], settings=PLAIN, encode=lambda crystals: np.zeros((1, 2)))
 
