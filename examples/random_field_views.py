@@ -10,17 +10,17 @@ from torch import nn
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.images import shortest_distances
+from cdvae_kit.datasets import load_digits
 from cdvae_kit.representation.contrastive import SimCLR
 from cdvae_kit.representation.encoder import as_encoder, embed
 from cdvae_kit.representation.fitting import FitSettings, fit
 from cdvae_kit.representation.probing import ProbeScore, linear_probe, over_label_draws, split_samples
-from cdvae_kit.representation.random_fields import digits
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms import Compose, FieldLaw, RandomFieldColor, RandomFieldDisplacement, RandomFieldWarp
 
 
 def learn_digits() -> None:
-    images, labels = digits()
+    images, labels = load_digits(side=20)
     warp = RandomFieldWarp(translation=FieldLaw(local=0.03), rotation=FieldLaw(most=10.0))
     views = Compose([warp, RandomFieldColor(brightness=FieldLaw(local=0.2))])
     with seeded_weights(0):

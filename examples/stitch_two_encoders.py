@@ -9,9 +9,9 @@ anchors for every encoder, and train a `relative_head` on it.
 """
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from cdvae_kit.datasets import load_digits
 from cdvae_kit.representation.anchors import select_anchors
 from cdvae_kit.representation.encoder import as_encoder, embed
 from cdvae_kit.representation.fitting import FitSettings, Supervision, fit
@@ -44,8 +44,8 @@ def on_a_plane(title: str, features: Tensor, of: Tensor, labels: Tensor) -> Poin
 
 
 def main() -> None:
-    digits = load_digits()
-    images, labels = torch.from_numpy(digits.data).float() / 16.0, torch.from_numpy(digits.target)
+    images, labels = load_digits()
+    images = images.flatten(1)
     learn, test = split_samples(len(images), test_share=1 / 3, seed=0)
     anchors = images[learn][select_anchors(len(learn), NUM_ANCHORS, generator=make_generator(0))]
 

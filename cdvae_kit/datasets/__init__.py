@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cdvae_kit.datasets.cache import load_crystals
     from cdvae_kit.datasets.composed_images import ComposedImages
+    from cdvae_kit.datasets.digits import load_digits
     from cdvae_kit.datasets.ionic_prototypes import load_ionic_prototypes
     from cdvae_kit.datasets.loading import load_dataset, split_crystals
     from cdvae_kit.datasets.registry import (
@@ -32,6 +33,7 @@ _HOMES = {
     "download_dataset": "registry",
     "load_crystals": "cache",
     "load_dataset": "loading",
+    "load_digits": "digits",
     "load_ionic_prototypes": "ionic_prototypes",
     "split_crystals": "loading",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "download_dataset",
     "load_crystals",
     "load_dataset",
+    "load_digits",
     "load_ionic_prototypes",
     "split_crystals",
 ]

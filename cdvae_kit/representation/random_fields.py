@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from cdvae_kit.datasets.digits import load_digits
 from cdvae_kit.representation.contrastive import SimCLR
 from cdvae_kit.representation.encoder import ConvEncoder, embed
 from cdvae_kit.representation.experiments import Claim, Experiment, ExperimentResult, PartResult, ShareDone
@@ -106,15 +106,6 @@ def augmentation(kind: Kind, strength: Strength, *, noise: float = 0.05) -> Comp
     )
 
 
-def digits(*, side: int = SIDE) -> tuple[Tensor, Tensor]:
-    """The 1797 handwritten digits of scikit-learn: images (n, 1, side, side) in [0, 1] and labels (n,) long."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    images = torch.as_tensor(found.images, dtype=torch.float32)[:, None] / 16.0
-    return functional.interpolate(images, (side, side), mode="bilinear"), torch.as_tensor(found.target)
-
-
 @dataclass(frozen=True)
 class Sizes:
     """How much is trained and tested.
@@ -166,7 +157,7 @@ class RandomFields(Experiment):
 
     def run(self, part: str, seed: int, *, quick: bool, progress: ShareDone | None = None) -> PartResult:
         sizes = QUICK if quick else FULL
-        images, labels = (values[: sizes.num_digits] for values in digits())
+        images, labels = (values[: sizes.num_digits] for values in load_digits(side=SIDE))
         train, test = split_samples(len(images), test_share=_TEST_SHARE, seed=seed)
         details: dict[str, Any] = {}
         # the same start and the same order of digits for every arm
@@ -278,7 +269,7 @@ def _pictures_of_fields() -> Pictures:
 
 
 def _pictures_of_digits(kind: Kind, title: str) -> Pictures:
-    images = digits(side=40)[0][:6]
+    images = load_digits(side=40)[0][:6]
     rows = [
         augmentation(kind, strength, noise=0.0)(images, generator=make_generator(0, _SHOWN))
         for strength in STRENGTHS.values()

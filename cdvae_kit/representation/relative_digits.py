@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cdvae_kit.datasets.digits import load_digits
 from cdvae_kit.representation.anchors import AnchorMethod, select_anchors
 from cdvae_kit.representation.encoder import embed
 from cdvae_kit.representation.experiments import PartResult, ShareDone
@@ -58,6 +59,8 @@ class DigitSizes:
         epochs: of encoders.
         head_epochs: of heads on frozen encoders.
         autoencoder_epochs: of autoencoders.
+        autoencoder_rate: highest learning rate of autoencoders, the paper's; at three times of it some trainings end
+            where no decoder reads another's codes.
     """
 
     num_samples: int = 1797
@@ -68,6 +71,7 @@ class DigitSizes:
     epochs: int = 60
     head_epochs: int = 40
     autoencoder_epochs: int = 100
+    autoencoder_rate: float = 1e-3
 
 
 QUICK = DigitSizes(num_samples=240, num_anchors=40, fewer_anchors=(10,), epochs=3, head_epochs=3, autoencoder_epochs=3)
@@ -83,14 +87,10 @@ class Digits:
     test_labels: Tensor
 
 
-def load_digits(num_samples: int, *, seed: int) -> Digits:
-    """The 8×8 digits of scikit-learn (UCI "Optical recognition of handwritten digits"), split by the seed."""
-    from sklearn.datasets import load_digits as load
-
-    bunch = load()
-    images = torch.from_numpy(bunch.data).float() / 16.0
-    labels = torch.from_numpy(bunch.target).long()
-    images, labels = images[:num_samples], labels[:num_samples]
+def split_digits(num_samples: int, *, seed: int) -> Digits:
+    """The first `num_samples` digits, a third of them for testing; which ones, the seed decides."""
+    images, labels = load_digits()
+    images, labels = images[:num_samples].flatten(1), labels[:num_samples]
     train, test = split_samples(len(images), test_share=1 / 3, seed=seed)
     return Digits(images[train], labels[train], images[test], labels[test])
 
@@ -108,7 +108,7 @@ def _train_together(
     width: int,
     anchors: Tensor | None,
     head: tuple[int, ...],
-    num_epochs: int,
+    settings: FitSettings,
     seed: int,
     progress: ShareDone | None,
 ) -> tuple[list[Any], list[nn.Module]]:
@@ -123,7 +123,7 @@ def _train_together(
             if anchors is not None:
                 encoder = RelativeEncoder(encoder, anchors)
             reader = relative_head(width if anchors is None else len(anchors), num_outputs, hidden=hidden)
-        fit(Reading(encoder, reader, error), (samples, targets), FitSettings(num_epochs), seed=own_seed)
+        fit(Reading(encoder, reader, error), (samples, targets), settings, seed=own_seed)
         encoders.append(encoder.eval())
         heads.append(reader.eval())
         if progress is not None:
@@ -136,7 +136,7 @@ def _train_together(
 
 def stitch_classifiers(sizes: DigitSizes, seed: int, progress: ShareDone | None) -> PartResult:
     """Accuracies of encoder and head of two trainings, and how alike the spaces are."""
-    digits = load_digits(sizes.num_samples, seed=seed)
+    digits = split_digits(sizes.num_samples, seed=seed)
     chosen = select_anchors(len(digits.train), sizes.num_anchors, generator=make_generator(seed, 1))
 
     def accuracy(logits: Tensor) -> float:
@@ -150,7 +150,7 @@ def stitch_classifiers(sizes: DigitSizes, seed: int, progress: ShareDone | None)
             width=sizes.width,
             anchors=anchors,
             head=(_NUM_CLASSES,),
-            num_epochs=sizes.epochs,
+            settings=FitSettings(sizes.epochs),
             seed=seed,
             progress=within(progress, *share),
         )
@@ -256,7 +256,7 @@ def _look_at_spaces(spaces: Sequence[Space], chosen: Tensor, labels: Tensor) -> 
 
 def stitch_autoencoders(sizes: DigitSizes, seed: int, progress: ShareDone | None) -> PartResult:
     """Mean square errors of images that one training encodes and another decodes."""
-    digits = load_digits(sizes.num_samples, seed=seed)
+    digits = split_digits(sizes.num_samples, seed=seed)
     chosen = select_anchors(len(digits.train), sizes.num_anchors, generator=make_generator(seed, 1))
     values: dict[str, float] = {}
     pictures = {"image": digits.test[:_NUM_SHOWN]}
@@ -273,7 +273,7 @@ def stitch_autoencoders(sizes: DigitSizes, seed: int, progress: ShareDone | None
             width=sizes.latent,
             anchors=anchors,
             head=(_HIDDEN, _NUM_PIXELS),
-            num_epochs=sizes.autoencoder_epochs,
+            settings=FitSettings(sizes.autoencoder_epochs, learning_rate=sizes.autoencoder_rate),
             seed=seed,
             progress=within(progress, i / 2, (i + 1) / 2),
         )

@@ -9,7 +9,7 @@ import torch
 
 from cdvae_kit.representation.experiments import Claim, ExperimentResult
 from cdvae_kit.representation.relative_arms import carried_back, cross_scores, own_and_stitched
-from cdvae_kit.representation.relative_digits import QUICK, load_digits, stitch_autoencoders
+from cdvae_kit.representation.relative_digits import QUICK, split_digits, stitch_autoencoders
 from cdvae_kit.representation.relative_stitching import EXPERIMENT
 from cdvae_kit.representation.running import run_experiment
 from cdvae_kit.seeding import make_generator
@@ -69,10 +69,10 @@ def test_a_part_and_a_seed_decide_the_result() -> None:
 
 
 def test_digits_are_split_by_the_seed_without_a_sample_on_both_sides() -> None:
-    digits = load_digits(300, seed=0)
+    digits = split_digits(300, seed=0)
     assert len(digits.train) == 200 and len(digits.test) == 100
     assert float(torch.cat([digits.train, digits.test]).max()) == 1.0
-    assert not torch.equal(digits.test, load_digits(300, seed=1).test)
+    assert not torch.equal(digits.test, split_digits(300, seed=1).test)
     # two digits of the set may be equal, a hundred are not
     assert len(torch.cat([digits.train, digits.test]).unique(dim=0)) > 295
 
