@@ -18,6 +18,7 @@ from cdvae_kit.metrics.published import PublishedResult
 from cdvae_kit.visualization import theme
 from cdvae_kit.visualization.distributions import bin_values, plot_distribution
 from cdvae_kit.visualization.elements import plot_elements
+from cdvae_kit.visualization.html_page import Section
 from cdvae_kit.visualization.latent import MOST_POINTS, plot_latent_map
 from cdvae_kit.visualization.report_advice import advice
 from cdvae_kit.visualization.report_crystals import Cards, crystal_cards
@@ -45,17 +46,6 @@ _MOST_TILES = 6
 _MOST_REASONS = 25
 _WHOLE = ("n_gen", "n_ref", "n_ref_with_fp", "relaxed", "judged")
 _DATASETS = {"perov_5": "Perov-5", "carbon_24": "Carbon-24", "mp_20": "MP-20", "mpts_52": "MPTS-52"}
-
-
-@dataclass(frozen=True)
-class Section:
-    """One part of the page, HTML throughout; `link` is its name in the menu."""
-
-    name: str
-    link: str
-    title: str
-    body: str
-    intro: str = ""
 
 
 @dataclass(frozen=True)
