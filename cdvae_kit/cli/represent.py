@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from cdvae_kit.representation.experiments import Claim, Experiment, ExperimentResult
 
 FIGURE = "figure.png"
+PAGE = "index.html"
+ALL = "all"
 
 
 def represent(
     experiment: Annotated[
-        str | None, typer.Argument(metavar="[EXPERIMENT]", help="Which one; left out, those that there are are listed.")
+        str | None,
+        typer.Argument(metavar="[EXPERIMENT]", help="Which one, or 'all'; left out, those that there are are listed."),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many; a claim needs 3.")] = 3,
     first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The seeds count up from it.")] = 0,
@@ -33,25 +36,35 @@ def represent(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder of results.json and figure; else ./EXPERIMENT."),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of data sets, for experiments that read one; else the downloaded."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Run an experiment of the representation half and judge its paper's claims.
 
-    A run that was killed goes on from its last finished part when the same command is given again.
+    A run that was killed goes on from its last finished part when the same command is given again. 'all' runs every
+    one, each into a folder of its name, takes over those that are finished there, and writes one page, index.html.
     """
     from cdvae_kit.representation.registry import experiment_names, load_experiment
 
     if experiment is None:
         output_console().print(_list_of([load_experiment(name) for name in experiment_names()]))
         return
+    folder = Path(experiment) if output is None else output
+    if seeds < 3 and not quick:
+        print_note(f"{seeds} seed{'s' * (seeds > 1)} show an effect at best: a claim needs 3")
+    if experiment == ALL:
+        _run_all(range(first_seed, first_seed + seeds), quick, folder, data, overwrite)
+        return
     chosen = load_experiment(experiment)
+    if data is not None:
+        chosen = chosen.with_data(data)
 
     from cdvae_kit.representation.running import RESULTS, run_experiment
     from cdvae_kit.visualization.experiments import plot_experiment
 
-    folder = Path(experiment) if output is None else output
-    if seeds < 3 and not quick:
-        print_note(f"{seeds} seed{'s' * (seeds > 1)} show an effect at best: a claim needs 3")
     with progress_bar(f"Running {experiment}", "%") as progress:
         result = run_experiment(
             chosen,
@@ -69,6 +82,46 @@ def represent(
     if quick:
         print_note("the sizes of a trial: these numbers support no claim")
     print_result(f"written to {folder / RESULTS} and {folder / FIGURE}, {result.seconds:.0f} s of work")
+
+
+def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwrite: bool) -> None:
+    from cdvae_kit.representation.registry import experiment_names, load_experiment
+    from cdvae_kit.representation.running import run_experiments
+    from cdvae_kit.visualization.experiment_page import ShownExperiment, write_experiment_page
+    from cdvae_kit.visualization.experiments import plot_experiment
+
+    experiments = [load_experiment(name) for name in experiment_names()]
+    if data is not None:
+        experiments = [chosen.with_data(data) if chosen.reads_data else chosen for chosen in experiments]
+    with progress_bar(f"Running {len(experiments)} experiments", "%") as progress:
+        found = run_experiments(
+            experiments,
+            seeds=seeds,
+            folder=folder,
+            quick=quick,
+            overwrite=overwrite,
+            draw=lambda chosen, result, place: _write_figure(plot_experiment(chosen.panels(result)), place / FIGURE),
+            progress=progress,
+        )
+    options = f"--seeds {len(seeds)} --first-seed {seeds.start}{' --quick' * quick}"
+    shown = [
+        ShownExperiment(
+            chosen.summary,
+            result,
+            claims,
+            chosen.panels(result),
+            f"generate-crystals represent {chosen.name} {options}" + " --data DIR" * chosen.reads_data,
+        )
+        for chosen, (result, claims) in zip(experiments, found, strict=True)
+    ]
+    for one in shown:
+        if one.claims:
+            output_console().print(_claims_table(one.claims, title=one.result.experiment))
+    # made of what lies beside it, hence replaced without asking
+    write_experiment_page(shown, folder / PAGE, overwrite=True)
+    if quick:
+        print_note("the sizes of a trial: these numbers support no claim")
+    print_result(f"written to {folder / PAGE}")
 
 
 def _write_figure(figure: Figure, path: Path) -> None:
@@ -105,12 +158,12 @@ def _arms_table(result: ExperimentResult) -> Table:
     return table
 
 
-def _claims_table(claims: Sequence[Claim]) -> Table:
+def _claims_table(claims: Sequence[Claim], *, title: str | None = None) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(header_style="bold", box=SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
     table.add_column("claim", overflow="fold")
     table.add_column("value", justify="right")
     table.add_column("threshold", justify="right")

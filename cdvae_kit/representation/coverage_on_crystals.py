@@ -245,17 +245,23 @@ class CompositionCoverage(Experiment):
     """Two synthetic tables, and Perov-5 where it is there.
 
     Args:
-        folder: where the data sets lie, by default where `generate-crystals download` puts them.
+        data: the folder where the data sets lie, by default where `generate-crystals download` puts them.
         num_bins: of the property.
     """
 
     name = "composition-coverage"
     paper = "Chang et al., The coverage principle, 2025, arXiv 2505.20278 (on crystals: ours)"
     summary = "learners on ABX3 compositions inside and outside of functional coverage"
+    reads_data = True
 
-    def __init__(self, folder: str | os.PathLike[str] | None = None, *, num_bins: int = 4) -> None:
-        self.folder = folder
+    def __init__(self, data: str | os.PathLike[str] | None = None, *, num_bins: int = 4) -> None:
+        self.data = data
         self.num_bins = num_bins
+
+    def with_data(self, folder: str | os.PathLike[str]) -> Experiment:
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"there is no folder {os.fspath(folder)} to read data sets from")
+        return CompositionCoverage(folder, num_bins=self.num_bins)
 
     def parts(self, *, quick: bool) -> Sequence[str]:
         return ["tolerance factor", "random table", "Perov-5"]
@@ -270,7 +276,7 @@ class CompositionCoverage(Experiment):
     def _perov_5(self, seed: int, quick: bool) -> PartResult:
         if quick:
             return PartResult({}, {"skipped": "a trial reads no data set"})
-        loaded = _load_perov_5(self.folder)
+        loaded = _load_perov_5(self.data)
         if isinstance(loaded, str):
             return PartResult({}, {"skipped": loaded})
         heat = loaded.properties["heat_ref"]
@@ -379,7 +385,7 @@ def _order(found: Sequence[Mapping[str, Sequence[int]]]) -> float:
     from scipy.stats import spearmanr
 
     curve = _curve(found)
-    return round(float(spearmanr(curve.x, curve.y).statistic), 9) if len(curve.x) > 2 else float("nan")
+    return float(spearmanr(curve.x, curve.y).statistic) if len(curve.x) > 2 else float("nan")
 
 
 EXPERIMENT = CompositionCoverage()

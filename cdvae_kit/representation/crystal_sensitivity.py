@@ -143,8 +143,8 @@ class CrystalSensitivity(Experiment):
         return PartResult(values)
 
     def claims(self, result: ExperimentResult) -> Sequence[Claim]:
-        exact = [("as given", kind, name) for kind in ("ideal", "distorted") for name in _EXACT]
-        exact += [("primitive cells", kind, "supercell") for kind in ("ideal", "distorted")]
+        symmetries = (("as given", _EXACT), ("primitive cells", (*_EXACT, "supercell")))
+        exact = [(part, kind, name) for part, names in symmetries for kind in ("ideal", "distorted") for name in names]
         return [
             Claim(f"sensitivity to {name}, {part}, {kind}", result.mean(f"{part}, {kind}: {name}"), EXACT, "at most")
             for part, kind, name in exact
@@ -162,7 +162,7 @@ class CrystalSensitivity(Experiment):
                 levels, [result.mean(arm) for arm in arms], [result.standard_error(arm) for arm in arms]
             )
         return [
-            Bars("exact symmetries", "sensitivity", exact, ("rounding", EXACT)),
+            Bars("exact symmetries", "sensitivity", exact, ("rounding", EXACT), log=True),
             Lines("changes of the crystal", "strength", "sensitivity", curves, log_x=True, log_y=True),
         ]
 

@@ -187,6 +187,14 @@ class CrystalVAEEncoder(nn.Module):
         return cls(CDVAE.from_pretrained(name_or_path, device=device))
 
     def forward(self, batch: CrystalBatch) -> Tensor:
+        most = self.model.config.max_atoms
+        if len(batch) and int(batch.num_atoms.max()) > most:
+            larger = torch.nonzero(batch.num_atoms > most).flatten().tolist()
+            raise ValueError(
+                f"the model was made for at most {most} atoms a cell, got {int(batch.num_atoms.max())} (crystals "
+                f"{larger[:5]} of {len(batch)}): give primitive cells (crystal_sensitivity.PrimitiveCells) or another "
+                "model"
+            )
         mu, _ = self.model.posterior(batch, self.model.graph(batch))
         return mu
 

@@ -7,6 +7,7 @@ line in `registry`.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
@@ -44,8 +45,15 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether the inequality is true; of a value that is not a number it is not."""
-        return self.value >= self.threshold if self.relation == "at least" else self.value <= self.threshold
+        """Whether the inequality is true; of a value that is not a number it is not.
+
+        A mean of shares that lies on the threshold counts: the last digits of a float are not what it says.
+
+        >>> Claim("on it", 0.4 - 0.1, 0.3).holds, Claim("below", 0.2999, 0.3).holds
+        (True, False)
+        """
+        value = round(self.value, 9) if math.isfinite(self.value) else self.value
+        return value >= self.threshold if self.relation == "at least" else value <= self.threshold
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,14 @@ class Experiment(Protocol):
     """Authors, title, venue, arXiv number."""
     summary: str
     """One line: what is compared with what."""
+    data: str | os.PathLike[str] | None = None
+    """The folder of data sets that are read, None for where `generate-crystals download` puts them."""
+    reads_data: bool = False
+    """Whether any part reads a data set."""
+
+    def with_data(self, folder: str | os.PathLike[str]) -> Experiment:
+        """The same experiment on the data sets in `folder`; `ValueError` where it reads none."""
+        raise ValueError(f"{self.name} reads no data set: leave the folder {os.fspath(folder)} out")
 
     def parts(self, *, quick: bool) -> Sequence[str]:
         """Names of the parts, always in the same order."""

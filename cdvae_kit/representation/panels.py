@@ -16,12 +16,14 @@ class Bars:
     Attributes:
         values: the arm's label and its value for each seed.
         reference: a level to compare with, for instance chance, and its label.
+        log: orders of magnitude count: dots without bars; what is 0 says so.
     """
 
     title: str
     y_label: str
     values: Mapping[str, Sequence[float]]
     reference: tuple[str, float] | None = None
+    log: bool = False
 
 
 @dataclass(frozen=True)

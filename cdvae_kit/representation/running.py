@@ -11,6 +11,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def run_experiment(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"expected at least one seed, all different, got {list(seeds)}")
     parts = list(experiment.parts(quick=quick))
-    keep = None if folder is None else _PartsOnDisk(Path(folder), experiment.name, quick=quick, overwrite=overwrite)
+    keep = None if folder is None else _PartsOnDisk(Path(folder), experiment, quick=quick, overwrite=overwrite)
     total = len(parts) * len(seeds)
     found: dict[str, list[PartResult]] = {part: [] for part in parts}
     seconds = 0.0
@@ -126,14 +127,78 @@ def _arms(experiment: Experiment, found: Mapping[str, Sequence[PartResult]]) -> 
     return arms
 
 
+def run_experiments(
+    experiments: Sequence[Experiment],
+    *,
+    seeds: Sequence[int],
+    folder: str | os.PathLike[str],
+    quick: bool = False,
+    overwrite: bool = False,
+    draw: Callable[[Experiment, ExperimentResult, Path], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[tuple[ExperimentResult, list[Claim]]]:
+    """Runs several, each into a folder of its name within `folder`, and takes those over that are finished there.
+
+    Args:
+        experiments: what to run, in order.
+        seeds: as for `run_experiment`.
+        folder: made if it is not there; results of other seeds or sizes within it are refused before anything runs.
+        quick: the sizes of a trial.
+        overwrite: start all of them anew.
+        draw: called with each experiment that is run, its result and its folder.
+        progress: told how much of the work is done and how much there is, all experiments counting alike.
+    """
+    places = {experiment.name: Path(folder) / experiment.name for experiment in experiments}
+    finished = {
+        name: (result, claims)
+        for name, place in places.items()
+        if not overwrite and (place / RESULTS).exists()
+        for result, claims in [_finished(place, seeds=seeds, quick=quick)]
+    }
+    Path(folder).mkdir(exist_ok=True)
+    total = 100 * len(experiments)
+    for i, experiment in enumerate(experiments):
+        name = experiment.name
+        if name not in finished:
+            result = run_experiment(
+                experiment,
+                seeds=seeds,
+                folder=places[name],
+                quick=quick,
+                overwrite=overwrite,
+                draw=None if draw is None else partial(draw, experiment),
+                progress=None if progress is None else _share_of(progress, i, len(experiments)),
+            )
+            finished[name] = (result, list(experiment.claims(result)))
+    if progress is not None and experiments:
+        progress(total, total)
+    return [finished[experiment.name] for experiment in experiments]
+
+
+def _share_of(progress: Callable[[int, int], object], place: int, count: int) -> Callable[[int, int], object]:
+    return lambda done, whole: progress(place * whole + done, count * whole)
+
+
+def _finished(place: Path, *, seeds: Sequence[int], quick: bool) -> tuple[ExperimentResult, list[Claim]]:
+    result, claims = read_results(place)
+    if result.seeds != tuple(seeds) or result.quick != quick:
+        raise FileExistsError(
+            f"{place} exists already and holds results of seeds {list(result.seeds)}{', a trial' * result.quick}; "
+            f"asked for were {list(seeds)}{', a trial' * quick}: choose another folder or allow overwriting"
+        )
+    return result, claims
+
+
 class _PartsOnDisk:
     """One small file a part and seed, until `results.json` takes their place."""
 
-    def __init__(self, folder: Path, experiment: str, *, quick: bool, overwrite: bool) -> None:
+    def __init__(self, folder: Path, experiment: Experiment, *, quick: bool, overwrite: bool) -> None:
         self._results = folder / RESULTS
         self._parts = folder / _PARTS
         # the seeds may be others in the next run; what else decides a part must agree
-        self._key = {"experiment": experiment, "quick": quick, "version": __version__}
+        self._key: dict[str, Any] = {"experiment": experiment.name, "quick": quick, "version": __version__}
+        if experiment.data is not None:
+            self._key["data"] = os.fspath(experiment.data)
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"expected a folder for the results, but {folder} is a file")
         if overwrite:

@@ -20,6 +20,8 @@ _IN_A_ROW = 3
 _SIDE = 4.2
 """Inches of a panel."""
 _DOT_SPREAD = 0.12
+_MOST_TICKS = 8
+"""A logarithmic axis names its points where they are so few; its own ticks would overlap on a short range."""
 
 
 def plot_experiment(panels: Sequence[Panel]) -> Figure:
@@ -54,10 +56,19 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
 def _draw_bars(axes: Axes, panel: Bars) -> None:
     labels = list(panel.values)
+    beside = axes.get_yaxis_transform()
+    if panel.log:
+        axes.set_xscale("log")
+        axes.grid(axis="y", color="0.9", linewidth=0.6)
     for place, label in enumerate(labels):
         values = np.array([value for value in panel.values[label] if math.isfinite(value)])
         if not len(values):
-            axes.text(0.0, place, " no number", va="center", fontsize="small", color="0.4")
+            axes.text(0.0, place, " no number", va="center", fontsize="small", color="0.4", transform=beside)
+            continue
+        if panel.log:
+            if not (values > 0.0).all():
+                axes.text(0.0, place, " 0", va="center", fontsize="small", color="0.4", transform=beside)
+            axes.plot(values[values > 0.0], np.full(int((values > 0.0).sum()), place), "o", color="tab:blue", alpha=0.6)
             continue
         error = standard_error(values.tolist())
         axes.barh(
@@ -85,6 +96,10 @@ def _draw_lines(axes: Axes, panel: Lines) -> None:
     axes.set_ylabel(panel.y_label)
     if panel.log_x:
         axes.set_xscale("log")
+        points = sorted({float(x) for curve in panel.curves.values() for x in curve.x})
+        if 0 < len(points) <= _MOST_TICKS:
+            axes.set_xticks(points, [f"{x:g}" for x in points])
+            axes.set_xticks([], minor=True)
     if panel.log_y:
         axes.set_yscale("log")
     if panel.curves:

@@ -86,3 +86,69 @@ def test_without_a_name_the_experiments_are_listed(run: Run, toy: Toy) -> None:
 def test_no_seed_at_all_is_wrong_use(run: Run, toy: Toy) -> None:
     assert run("represent", "toy", "--seeds", 0).exit_code == 2
     assert toy.calls == []
+
+
+@pytest.fixture
+def toys(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> tuple[Toy, Toy]:
+    """Two experiments, of which the second reads data."""
+    second = Reader()
+    homes = {"toy": toy, "reader": second}
+    monkeypatch.setattr("cdvae_kit.representation.registry.experiment_names", lambda: list(homes))
+    monkeypatch.setattr("cdvae_kit.representation.registry.load_experiment", lambda name: homes[name])
+    return toy, second
+
+
+class Reader(Toy):
+    name = "reader"
+    reads_data = True
+
+    def with_data(self, folder: object) -> Toy:
+        self.data = str(folder)
+        return self
+
+
+def test_all_experiments_go_into_folders_of_their_names_and_onto_one_page(run: Run, toys: tuple[Toy, Toy]) -> None:
+    result = run("represent", "all", "--output", "out")
+    assert result.exit_code == 0, result.output
+    for name in ("toy", "reader"):
+        assert json.loads(Path(f"out/{name}/results.json").read_text())["experiment"] == name
+        assert Path(f"out/{name}/figure.png").exists()
+    page = Path("out/index.html").read_text()
+    assert "best beats none" in page and "represent reader --seeds 3 --first-seed 0 --data DIR" in page
+    assert "best beats none" in result.stdout and "reader" in result.stdout
+
+
+def test_all_takes_over_what_is_finished_and_goes_on_after_a_kill(run: Run, toys: tuple[Toy, Toy]) -> None:
+    first, second = toys
+    second.dies_at = ("first", 1)
+    assert run("represent", "all", "--output", "out").exit_code == 130
+    assert Path("out/toy/results.json").exists() and not Path("out/index.html").exists()
+    first.calls, second.calls, second.dies_at = [], [], None
+    assert run("represent", "all", "--output", "out").exit_code == 0
+    assert first.calls == [] and second.calls[0] == ("first", 1, False)
+    assert Path("out/index.html").exists()
+
+
+def test_all_refuses_results_of_other_seeds_before_it_runs_any(run: Run, toys: tuple[Toy, Toy]) -> None:
+    assert run("represent", "reader", "--seeds", 1, "--output", "out/reader").exit_code == 2  # no folder out
+    Path("out").mkdir()
+    assert run("represent", "reader", "--seeds", 1, "--output", "out/reader").exit_code == 0
+    refused = run("represent", "all", "--output", "out")
+    assert refused.exit_code == 2 and "seeds [0]" in refused.stderr and "--overwrite" in refused.stderr
+    assert toys[0].calls == []
+    assert run("represent", "all", "--output", "out", "--overwrite").exit_code == 0
+
+
+def test_a_folder_of_data_goes_to_those_that_read_it_and_is_refused_by_others(run: Run, toys: tuple[Toy, Toy]) -> None:
+    refused = run("represent", "toy", "--data", "sets")
+    assert refused.exit_code == 2 and "reads no data set" in refused.stderr
+    assert run("represent", "all", "--data", "sets", "--output", "out").exit_code == 0
+    assert (toys[0].data, toys[1].data) == (None, "sets")
+
+
+def test_parts_of_other_data_are_not_taken_over(run: Run, toys: tuple[Toy, Toy]) -> None:
+    toys[1].dies_at = ("first", 1)
+    assert run("represent", "reader").exit_code == 130
+    toys[1].dies_at = None
+    refused = run("represent", "reader", "--data", "sets")
+    assert refused.exit_code == 2 and "parts of another run" in refused.stderr

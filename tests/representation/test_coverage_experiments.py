@@ -160,6 +160,12 @@ def test_without_the_data_set_its_part_says_why_and_the_rest_stands(tmp_path: Pa
     assert len(experiment.claims(result)) == 4 and len(experiment.panels(result)) == 2
 
 
+def test_a_folder_of_data_is_taken_and_one_that_is_not_there_refused(tmp_path: Path) -> None:
+    assert CompositionCoverage(num_bins=3).with_data(tmp_path).data == tmp_path
+    with pytest.raises(FileNotFoundError, match=r"no folder .*gone"):
+        CompositionCoverage().with_data(tmp_path / "gone")
+
+
 def test_real_perovskites_are_read_into_a_table(
     shared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,8 @@ def test_a_trial_of_the_experiment_has_claims_and_a_figure() -> None:
     assert isinstance(experiment, CrystalSensitivity)
     result = run_experiment(experiment, seeds=[0], quick=True)
     claims = experiment.claims(result)
-    assert len(claims) == 8 and all(claim.holds for claim in claims), claims
+    # the price of the reduction that the module tells of
+    failing = [claim.text for claim in claims if not claim.holds]
+    assert len(claims) == 14 and failing == ["sensitivity to rotation, primitive cells, distorted"]
     assert torch.isfinite(torch.tensor(list(result.arms.values()))).all()
     plot_experiment(experiment.panels(result))

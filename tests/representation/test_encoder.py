@@ -22,6 +22,7 @@ from cdvae_kit.representation.encoder import (
     embed,
 )
 from cdvae_kit.seeding import make_generator, seeded_weights
+from cdvae_kit.transforms.crystal_motions import Supercell
 
 
 @pytest.mark.parametrize("dimensions", [1, 2])
@@ -101,6 +102,8 @@ def test_the_encoder_of_a_cdvae_gives_its_mean(zoo: CrystalBatch) -> None:
     encoder = CrystalVAEEncoder(model)
     assert torch.allclose(embed(encoder, crystals), model.encode(crystals, reduce=False), atol=1e-5)
     assert encoder.out_features == 8
+    with pytest.raises(ValueError, match=r"at most 4 atoms a cell, got \d+ .*primitive cells"):
+        embed(encoder, Supercell(8)(crystals, generator=make_generator(0)))
 
 
 def test_users_of_images_series_and_tokens_never_load_pymatgen() -> None:
