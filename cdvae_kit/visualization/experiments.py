@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,8 @@ _IN_A_ROW = 3
 _SIDE = 4.2
 """Inches of a panel."""
 _DOT_SPREAD = 0.12
+_TITLE_WIDTH = 40
+"""Characters; matplotlib's own wrapping makes no room for the lines that it adds."""
 _MOST_TICKS = 8
 """A logarithmic axis names its points where they are so few; its own ticks would overlap on a short range."""
 
@@ -34,7 +37,7 @@ def plot_experiment(panels: Sequence[Panel]) -> Figure:
     places = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
     for axes, panel in zip(places, panels, strict=False):
         _draw(axes, panel)
-        axes.set_title(panel.title, fontsize="medium", wrap=True)
+        axes.set_title(fill(panel.title, _TITLE_WIDTH), fontsize="medium")
     for axes in places[len(panels) :]:
         axes.set_axis_off()
     return figure
