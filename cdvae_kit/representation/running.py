@@ -150,17 +150,16 @@ def run_experiments(
     """
     places = {experiment.name: Path(folder) / experiment.name for experiment in experiments}
     finished = {
-        name: (result, claims)
+        name: _finished(place, seeds=seeds, quick=quick)
         for name, place in places.items()
         if not overwrite and (place / RESULTS).exists()
-        for result, claims in [_finished(place, seeds=seeds, quick=quick)]
     }
     Path(folder).mkdir(exist_ok=True)
     total = 100 * len(experiments)
     for i, experiment in enumerate(experiments):
         name = experiment.name
         if name not in finished:
-            result = run_experiment(
+            finished[name] = run_experiment(
                 experiment,
                 seeds=seeds,
                 folder=places[name],
@@ -169,24 +168,23 @@ def run_experiments(
                 draw=None if draw is None else partial(draw, experiment),
                 progress=None if progress is None else _share_of(progress, i, len(experiments)),
             )
-            finished[name] = (result, list(experiment.claims(result)))
     if progress is not None and experiments:
         progress(total, total)
-    return [finished[experiment.name] for experiment in experiments]
+    return [(finished[one.name], list(one.claims(finished[one.name]))) for one in experiments]
 
 
 def _share_of(progress: Callable[[int, int], object], place: int, count: int) -> Callable[[int, int], object]:
     return lambda done, whole: progress(place * whole + done, count * whole)
 
 
-def _finished(place: Path, *, seeds: Sequence[int], quick: bool) -> tuple[ExperimentResult, list[Claim]]:
-    result, claims = read_results(place)
+def _finished(place: Path, *, seeds: Sequence[int], quick: bool) -> ExperimentResult:
+    result, _ = read_results(place)
     if result.seeds != tuple(seeds) or result.quick != quick:
         raise FileExistsError(
             f"{place} exists already and holds results of seeds {list(result.seeds)}{', a trial' * result.quick}; "
             f"asked for were {list(seeds)}{', a trial' * quick}: choose another folder or allow overwriting"
         )
-    return result, claims
+    return result
 
 
 class _PartsOnDisk:

@@ -88,7 +88,7 @@ def test_a_trial_of_the_tables_runs_and_gives_every_claim_and_panel(tmp_path: Pa
     )
     experiment = FunctionalCoverage(tiny)
     result = run_experiment(experiment, seeds=[0, 1], folder=tmp_path)
-    assert len(experiment.claims(result)) == 11
+    assert len(experiment.claims(result)) == 15
     assert experiment.panels(result)[0].title.startswith("data")
     again = FunctionalCoverage(tiny).run("transformer", 1, quick=False)
     assert dict(again.values) == pytest.approx({arm: result.per_seed(arm)[1] for arm in again.values}, nan_ok=True)
