@@ -10,7 +10,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -180,19 +180,11 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4g}"
 
 
-def claims_as_markdown(shown: Mapping[str, Sequence[Claim]]) -> str:
-    """Rows `| experiment | claim | asked for | ours | holds |`, the name in the first row of each alone.
-
-    Args:
-        shown: the claims of each experiment.
-    """
-    rows = ["| experiment | claim | asked for | ours | holds |", "|---|---|---|---|---|"]
-    for name, claims in shown.items():
-        for i, claim in enumerate(claims):
-            holds = "yes" if claim.holds else "**no**"
-            text = claim.text.replace("|", "\\|")
-            rows.append(
-                f"| {'' if i else name} | {text} | {claim.relation} {_number(claim.threshold)} | "
-                f"{_number(claim.value)} | {holds} |"
-            )
+def claims_as_markdown(claims: Sequence[Claim]) -> str:
+    """A table `| claim | asked for | ours | holds |`, for a text."""
+    rows = ["| claim | asked for | ours | holds |", "|---|---|---|---|"]
+    for claim in claims:
+        text = claim.text.replace("|", "\\|")
+        bound = f"{claim.relation} {_number(claim.threshold)}"
+        rows.append(f"| {text} | {bound} | {_number(claim.value)} | {'yes' if claim.holds else '**no**'} |")
     return "\n".join(rows) + "\n"

@@ -104,9 +104,9 @@ def test_a_browser_opens_it_without_a_complaint(page: Path) -> None:
 
 
 def test_the_table_for_a_text_has_a_row_a_claim() -> None:
-    table = claims_as_markdown({"toy": shown().claims, "x": [Claim("a | b", math.nan, 0.5)]}).splitlines()
+    table = claims_as_markdown([*shown().claims, Claim("a | b", math.nan, 0.5)]).splitlines()
     assert table[2:] == [
-        "| toy | a < b | at least 0.1 | 0.2 | yes |",
-        "|  | never | at most 0.5 | 1 | **no** |",
-        "| x | a \\| b | at least 0.5 | – | **no** |",
+        "| a < b | at least 0.1 | 0.2 | yes |",
+        "| never | at most 0.5 | 1 | **no** |",
+        "| a \\| b | at least 0.5 | – | **no** |",
     ]
