@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from functools import lru_cache
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, overload
+
+import numpy as np
 
 from cdvae_kit.crystal.batch import CrystalBatch
 
@@ -65,6 +68,58 @@ def niggli_reduce(structure: Structure) -> Structure:
         site_properties=reduced.site_properties,
         properties=structure.properties,
     )
+
+
+def settle_setting(structure: Structure, *, tolerance: float = 1e-4) -> Structure:
+    """The crystal in that setting of its cell which its atoms choose, where the lattice leaves a choice.
+
+    In a cubic cell any axis may be called a: a reduction decides by rounding, so that turned copies come out in
+    different settings. Here the one with the largest structure factors wins, |F(h)| of the atomic numbers compared in a
+    fixed order of h; they know no origin. Settings that are still alike give the same crystal. Handedness is kept.
+
+    Args:
+        structure: with a reduced cell; of others, not all settings are found.
+        tolerance: up to which lengths, as a share of the longest, and structure factors, as a share of the sum of
+            atomic numbers, are taken for equal.
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> along_a = Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.4, 0.5, 0.5]])
+    >>> along_c = Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.4]])
+    >>> a, c = settle_setting(along_a).distance_matrix, settle_setting(along_c).distance_matrix
+    >>> bool(abs(a - c).max() < 1e-9)
+    True
+    """
+    from pymatgen.core import Structure
+
+    settings, waves = _settings_and_waves()
+    gram = structure.lattice.matrix @ structure.lattice.matrix.T
+    change = np.abs(settings @ gram @ settings.transpose(0, 2, 1) - gram).max((1, 2))
+    alike = settings[change <= tolerance * gram.diagonal().max()]
+    # rows of the lattice become M @ lattice, hence columns of coordinates those of the inverse
+    coords = structure.frac_coords @ np.linalg.inv(alike)
+    weights = np.array(structure.atomic_numbers, dtype=float)
+    factors = np.abs(np.exp(2j * np.pi * coords @ waves.T).transpose(0, 2, 1) @ weights) / weights.sum()
+    left = np.arange(len(alike))
+    for column in factors.T:
+        left = left[column[left] >= column[left].max() - tolerance]
+    return Structure(
+        structure.lattice,
+        structure.species_and_occu,
+        coords[left[0]],
+        site_properties=structure.site_properties,
+        properties=structure.properties,
+    )
+
+
+@lru_cache(maxsize=1)
+def _settings_and_waves() -> tuple[np.ndarray, np.ndarray]:
+    """(n, 3, 3) changes of a cell's vectors that keep its handedness, the unit first, and (m, 3) wave vectors."""
+    whole = np.array(list(product((0, 1, -1), repeat=9)), dtype=float).reshape(-1, 3, 3)
+    settings = whole[np.linalg.det(whole).round() == 1]
+    unit = (settings == np.eye(3)).all((1, 2))
+    half = [h for h in product(range(-2, 3), repeat=3) if h > (0, 0, 0)]
+    waves = np.array(sorted(half, key=lambda h: (sum(x * x for x in h), h)), dtype=float)
+    return np.concatenate([settings[unit], settings[~unit]]), waves
 
 
 @overload

@@ -4,8 +4,8 @@ The sensitivity of Speicher et al. (TMLR 2024, arXiv 2407.04325; see `similarity
 known. Rotation, origin and order of the atoms are exact symmetries of the network, so that the number is rounding or a
 fault. The choice of the cell is none: the network is told lattice and number of atoms, and sees fractional coordinates,
 so that a supercell is another crystal to it unless the cell is made primitive and Niggli reduced first
-(`PrimitiveCells`). The reduction has a price where lengths tie, as in a cubic cell whose atoms left their sites: which
-axis is called a is then decided by rounding, and a rotation no longer comes to the same cell.
+(`PrimitiveCells`). Where lengths tie, as in a cubic cell whose atoms left their sites, a reduction alone would let
+rounding decide which axis is called a, and a rotation would be felt; there the atoms decide.
 
 Strain and displacement change the crystal; there is no right number, only how it grows. It is not smooth: the encoder
 sees the twelve nearest neighbours and all that tie with the last of them within 0.01 angstrom, so that atoms which
@@ -64,8 +64,8 @@ def crystal_transforms() -> dict[str, Transform[CrystalBatch]]:
 class PrimitiveCells(nn.Module):
     """An encoder that sees each crystal in the Niggli cell of its primitive lattice, whatever cell it came in.
 
-    Among cells of equal lengths and angles the reduction chooses one by its rounding; an encoder that looks at
-    fractional coordinates may tell them apart.
+    Among cells of equal lengths and angles a reduction chooses one by its rounding, and an encoder that looks at
+    fractional coordinates may tell them apart; the atoms choose instead (`crystal.symmetry.settle_setting`).
 
     Args:
         encoder: of crystals.
@@ -80,9 +80,9 @@ class PrimitiveCells(nn.Module):
 
     def forward(self, batch: CrystalBatch) -> Tensor:
         from cdvae_kit.crystal.conversion import structures_to_batch
-        from cdvae_kit.crystal.symmetry import niggli_reduce
+        from cdvae_kit.crystal.symmetry import niggli_reduce, settle_setting
 
-        found = [niggli_reduce(s.get_primitive_structure(self.tolerance)) for s in batch.structures()]
+        found = [settle_setting(niggli_reduce(s.get_primitive_structure(self.tolerance))) for s in batch.structures()]
         return self.encoder(structures_to_batch(found, dtype=batch.lattice.dtype).to(batch.lattice.device))
 
 

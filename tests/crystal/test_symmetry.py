@@ -7,7 +7,7 @@ from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.conversion import structures_to_batch
-from cdvae_kit.crystal.symmetry import crystal_system, niggli_reduce, space_group
+from cdvae_kit.crystal.symmetry import crystal_system, niggli_reduce, settle_setting, space_group
 
 CORNER, CENTRE = [0.0, 0.0, 0.0], [0.5, 0.5, 0.5]
 FACES = [[0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]
@@ -96,3 +96,35 @@ def test_crystal_systems_are_those_of_the_tables() -> None:
 def test_there_are_230_space_groups(number: int) -> None:
     with pytest.raises(ValueError, match="from 1 to 230"):
         crystal_system(number)
+
+
+SETTINGS = [[[0, 1, 0], [0, 0, 1], [1, 0, 0]], [[0, -1, 0], [1, 0, 0], [0, 0, 1]], [[-1, 0, 0], [0, -1, 0], [0, 0, 1]]]
+
+
+@pytest.mark.parametrize("change", SETTINGS)
+def test_every_setting_of_a_cubic_cell_comes_to_the_same(change: list[list[int]]) -> None:
+    numbers = [56, 22, 8, 8, 8]
+    coords = np.array([CORNER, CENTRE, *FACES]) + 0.03 * np.random.default_rng(0).standard_normal((5, 3))
+    given = Structure(Lattice.cubic(4.0), numbers, coords)
+    turned = Structure(Lattice.cubic(4.0), numbers, coords @ np.linalg.inv(np.array(change)) + [0.3, 0.1, 0.2])
+    one, other = settle_setting(given), settle_setting(turned)
+    moved = other.frac_coords - one.frac_coords
+    assert np.allclose((moved - moved[0] + 0.5) % 1.0, 0.5, atol=1e-9)
+    # as they came they differ by more than an origin
+    moved = turned.frac_coords - given.frac_coords
+    assert not np.allclose((moved - moved[0] + 0.5) % 1.0, 0.5, atol=1e-2)
+
+
+def test_settling_keeps_the_crystal(zoo: CrystalBatch) -> None:
+    for structure in map(niggli_reduce, zoo.structures()):
+        settled = settle_setting(structure)
+        assert StructureMatcher(primitive_cell=False, scale=False).fit(structure, settled)
+        assert settled.lattice == structure.lattice and settled.species == structure.species
+        assert np.allclose(settled.distance_matrix, structure.distance_matrix, atol=1e-6)
+
+
+def test_a_cell_without_ties_is_left_as_it_is() -> None:
+    structure = Structure(
+        Lattice.from_parameters(3.0, 4.0, 5.0, 80.0, 85.0, 75.0), ["Na", "Cl"], [CORNER, [0.4, 0.5, 0.6]]
+    )
+    assert np.allclose(settle_setting(structure).frac_coords, structure.frac_coords)

@@ -80,12 +80,13 @@ def test_a_supercell_is_another_crystal_unless_its_cell_is_made_primitive(
     assert felt(PrimitiveCells(encoder), distorted, "supercell")["supercell"] <= EXACT
 
 
-def test_a_reduction_decides_ties_of_the_lattice_by_rounding(
-    encoder: CrystalVAEEncoder, ideal: CrystalBatch, distorted: CrystalBatch
+def test_atoms_decide_ties_of_the_lattice_that_a_reduction_leaves_to_rounding(
+    encoder: CrystalVAEEncoder, ideal: CrystalBatch, distorted: CrystalBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A known limit: in a cubic cell with atoms off their sites the axes are told apart by the atoms alone."""
     reduced = PrimitiveCells(encoder)
     assert felt(reduced, ideal, "rotation")["rotation"] <= EXACT
+    assert felt(reduced, distorted, "rotation")["rotation"] <= EXACT
+    monkeypatch.setattr("cdvae_kit.crystal.symmetry.settle_setting", lambda structure: structure)
     assert felt(reduced, distorted, "rotation")["rotation"] > 1e-3
 
 
@@ -119,8 +120,6 @@ def test_a_trial_of_the_experiment_has_claims_and_a_figure() -> None:
     assert isinstance(experiment, CrystalSensitivity)
     result = run_experiment(experiment, seeds=[0], quick=True)
     claims = experiment.claims(result)
-    # the price of the reduction that the module tells of
-    failing = [claim.text for claim in claims if not claim.holds]
-    assert len(claims) == 14 and failing == ["sensitivity to rotation, primitive cells, distorted"]
+    assert len(claims) == 14 and all(claim.holds for claim in claims), claims
     assert torch.isfinite(torch.tensor(list(result.arms.values()))).all()
     plot_experiment(experiment.panels(result))
