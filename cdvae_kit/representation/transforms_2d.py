@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cdvae_kit.datasets.composed_images import ComposedImages, Ingredient, make_random_pixels, make_sprites, paired_by
 from cdvae_kit.representation.encoder import ConvEncoder
@@ -34,11 +35,13 @@ class Sizes:
         num_classes: of the target, and as many others.
         num_train: images that a network is trained on; each is seen once.
         widths: of the convolutions, where no encoder is given.
+        enlarged: how many times as large as in the other comparisons the images are.
     """
 
     num_classes: int = 10
     num_train: int = 20_000
     widths: tuple[int, ...] = (16, 32, 64)
+    enlarged: int = 1
 
 
 @dataclass(frozen=True)
@@ -47,22 +50,23 @@ class Setup:
 
     Attributes:
         factors: many classes, so that what is learnt of them may serve others.
-        nested: few classes and many images: eight transforms at once must be learnable at all.
+        nested: few classes and large images: eight transforms at once must be learnable at all, and where colours are
+            not to be minded, shapes must tell.
         irrelevant: features of ten classes each.
         transfer: for networks of a single transform.
         num_probe: labelled images of the target that a probe is fitted on, and as many that judge it.
         num_pairs: pairs that a sensitivity is measured on.
-        image_size: pixels a side.
+        image_size: pixels a side, but where a comparison enlarges it.
         fitting: of the networks.
-        make_encoder: an untrained encoder of images (b, 3, size, size) with `out_features`, instead of the small one;
-            only the arm of one layer more keeps that.
+        make_encoder: an untrained encoder of images (b, 3, size, size), of the enlarged size too, with `out_features`,
+            instead of the small one; only the arm of one layer more keeps that.
         objects: (n, 4, s, s), twice as many as the classes of the largest comparison, instead of the sprites; each seed
             chooses others.
         backgrounds: (n, 3, size, size), photographs instead of smooth noise where a background has no class.
     """
 
     factors: Sizes = Sizes(num_classes=20)
-    nested: Sizes = Sizes(num_classes=5, num_train=80_000, widths=(24, 48, 96))
+    nested: Sizes = Sizes(num_classes=5, num_train=40_000, widths=(24, 48, 96, 96), enlarged=2)
     irrelevant: Sizes = Sizes(num_train=12_000)
     transfer: Sizes = Sizes(num_train=15_000)
     num_probe: int = 1000
@@ -121,14 +125,18 @@ class _Bench:
     def images(
         self, objects: _Objects, transforms: Sequence[Any], num: int, kind: int, **options: Any
     ) -> ComposedImages:
+        side = self.sizes.enlarged * self.setup.image_size
         if "background_classes" not in options:
-            options = {"backgrounds": self.setup.backgrounds, **options}
+            photographs = self.setup.backgrounds
+            if photographs is not None and photographs.shape[-1] != side:
+                photographs = functional.interpolate(photographs, (side, side), mode="bilinear")
+            options = {"backgrounds": photographs, **options}
         return ComposedImages(
             objects.classes,
             transforms,
             num,
             seed=1000 * self.seed + kind,
-            image_size=self.setup.image_size,
+            image_size=side,
             objects=objects.pictures,
             **options,
         )

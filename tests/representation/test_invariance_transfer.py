@@ -141,6 +141,8 @@ def test_ones_own_network_and_pictures_take_the_places_of_ours() -> None:
     )
     result = compare_irrelevant(setup, 0)
     assert len(made) == 13 and all(value == value for value in result.values.values())
+    larger = replace(setup, irrelevant=replace(setup.irrelevant, enlarged=2), make_encoder=None)
+    assert all(value == value for value in compare_irrelevant(larger, 0).values.values())
     assert InvarianceTransfer(replace(Setup(), image_size=20)).setup.image_size == 20
     with pytest.raises(ValueError, match="need 40 objects"):
         Setup(objects=make_sprites(range(10)))
