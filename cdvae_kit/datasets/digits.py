@@ -7,11 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def load_digits(*, side: int = 8) -> tuple[Tensor, Tensor]:
+def load_digits(*, side: int = 8, margin: int = 0) -> tuple[Tensor, Tensor]:
     """The 1,797 digits that scikit-learn carries (UCI, "Optical Recognition of Handwritten Digits", 8×8 pixels).
 
     Args:
-        side: of the images; other than 8 they are interpolated.
+        side: of the images; where the digit's own part of it is not 8, it is interpolated.
+        margin: empty pixels on every side, part of `side`. Strokes reach the border without it, and what moves the
+            digit cuts them off.
 
     Returns:
         Images (n, 1, side, side) in [0, 1] and labels (n,) long, in the file's order.
@@ -20,6 +22,9 @@ def load_digits(*, side: int = 8) -> tuple[Tensor, Tensor]:
 
     found = load()
     images = torch.as_tensor(found.images, dtype=torch.float32)[:, None] / 16.0
-    if side != images.shape[-1]:
-        images = functional.interpolate(images, (side, side), mode="bilinear")
-    return images, torch.as_tensor(found.target).long()
+    inner = side - 2 * margin
+    if margin < 0 or inner < 1:
+        raise ValueError(f"a margin of {margin} pixels leaves no digit on a side of {side}")
+    if inner != images.shape[-1]:
+        images = functional.interpolate(images, (inner, inner), mode="bilinear")
+    return functional.pad(images, [margin] * 4), torch.as_tensor(found.target).long()

@@ -36,6 +36,8 @@ Kind = Literal["local", "shift", "affine"]
 
 KINDS: dict[Kind, str] = {"local": "fields", "shift": "one shift", "affine": "one affine motion"}
 SIDE = 20
+MARGIN = 2
+"""Pixels around the digit: without, strong and mild fields alike cut strokes off at the border."""
 """Pixels; the digits have 8."""
 _TEST_SHARE = 1.0 / 3.0
 _MEASURED, _SHOWN = 1, 2  # keys of draws
@@ -157,7 +159,7 @@ class RandomFields(Experiment):
 
     def run(self, part: str, seed: int, *, quick: bool, progress: ShareDone | None = None) -> PartResult:
         sizes = QUICK if quick else FULL
-        images, labels = (values[: sizes.num_digits] for values in load_digits(side=SIDE))
+        images, labels = (values[: sizes.num_digits] for values in load_digits(side=SIDE, margin=MARGIN))
         train, test = split_samples(len(images), test_share=_TEST_SHARE, seed=seed)
         details: dict[str, Any] = {}
         # the same start and the same order of digits for every arm
@@ -269,7 +271,7 @@ def _pictures_of_fields() -> Pictures:
 
 
 def _pictures_of_digits(kind: Kind, title: str) -> Pictures:
-    images = load_digits(side=40)[0][:6]
+    images = load_digits(side=2 * SIDE, margin=2 * MARGIN)[0][:6]
     rows = [
         augmentation(kind, strength, noise=0.0)(images, generator=make_generator(0, _SHOWN))
         for strength in STRENGTHS.values()

@@ -1,5 +1,6 @@
 """The handwritten digits."""
 
+import pytest
 import torch
 
 from cdvae_kit.datasets import load_digits
@@ -9,6 +10,13 @@ def test_digits_are_all_there_and_within_range() -> None:
     images, labels = load_digits()
     assert images.shape == (1797, 1, 8, 8) and labels.unique().tolist() == list(range(10))
     assert images.min() == 0.0 and images.max() == 1.0
+
+
+def test_a_margin_is_empty_and_the_digit_within_is_the_same() -> None:
+    plain, framed = load_digits()[0], load_digits(side=12, margin=2)[0]
+    assert torch.equal(framed[:, :, 2:-2, 2:-2], plain) and framed.sum() == plain.sum()
+    with pytest.raises(ValueError, match="leaves no digit"):
+        load_digits(side=4, margin=2)
 
 
 def test_larger_digits_are_the_same_pictures() -> None:
