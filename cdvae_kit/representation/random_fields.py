@@ -36,9 +36,9 @@ Kind = Literal["local", "shift", "affine"]
 
 KINDS: dict[Kind, str] = {"local": "fields", "shift": "one shift", "affine": "one affine motion"}
 SIDE = 20
-MARGIN = 2
-"""Pixels around the digit: without, strong and mild fields alike cut strokes off at the border."""
 """Pixels; the digits have 8."""
+MARGIN = 2
+"""Pixels around the digit: without them strong and mild fields alike cut strokes off at the border."""
 _TEST_SHARE = 1.0 / 3.0
 _MEASURED, _SHOWN = 1, 2  # keys of draws
 
