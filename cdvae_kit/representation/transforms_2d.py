@@ -33,13 +33,15 @@ class Sizes:
 
     Attributes:
         num_classes: of the target, and as many others.
-        num_train: images that a network is trained on; each is seen once.
+        num_train: images that a network is trained on.
+        num_passes: how often each is seen.
         widths: of the convolutions, where no encoder is given.
         enlarged: how many times as large as in the other comparisons the images are.
     """
 
     num_classes: int = 10
     num_train: int = 20_000
+    num_passes: int = 1
     widths: tuple[int, ...] = (16, 32, 64)
     enlarged: int = 1
 
@@ -50,8 +52,8 @@ class Setup:
 
     Attributes:
         factors: many classes, so that what is learnt of them may serve others.
-        nested: few classes and large images: eight transforms at once must be learnable at all, and where colours are
-            not to be minded, shapes must tell.
+        nested: few classes, large images and a long training: eight transforms at once must be learnable at all, and
+            where colours are not to be minded, shapes must tell.
         irrelevant: features of ten classes each.
         transfer: for networks of a single transform.
         num_probe: labelled images of the target that a probe is fitted on, and as many that judge it.
@@ -66,7 +68,7 @@ class Setup:
     """
 
     factors: Sizes = Sizes(num_classes=20)
-    nested: Sizes = Sizes(num_classes=5, num_train=40_000, widths=(24, 48, 96, 96), enlarged=2)
+    nested: Sizes = Sizes(num_classes=5, num_train=40_000, num_passes=4, widths=(24, 48, 96, 96), enlarged=2)
     irrelevant: Sizes = Sizes(num_train=12_000)
     transfer: Sizes = Sizes(num_train=15_000)
     num_probe: int = 1000
@@ -162,7 +164,7 @@ class _Bench:
             else:
                 encoder = self.setup.make_encoder()
             objective = Supervision(encoder, data.num_labels)
-        fitting = replace(self.setup.fitting, num_epochs=fewer * self.setup.fitting.num_epochs)
+        fitting = replace(self.setup.fitting, num_epochs=fewer * self.sizes.num_passes * self.setup.fitting.num_epochs)
         # the order of memory in which convolutions of few channels are faster
         fit(objective, (images.contiguous(memory_format=torch.channels_last), labels), fitting, seed=self.seed)
         self._done += 1
@@ -237,7 +239,7 @@ def compare_nested(setup: Setup, seed: int, progress: ShareDone | None = None) -
     Classes are the same throughout. A shortfall is the accuracy of the network that was trained on the target's own
     transforms, less that of the network in question.
     """
-    counts = (1, 2, 4, 6, 8)
+    counts = (1, 2, 4, 8)
     most, least = str(counts[-1]), str(counts[0])
     names = nested_choice(seed, counts[-1])
     bench = _Bench(setup, setup.nested, seed, len(counts), progress)
