@@ -113,6 +113,24 @@ class AtomDisplacement(Transform[CrystalBatch]):
 
 
 @dataclass(frozen=True)
+class AtomScatter(Transform[CrystalBatch]):
+    """Each atom anywhere in the cell, uniform: nothing is left of the structure; `shift` (b, most atoms, 3), fractions.
+
+    The magnitude is the share of crystals that are scattered.
+    """
+
+    def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
+        drawn = uniform(generator, len(batch), _most_atoms(batch), 3, like=batch.lattice)
+        chosen = uniform(generator, len(batch), 1, 1, like=batch.lattice)
+        share = per_sample(magnitude, len(batch), like=batch.lattice)[:, None, None]
+        return {"shift": torch.where(chosen < share, drawn, 0.0)}
+
+    def apply(self, batch: CrystalBatch, params: Params) -> CrystalBatch:
+        # a uniform shift on a circle leaves nothing of where the atom was
+        return batch.replace(frac_coords=batch.frac_coords + params["shift"][batch.batch, _place_in_crystal(batch)])
+
+
+@dataclass(frozen=True)
 class Supercell(Transform[CrystalBatch]):
     """A cell of `num_cells` cells, uniform among all sublattices of that index; parameter `cell` (b, 3, 3) long.
 
