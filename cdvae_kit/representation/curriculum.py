@@ -224,6 +224,20 @@ class PolicyRecord(NamedTuple):
     probabilities: tuple[float, ...]
 
 
+def average_records(history: Sequence[PolicyRecord], num_points: int) -> list[PolicyRecord]:
+    """At most `num_points` records, each the mean of a window and named by its last step; a batch's own are noisy."""
+    size = -(-len(history) // num_points)
+    windows = [history[i : i + size] for i in range(0, len(history), max(1, size))]
+    return [
+        PolicyRecord(
+            window[-1].step,
+            math.fsum(record.share for record in window) / len(window),
+            tuple(math.fsum(column) / len(window) for column in zip(*(r.probabilities for r in window), strict=True)),
+        )
+        for window in windows
+    ]
+
+
 class AdaptiveAugmentation(nn.Module, Objective):
     """A supervised objective for `fitting.fit` whose augmentation a policy chooses; the batch is (samples, labels).
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from cdvae_kit.representation.curriculum import (
@@ -20,8 +19,8 @@ from cdvae_kit.representation.curriculum import (
     CurriculumSettings,
     FixedPolicy,
     Magnitudes,
-    PolicyRecord,
     Relaxation,
+    average_records,
 )
 from cdvae_kit.representation.encoder import embed
 from cdvae_kit.representation.experiments import PartResult, ShareDone
@@ -176,7 +175,10 @@ def train_arm(
             prefix + weight_name(name, operation): weight
             for operation, weight in zip(task.operations, weights, strict=True)
         }
-        details["policy"] = _thinned(objective.history, sizes.num_points)
+        details["policy"] = [
+            {"step": record.step, "share": record.share, "weights": list(record.probabilities)}
+            for record in average_records(objective.history, sizes.num_points)
+        ]
     return PartResult(values, details)
 
 
@@ -191,17 +193,3 @@ def _policy(task: Task, arm: Arm, width: int) -> nn.Module:
 def _accuracy(objective: AdaptiveAugmentation, labelled: Labelled) -> float:
     samples, labels = labelled
     return float((embed(objective, samples).argmax(1) == labels).double().mean())
-
-
-def _thinned(history: Sequence[PolicyRecord], num_points: int) -> list[dict[str, Any]]:
-    """At most `num_points` windows of the history, each a mean, since a step's own numbers are those of one batch."""
-    size = max(1, len(history) // num_points)
-    windows = [history[i : i + size] for i in range(0, len(history) - size + 1, size)]
-    return [
-        {
-            "step": sum(record.step for record in window) / len(window),
-            "share": sum(record.share for record in window) / len(window),
-            "weights": torch.tensor([record.probabilities for record in window]).mean(0).double().tolist(),
-        }
-        for window in windows
-    ]

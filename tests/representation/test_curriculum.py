@@ -19,6 +19,8 @@ from cdvae_kit.representation.curriculum import (
     FixedPolicy,
     Forward,
     PolicyOutput,
+    PolicyRecord,
+    average_records,
     curriculum_fraction,
     one_step_hypergradient,
 )
@@ -300,6 +302,15 @@ def test_a_seed_decides_everything() -> None:
         return [losses, objective.history]
 
     assert run(0) == run(0) != run(1)
+
+
+def test_records_are_averaged_in_windows_without_losing_any() -> None:
+    history = [PolicyRecord(step, step / 10.0, (step / 10.0, 1.0 - step / 10.0)) for step in range(1, 8)]
+    found = average_records(history, 3)
+    assert [record.step for record in found] == [3, 6, 7]
+    assert [record.share for record in found] == pytest.approx([0.2, 0.5, 0.7])
+    assert [record.probabilities[1] for record in found] == pytest.approx([0.8, 0.5, 0.3])
+    assert average_records(history, 100) == history and average_records([], 3) == []
 
 
 # crystals
