@@ -320,7 +320,7 @@ class AdaptiveAugmentation(nn.Module, Objective):
         if not bool(drawn.any()):
             return samples, labels
         chosen, rest = (torch.nonzero(mask).flatten().to(labels.device) for mask in (drawn, ~drawn))
-        changed = self._change(*select_samples((samples, labels), chosen), generator)
+        changed = self._change(select_samples(samples, chosen), labels[chosen], generator)
         if not len(rest):
             return changed
         joined = join_samples([select_samples((samples, labels), rest), changed])

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cdvae_kit.representation.curriculum import (
     AdaptiveAugmentation,
@@ -67,12 +69,14 @@ class ArmSizes:
         num_steps: of the model, whatever the number of samples.
         fit: the rest; its number of epochs is set by the steps.
         curriculum: of the policies that say nothing else.
+        label_smoothing: of the loss, of model and policy; the paper takes 0.1.
         num_points: of the curves over training.
     """
 
     num_steps: int
     fit: FitSettings
     curriculum: CurriculumSettings
+    label_smoothing: float = 0.0
     num_points: int = 20
 
 
@@ -153,6 +157,7 @@ def train_arm(
         list(task.operations.values()),
         _policy(task, arm, int(encoder.out_features)),  # type: ignore[arg-type]
         replace(sizes.curriculum, relaxation=arm.relaxation, magnitudes=arm.magnitudes),
+        sample_loss=partial(functional.cross_entropy, reduction="none", label_smoothing=sizes.label_smoothing),
         validation=task.validation if arm.validation == "served" else task.plain_validation,
         seed=seed,
     )
