@@ -13,7 +13,7 @@ from cdvae_kit.representation.curriculum_on_crystals import OPERATIONS as ON_CRY
 from cdvae_kit.representation.curriculum_on_crystals import GeometryAlone, heated_crystals
 from cdvae_kit.representation.curriculum_on_digits import OPERATIONS, shifted_digits
 from cdvae_kit.representation.encoder import RadialEncoder, embed
-from cdvae_kit.representation.experiments import Experiment, ExperimentResult
+from cdvae_kit.representation.experiments import Claim, Experiment, ExperimentResult
 from cdvae_kit.representation.registry import load_experiment
 from cdvae_kit.representation.running import run_experiment
 from cdvae_kit.seeding import make_generator, seeded_weights
@@ -128,3 +128,21 @@ def test_the_honest_arms_train_on_the_labels_that_the_policy_is_given() -> None:
     assert all(ARMS[name].labels == "train and validation" for name in honest)
     assert all(arm.labels == "train" for name, arm in ARMS.items() if name not in honest)
     assert set(CRYSTAL_ARMS) == {NONE, UNIFORM, RIGHT, POLICY, ALL_LABELS}
+
+
+@pytest.mark.slow
+def test_the_policy_beats_uniform_choice_and_finds_the_shift(experiment: Experiment) -> None:
+    class Digits(type(experiment)):  # type: ignore[misc]
+        """The arms that the claims about digits need."""
+
+        def parts(self, *, quick: bool) -> list[str]:
+            return [NONE, UNIFORM, POLICY]
+
+        def claims(self, result: ExperimentResult) -> list[Claim]:
+            return []
+
+    found = run_experiment(Digits(), seeds=[0, 1, 2])
+    assert found.difference(POLICY, UNIFORM) > 0.08
+    assert found.difference(POLICY, NONE) > 0.30
+    assert found.mean(weight_name(POLICY, "shift")) > 0.5
+    assert found.mean(weight_name(POLICY, "blank")) < 0.02
