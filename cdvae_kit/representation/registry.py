@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 # name on the command line: module of this sub-package with EXPERIMENT, one a line
 _HOMES: dict[str, str] = {
     "crystal-sensitivity": "crystal_sensitivity",
+    "curriculum": "curriculum_experiment",
     "invariance-transfer": "invariance_transfer",
     "relative": "relative_stitching",
     "random-fields": "random_fields",

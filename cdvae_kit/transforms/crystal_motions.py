@@ -113,6 +113,47 @@ class AtomDisplacement(Transform[CrystalBatch]):
 
 
 @dataclass(frozen=True)
+class AtomScatter(Transform[CrystalBatch]):
+    """Each atom anywhere in a cell of another shape and the same volume: nothing is left of the structure.
+
+    The magnitude is the share of crystals that are scattered. Parameters are `shift` (b, most atoms of a crystal, 3),
+    fractions, and `deformation` (b, 3, 3), symmetric.
+
+    Attributes:
+        deviation: of the deformation's logarithm, without a unit. At 0 the lattice stays, by which a small cell is
+            still known.
+    """
+
+    deviation: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.deviation < math.inf:
+            raise ValueError(f"the deviation of a deformation must be finite and not negative, got {self.deviation}")
+
+    def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
+        chosen = uniform(generator, len(batch), 1, 1, like=batch.lattice)
+        share = per_sample(magnitude, len(batch), like=batch.lattice)[:, None, None]
+        entries = normal(generator, len(batch), 3, 3, like=batch.lattice)
+        symmetric = 0.5 * (entries + entries.transpose(-1, -2))
+        identity = torch.eye(3, device=batch.lattice.device, dtype=batch.lattice.dtype)
+        # without a trace: the volume stays
+        symmetric = symmetric - identity * symmetric.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+        deformation = torch.linalg.matrix_exp(self.deviation * symmetric)
+        drawn = uniform(generator, len(batch), _most_atoms(batch), 3, like=batch.lattice)
+        return {
+            "shift": torch.where(chosen < share, drawn, 0.0),
+            "deformation": torch.where(chosen < share, deformation, identity),
+        }
+
+    def apply(self, batch: CrystalBatch, params: Params) -> CrystalBatch:
+        # a uniform shift on a circle leaves nothing of where the atom was
+        return batch.replace(
+            frac_coords=batch.frac_coords + params["shift"][batch.batch, _place_in_crystal(batch)],
+            lattice=batch.lattice @ params["deformation"],
+        )
+
+
+@dataclass(frozen=True)
 class Supercell(Transform[CrystalBatch]):
     """A cell of `num_cells` cells, uniform among all sublattices of that index; parameter `cell` (b, 3, 3) long.
 

@@ -192,6 +192,14 @@ class FlipHorizontal(Sometimes):
 
 
 @dataclass(frozen=True)
+class HalfTurn(Sometimes):
+    """Turned by 180 degrees: a 6 becomes a 9."""
+
+    def change(self, batch: Tensor, params: Params) -> Tensor:
+        return batch.flip(-2, -1)
+
+
+@dataclass(frozen=True)
 class Grayscale(Sometimes):
     """All three colours replaced by the brightness."""
 

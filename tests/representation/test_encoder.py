@@ -17,12 +17,20 @@ from cdvae_kit.representation.encoder import (
     Encoder,
     LocalEncoder,
     MLPEncoder,
+    RadialEncoder,
     SetTransformer,
     as_encoder,
     embed,
 )
 from cdvae_kit.seeding import make_generator, seeded_weights
-from cdvae_kit.transforms.crystal_motions import Supercell
+from cdvae_kit.transforms.base import Transform
+from cdvae_kit.transforms.crystal_motions import (
+    AtomDisplacement,
+    AtomPermutation,
+    CrystalRotation,
+    OriginShift,
+    Supercell,
+)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2])
@@ -38,7 +46,7 @@ def test_pooled_features_are_the_mean_of_local_ones(dimensions: int) -> None:
 
 
 def test_the_small_encoders_follow_the_protocols() -> None:
-    for encoder in (ConvEncoder(in_channels=1), SetTransformer()):
+    for encoder in (ConvEncoder(in_channels=1), SetTransformer(), RadialEncoder()):
         assert isinstance(encoder, LocalEncoder)
     assert isinstance(MLPEncoder([2, 3]), Encoder) and not isinstance(MLPEncoder([2, 3]), LocalEncoder)
     assert not isinstance(nn.Sequential(), Encoder)
@@ -94,6 +102,22 @@ def test_padding_of_a_set_transformer_does_not_leak(zoo: CrystalBatch) -> None:
     assert torch.equal(sample, zoo.batch) and len(local) == len(zoo.batch)
 
 
+@pytest.mark.parametrize("symmetry", [CrystalRotation(), OriginShift(), AtomPermutation(), Supercell(3)])
+def test_a_radial_encoder_sees_the_crystal_and_not_its_description(
+    symmetry: Transform[CrystalBatch], zoo: CrystalBatch
+) -> None:
+    with seeded_weights(0):
+        encoder = RadialEncoder(width=8, cutoff=4.0).double()
+    features = embed(encoder, zoo)
+    assert torch.allclose(embed(encoder, symmetry(zoo, generator=make_generator(0))), features, atol=1e-9)
+    # the controls: whoever sees distances and elements sees these
+    moved = AtomDisplacement(0.1)(zoo, generator=make_generator(0))
+    other = zoo.replace(atomic_numbers=zoo.atomic_numbers % 100 + 1)
+    for changed in (moved, other):
+        # one atom has nothing to move against, and two that are far apart do not see each other
+        assert ((embed(encoder, changed) - features).abs().amax(1) > 1e-6).sum() >= 4
+
+
 def test_the_encoder_of_a_cdvae_gives_its_mean(zoo: CrystalBatch) -> None:
     with seeded_weights(0):
         model = CDVAE(CDVAEConfig(max_atoms=4, latent_dim=8))
@@ -110,7 +134,7 @@ def test_users_of_images_series_and_tokens_never_load_pymatgen() -> None:
     code = (
         "import sys, torch\n"
         "from cdvae_kit.representation import contrastive, encoder, fitting, probing, registry, running, similarity\n"
-        "from cdvae_kit.representation import relative, relative_stitching\n"
+        "from cdvae_kit.representation import curriculum_experiment, relative, relative_stitching\n"
         "from cdvae_kit.datasets import composed_images\n"
         "from cdvae_kit.transforms import images, random_field, time_series, tokens\n"
         "encoder.embed(encoder.ConvEncoder(in_channels=3), torch.zeros(1, 3, 8, 8))\n"

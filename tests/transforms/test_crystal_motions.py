@@ -19,6 +19,7 @@ from cdvae_kit.transforms import IndexedDraws, Transform
 from cdvae_kit.transforms.crystal_motions import (
     AtomDisplacement,
     AtomPermutation,
+    AtomScatter,
     CrystalRotation,
     OriginShift,
     Supercell,
@@ -30,9 +31,10 @@ ALL: list[Callable[[], Transform[CrystalBatch]]] = [
     OriginShift,
     AtomPermutation,
     lambda: AtomDisplacement(0.1),
+    AtomScatter,
     Supercell,
 ]
-NAMES = ["rotation", "origin", "order", "displacement", "supercell"]
+NAMES = ["rotation", "origin", "order", "displacement", "scatter", "supercell"]
 every = pytest.mark.parametrize("make", ALL, ids=NAMES)
 
 
@@ -135,6 +137,19 @@ def test_displacements_have_the_deviation_they_say() -> None:
     assert moved.std(0).tolist() == pytest.approx([0.2] * 3, rel=0.08) and moved.mean(0).abs().max() < 0.03
     covariance = moved.T.cov()
     assert (covariance - torch.diag(covariance.diagonal())).abs().max() < 0.005
+
+
+def test_scattered_atoms_are_anywhere_and_as_many_crystals_as_the_magnitude_says() -> None:
+    atoms = torch.tensor([[0.1, 0.2, 0.3], [0.6, 0.7, 0.8]]).repeat(4000, 1)
+    pairs = CrystalBatch(atoms, torch.eye(3).expand(4000, 3, 3), torch.ones(8000).long(), torch.full((4000,), 2))
+    scattered = AtomScatter()(pairs, magnitude=0.25, generator=make_generator(0)).frac_coords
+    moved = (scattered - atoms).abs().amax(1) > 1e-6
+    assert torch.equal(moved[::2], moved[1::2]) and moved.double().mean().item() == pytest.approx(0.25, abs=0.02)
+    places = scattered[moved] % 1.0
+    # uniform: mean 1/2, variance 1/12, and nothing of the partner in it
+    assert torch.allclose(places.mean(0), torch.full((3,), 0.5), atol=0.03)
+    assert torch.allclose(places.var(0), torch.full((3,), 1.0 / 12.0), atol=0.006)
+    assert torch.corrcoef(places[:, 0].reshape(-1, 2).T)[0, 1].abs() < 0.1
 
 
 @pytest.mark.parametrize("num_cells", [1, 2, 3, 4])

@@ -20,8 +20,11 @@ from cdvae_kit.transforms.images import (
     Crop,
     Elastic,
     Erase,
+    FlipHorizontal,
+    FlipVertical,
     GaussianBlur,
     Grayscale,
+    HalfTurn,
     Hue,
     Invert,
     Noise,
@@ -36,7 +39,7 @@ from cdvae_kit.transforms.images import (
 )
 
 ALL = [kind for group in GROUPS.values() for kind in group]
-EVERY = [*ALL, Crop]
+EVERY = [*ALL, Crop, HalfTurn]
 
 
 def pictures(num: int = 6, channels: int = 4, side: int = 16, width: int | None = None) -> Tensor:
@@ -188,6 +191,14 @@ def test_inverting_twice_and_greying_twice() -> None:
     assert torch.equal(grey[:, 0], grey[:, 1]) and torch.allclose(switched(Grayscale(), grey), grey, atol=1e-6)
     one = pictures(channels=1)
     assert torch.equal(switched(Grayscale(), one), one)
+
+
+def test_a_half_turn_is_both_flips_and_a_rotation_by_180_degrees() -> None:
+    x = pictures(channels=1)
+    half = switched(HalfTurn(), x)
+    assert torch.equal(half, switched(FlipVertical(), switched(FlipHorizontal(), x)))
+    assert torch.allclose(half, Rotate().apply(x, {"angle": torch.full((len(x),), torch.pi)}), atol=1e-5)
+    assert not torch.allclose(half, x, atol=0.1)
 
 
 def test_posterised_colours_are_few_and_span_the_range() -> None:
