@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
 from cdvae_kit.transforms.time_series import check_series
-
-_SQRT_2 = math.sqrt(2.0)
 
 
 class Frame(ABC):
@@ -34,7 +33,7 @@ class Frame(ABC):
 
     @abstractmethod
     def reconstruct(self, coefficients: Tensor, *, length: int) -> Tensor:
-        """The series (b, c, t) of that length whose coefficients these are; of others, the nearest in the least squares."""
+        """The series (b, c, t) of that length with these coefficients; where there is none, the nearest one's."""
 
     @abstractmethod
     def bounds(self, length: int) -> tuple[float, float]:
@@ -48,9 +47,9 @@ class Frame(ABC):
 class FourierBasis(Frame):
     """The orthonormal Fourier basis of real series; the view is amplitude and phase (b, 2c, t // 2 + 1).
 
-    Coefficients (b, c, t // 2 + 1) are complex, one for each frequency from 0. Those that stand for two frequencies of opposite sign are
-    √2 times what `torch.fft.rfft(norm="ortho")` gives, so that Σ|c|² = ‖x‖² (Parseval). The phase is in (−π, π], and
-    noise where the amplitude vanishes.
+    Coefficients (b, c, t // 2 + 1) are complex, one for each frequency from 0. Those that stand for two frequencies of
+    opposite sign are √2 times what `torch.fft.rfft(norm="ortho")` gives, so that Σ|c|² = ‖x‖² (Parseval). The phase is
+    in (−π, π], and noise where the amplitude vanishes.
 
     >>> x = torch.tensor([[[3.0, -1.0, 2.0, 0.5]]])
     >>> FourierBasis().coefficients(x).abs().square().sum(-1), x.square().sum(-1)
@@ -130,7 +129,7 @@ class MorletFrame(Frame):
         self.center = center
 
     def responses(self, length: int) -> Tensor:
-        """(scales, f): what each scale makes of each frequency k / length, k = 0 .. length // 2, float64; 1 at its centre."""
+        """(scales, f) float64: what a scale makes of each frequency k / length, k from 0 to length // 2; at most 1."""
         frequencies = torch.arange(length // 2 + 1, dtype=torch.float64) / length
         offset = self.scales[:, None] * frequencies - self.center
         return (-(math.pi**2) * self.bandwidth * offset.square()).exp()
