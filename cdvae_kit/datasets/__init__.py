@@ -19,12 +19,15 @@ if TYPE_CHECKING:
         describe_dataset,
         download_dataset,
     )
+    from cdvae_kit.datasets.signals import PeriodicSignals, SignalLaw, periodic_signals
     from cdvae_kit.datasets.two_hop import TwoHopTask
 
 _HOMES = {
     "ComposedImages": "composed_images",
     "DATASETS": "registry",
     "DatasetInfo": "registry",
+    "PeriodicSignals": "signals",
+    "SignalLaw": "signals",
     "TwoHopTask": "two_hop",
     "dataset_info": "registry",
     "default_data_dir": "registry",
@@ -33,6 +36,7 @@ _HOMES = {
     "load_crystals": "cache",
     "load_dataset": "loading",
     "load_ionic_prototypes": "ionic_prototypes",
+    "periodic_signals": "signals",
     "split_crystals": "loading",
 }
 
@@ -40,6 +44,8 @@ __all__ = [
     "DATASETS",
     "ComposedImages",
     "DatasetInfo",
+    "PeriodicSignals",
+    "SignalLaw",
     "TwoHopTask",
     "dataset_info",
     "default_data_dir",
@@ -48,6 +54,7 @@ __all__ = [
     "load_crystals",
     "load_dataset",
     "load_ionic_prototypes",
+    "periodic_signals",
     "split_crystals",
 ]
 

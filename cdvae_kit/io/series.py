@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdvae_kit.io.reading import ReadError
 from cdvae_kit.io.records import UnreadableSourceError, read_text
 
 _MISSING = {"", "?", "na", "n/a", "nan", "null", "none", "-"}
@@ -28,7 +27,7 @@ _NAMED = 5
 """So many faulty series are named in an error."""
 
 
-class SeriesReadError(ReadError):
+class SeriesReadError(Exception):
     """A file that gives no set of series, and why."""
 
 
