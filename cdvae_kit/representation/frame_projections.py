@@ -12,6 +12,7 @@ Views are any functions of a batch to a tensor, encoders any modules; here also 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -230,6 +231,9 @@ class SeriesEncoder(nn.Module):
 class SpectrumEncoder(nn.Module):
     """For `FourierBasis`: a branch for logarithms of amplitudes, one for phases, and a linear map of both.
 
+    Amplitudes are normalised frequency by frequency, and the phase branch starts at nought: phases are the larger
+    numbers and mostly noise, and a network that starts with both reads little else.
+
     Args:
         num_channels: of the series.
         length: points of the series.
@@ -243,14 +247,20 @@ class SpectrumEncoder(nn.Module):
     def __init__(self, num_channels: int, length: int, *, hidden: int = 128, out_features: int = 64) -> None:
         super().__init__()
         inputs = num_channels * (length // 2 + 1)
+        self.norm = nn.BatchNorm1d(inputs)
         self.amplitude = MLPEncoder([inputs, hidden, hidden])
         self.phase = MLPEncoder([inputs, hidden, hidden])
+        last = self.phase.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.both = _readout(2 * hidden, out_features)
         self.out_features = out_features
 
     def forward(self, spectrum: Tensor) -> Tensor:
         amplitude, phase = spectrum.chunk(2, dim=1)
-        return self.both(torch.cat([self.amplitude(amplitude.log1p()), self.phase(phase)], dim=1))
+        branches = [self.amplitude(self.norm(amplitude.log1p().flatten(1))), self.phase(phase / math.pi)]
+        return self.both(torch.cat(branches, dim=1))
 
 
 class ScalogramEncoder(nn.Module):

@@ -17,6 +17,7 @@ _HOMES: dict[str, str] = {
     "composition-coverage": "coverage_on_crystals",
     "functional-coverage": "coverage_on_tables",
     "frame-projections": "frames_on_signals",
+    "diffraction-frames": "frames_on_diffraction",
 }
 
 
