@@ -23,6 +23,7 @@ class SignalLaw:
         length: points.
         fewest_cycles: the lower end of the first bin, periods in the whole series.
         most_cycles: the upper end of the last bin.
+        gap: share of a bin, half of it at either end, in which no frequency lies.
         amplitude: deviation of log A.
         harmonic: h is uniform up to it.
         modulation: m is uniform up to it; a is uniform in [0.5, 2] periods.
@@ -34,11 +35,12 @@ class SignalLaw:
     length: int = 128
     fewest_cycles: float = 2.0
     most_cycles: float = 11.6
+    gap: float = 0.5
     amplitude: float = 0.3
-    harmonic: float = 0.8
+    harmonic: float = 0.6
     modulation: float = 0.5
-    drift: float = 2.0
-    noise: float = 0.6
+    drift: float = 0.5
+    noise: float = 0.5
 
     def __post_init__(self) -> None:
         if self.num_classes < 2 or not 0.0 < self.fewest_cycles < self.most_cycles <= self.length / 2:
@@ -46,6 +48,8 @@ class SignalLaw:
                 "expected at least 2 classes and 0 < fewest_cycles < most_cycles <= length / 2, got "
                 f"{self.num_classes}, {self.fewest_cycles}, {self.most_cycles}, length {self.length}"
             )
+        if not 0.0 <= self.gap < 1.0:
+            raise ValueError(f"the gap is a share of a bin, in [0, 1), got {self.gap}")
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,11 @@ def periodic_signals(num_signals: int, *, seed: int, first: int = 0, law: Signal
     draws = IndexedDraws(seed, torch.arange(first, first + num_signals))
     time = torch.arange(law.length) / law.length
 
-    place = uniform(draws, num_signals, 1)
-    cycles = law.fewest_cycles + (law.most_cycles - law.fewest_cycles) * place
+    place = uniform(draws, num_signals, 1) * law.num_classes
     # a draw may round up to the very end of the last bin
-    labels = (place[:, 0] * law.num_classes).long().clamp_max(law.num_classes - 1)
+    labels = place.long().clamp_max(law.num_classes - 1)
+    within = 0.5 * law.gap + (1.0 - law.gap) * (place - labels)
+    cycles = law.fewest_cycles + (law.most_cycles - law.fewest_cycles) / law.num_classes * (labels + within)
 
     angles = uniform(draws, num_signals, 3, high=2.0 * math.pi)
     amplitude = (law.amplitude * normal(draws, num_signals, 1)).exp()
@@ -99,4 +104,4 @@ def periodic_signals(num_signals: int, *, seed: int, first: int = 0, law: Signal
     wave = (turns * cycles + angles[:, :1]).sin() + harmonic * (2.0 * turns * cycles + angles[:, 1:2]).sin()
     envelope = amplitude * (1.0 + modulation * (turns * pace + angles[:, 2:]).sin())
     series = envelope * wave + steps.cumsum(1) + noise
-    return PeriodicSignals(series[:, None], labels, cycles[:, 0])
+    return PeriodicSignals(series[:, None], labels[:, 0], cycles[:, 0])

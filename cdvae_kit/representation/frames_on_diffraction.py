@@ -96,7 +96,7 @@ class Sizes:
     labels_of_lattice: int = 100
     num_draws: int = 5
     grid: DiffractionGrid = DiffractionGrid()  # noqa: RUF009  it is frozen
-    settings: SeriesSettings = SeriesSettings(num_places=8)  # noqa: RUF009
+    settings: SeriesSettings = SeriesSettings(num_steps=150)  # noqa: RUF009
 
 
 FULL = Sizes()

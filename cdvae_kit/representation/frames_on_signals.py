@@ -31,10 +31,11 @@ from cdvae_kit.representation.series_arms import (
 FRAME_SETS = {
     "frames": ("fourier", "morlet"),
     "Fourier alone": ("fourier",),
-    "Morlet alone": ("morlet",),
     "Fourier and Haar": ("fourier", "haar"),
 }
-"""The paper's choice, what either frame does without the other, and another wavelet."""
+"""The paper's choice, one of its frames alone, and another wavelet."""
+TOLD = "jitter and shift"
+"""The augmentation that needs to know what is asked for: no frequency changes, and the encoder is not blind to it."""
 FRAMES = "frames, concatenated"
 _SPECTRUM = "raw spectrum"
 _WITHOUT = ("raw series", "principal components", _SPECTRUM, "raw scalogram", "untrained", "spectrum regressed")
@@ -101,14 +102,24 @@ class FramesOnSignals(Experiment):
         )
 
     def claims(self, result: ExperimentResult) -> Sequence[Claim]:
-        best = max((f"SimCLR, {name}" for name in AUGMENTATIONS), key=result.mean)
-        time_alone, jitter = "frames, time encoder", "SimCLR, jitter"
+        arms = [f"SimCLR, {name}" for name in AUGMENTATIONS]
+        best = max(arms, key=result.mean)
+        untold = max((arm for arm in arms if arm != f"SimCLR, {TOLD}"), key=result.mean)
         return [
             Claim(f"frames beat the best arm of SimCLR ({best})", result.difference(FRAMES, best), 0.08),
-            Claim("the mappers take nothing away from the time encoder", result.difference(FRAMES, time_alone), -0.01),
+            Claim(
+                f"frames beat the best arm of SimCLR that is not told of the harmless shift ({untold})",
+                result.difference(FRAMES, untold),
+                0.08,
+            ),
+            Claim(
+                "the mappers take nothing away from the time encoder",
+                result.difference(FRAMES, "frames, time encoder"),
+                -0.01,
+            ),
             Claim(
                 "the wrong augmentation hurts: SimCLR without resampling less SimCLR with it",
-                result.difference(jitter, "SimCLR, jitter and resampling"),
+                result.difference("SimCLR, jitter", "SimCLR, jitter and resampling"),
                 0.0,
             ),
         ]

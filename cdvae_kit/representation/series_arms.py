@@ -56,18 +56,20 @@ class SeriesSettings:
         temperature: of every contrastive loss.
         num_scales: of the wavelets.
         max_scale: points; None for half the length.
-        num_places: parts of the time that encoders keep apart.
+        num_places: parts of the time that encoders keep apart; with 1 they are blind to a shift by construction.
+        widths: of the encoder of the series.
         out_features: d.
         mapper_epochs: of the mappers.
     """
 
-    num_steps: int = 300
+    num_steps: int = 200
     batch_size: int = 128
     learning_rate: float = 3e-3
     temperature: float = 0.15
     num_scales: int = 24
     max_scale: float | None = None
-    num_places: int = 1
+    num_places: int = 8
+    widths: tuple[int, ...] = (32, 32, 64, 64)
     out_features: int = 64
     mapper_epochs: int = 20
 
@@ -122,7 +124,12 @@ def standardised(train: Tensor, test: Tensor) -> Features:
 
 def base_encoder(series: Tensor, settings: SeriesSettings) -> SeriesEncoder:
     """The network that every arm trains, each in its way."""
-    return SeriesEncoder(series.shape[1], num_places=settings.num_places, out_features=settings.out_features)
+    return SeriesEncoder(
+        series.shape[1],
+        widths=settings.widths,
+        num_places=settings.num_places,
+        out_features=settings.out_features,
+    )
 
 
 def untrained(train: Tensor, test: Tensor, settings: SeriesSettings, *, seed: int) -> Features:

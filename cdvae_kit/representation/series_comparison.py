@@ -39,8 +39,7 @@ def compare_on_series(
         test: of the same length and number of channels.
         labels_per_class: of the training labels, for each of `num_draws`; None for all of them, once.
         num_draws: of these labels.
-        settings: of the networks; encoders keep 8 parts of the time apart unless these say otherwise, since in most
-            sets it matters when something happens.
+        settings: of the networks; take `num_places=1` where it does not matter when something happens.
         augmentations: the arms of SimCLR.
         frames: views beside the series: `fourier`, `morlet`, `haar`.
         seed: of the networks and draws.
@@ -63,7 +62,7 @@ def compare_on_series(
         raise TooFewSamplesError(f"networks need at least 4 series to be trained, got {len(train)}")
     _, (labels, test_labels) = class_labels(train, test)
     x, x_test = standardised(train.values, test.values)
-    arms = SeriesArms(settings or SeriesSettings(num_places=8), augmentations, {"frames": frames})
+    arms = SeriesArms(settings or SeriesSettings(), augmentations, {"frames": frames})
     scores: dict[str, ProbeScore] = {}
     for done, part in enumerate(arms.parts):
         if progress is not None:

@@ -20,6 +20,10 @@ def test_the_label_is_the_bin_of_the_frequency_and_all_bins_occur() -> None:
     signals = periodic_signals(500, seed=0)
     bins = ((signals.cycles - 2.0) / 0.96).floor().long()
     assert torch.equal(bins, signals.labels) and signals.labels.unique().tolist() == list(range(10))
+    place = ((signals.cycles - 2.0) / 0.96).frac()
+    assert float(place.min()) > 0.24 and float(place.max()) < 0.76
+    close = periodic_signals(500, seed=0, law=SignalLaw(gap=0.0))
+    assert torch.equal(close.labels, signals.labels) and float(((close.cycles - 2.0) / 0.96).frac().min()) < 0.05
 
 
 def test_the_highest_amplitude_of_a_clean_signal_is_at_its_frequency() -> None:
@@ -41,5 +45,7 @@ def test_each_ingredient_adds_what_its_law_says() -> None:
 def test_a_law_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="length / 2"):
         SignalLaw(most_cycles=80.0)
+    with pytest.raises(ValueError, match="share of a bin"):
+        SignalLaw(gap=1.0)
     with pytest.raises(ValueError, match="at least one signal"):
         periodic_signals(0, seed=0)

@@ -78,10 +78,11 @@ def test_claims_hold_and_fail_with_their_arms(experiment: Experiment, trial: Exp
         made_up = ExperimentResult("frame-projections", "", False, (0, 1, 2), arms, {}, 0.0)
         return [claim.holds for claim in experiment.claims(made_up)]
 
-    assert holding() == [True, True, True]
-    assert holding(shift=0.73) == [False, True, True]
-    assert holding(time=0.82) == [True, False, True]
-    assert holding(resampling=0.61) == [True, True, False]
+    assert holding() == [True, True, True, True]
+    assert holding(shift=0.73) == [False, True, True, True]
+    assert holding(jitter=0.73) == [False, False, True, True]
+    assert holding(time=0.82) == [True, True, False, True]
+    assert holding(resampling=0.61) == [True, True, True, False]
 
 
 def test_every_arm_that_trains_a_network_moves_it() -> None:
