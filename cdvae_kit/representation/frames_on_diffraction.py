@@ -87,16 +87,16 @@ class Sizes:
         settings: of the networks.
     """
 
-    train_per_type: int = 60
-    test_per_type: int = 25
+    train_per_type: int = 40
+    test_per_type: int = 20
     strain: float = 0.02
     counts: float = 100.0
     background: float = 0.1
-    labels_per_class: int = 5
+    labels_per_class: int = 10
     labels_of_lattice: int = 100
     num_draws: int = 5
     grid: DiffractionGrid = DiffractionGrid()  # noqa: RUF009  it is frozen
-    settings: SeriesSettings = SeriesSettings(num_steps=150)  # noqa: RUF009
+    settings: SeriesSettings = SeriesSettings(num_steps=100)  # noqa: RUF009
 
 
 FULL = Sizes()
