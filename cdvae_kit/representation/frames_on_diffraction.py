@@ -288,12 +288,23 @@ def _is_plain(arm: str) -> bool:
 def _questions(
     arm: str, features: Features, train: Patterns, test: Patterns, sizes: Sizes, seed: int
 ) -> dict[str, ProbeScore]:
-    few = {"num_labels": sizes.labels_per_class, "num_draws": sizes.num_draws, "seed": seed}
     scores = {}
+
+    def of_classes(labels: tuple[Tensor, Tensor], *, neighbours: bool = False) -> ProbeScore:
+        return score_features(
+            features,
+            labels,
+            "classes",
+            num_labels=sizes.labels_per_class,
+            num_draws=sizes.num_draws,
+            seed=seed,
+            neighbours=neighbours,
+        )
+
     for what, labels in ((SYSTEM, (train.systems, test.systems)), (TYPE, (train.types, test.types))):
-        scores[f"{what}: {arm}"] = score_features(features, labels, "classes", **few)
+        scores[f"{what}: {arm}"] = of_classes(labels)
         if arm == "raw series":
-            scores[f"{what}: nearest pattern"] = score_features(features, labels, "classes", neighbours=True, **few)
+            scores[f"{what}: nearest pattern"] = of_classes(labels, neighbours=True)
     scores[f"{LATTICE}: {arm}"] = score_features(
         features,
         (train.lattices, test.lattices),

@@ -6,6 +6,9 @@ them. Two things must come out: the frames beat every augmentation of SimCLR, an
 asked for (the pace) hurts. The rows without a network belong into every table: the method brings what is known of
 spectra into an encoder of the series, it does not beat the right basis.
 
+What all views show most clearly is what is learnt. Where that is a drift, the encoders find each other by the drift
+and forget the frequency: look at the rows of each view's own encoder before you trust the concatenation.
+
 For a set of one's own: `series_comparison`.
 """
 
@@ -143,7 +146,7 @@ def _arms(sizes: Sizes) -> SeriesArms:
     return SeriesArms(sizes.settings, AUGMENTATIONS, FRAME_SETS)
 
 
-def views_of_a_signal(*, seed: int = 0, number: int = 3) -> list[Panel]:
+def views_of_a_signal(*, seed: int = 0, number: int = 9) -> list[Panel]:
     """One signal as it is, in the Fourier basis, in the Morlet frame and in the Haar basis."""
     signal = periodic_signals(1, seed=seed, first=number)
     series = signal.series

@@ -194,14 +194,17 @@ def make_frame_projections(
     """Encoders of the series and of each of `frames`, untrained."""
     views = frame_views(series, settings, frames)
     channels, length = series.shape[1:]
-    shared = {"num_places": settings.num_places, "out_features": settings.out_features}
     with seeded_weights(seed):
         encoders: dict[str, nn.Module] = {"time": base_encoder(series, settings)}
         for name, view in views.items():
-            encoders[name] = (
-                SpectrumEncoder(channels, length, out_features=settings.out_features)
-                if name == "fourier"
-                else ScalogramEncoder(channels, view(series[:1]).shape[2], **shared)
+            if name == "fourier":
+                encoders[name] = SpectrumEncoder(channels, length, out_features=settings.out_features)
+                continue
+            encoders[name] = ScalogramEncoder(
+                channels,
+                view(series[:1]).shape[2],
+                num_places=settings.num_places,
+                out_features=settings.out_features,
             )
         return FrameProjections(encoders, views, temperature=settings.temperature)
 

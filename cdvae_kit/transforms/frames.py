@@ -22,11 +22,6 @@ class Frame(ABC):
     A view may hold less than the coefficients do: magnitudes have no phase.
     """
 
-    @property
-    def name(self) -> str:
-        """The class's name in lower case, for tables."""
-        return type(self).__name__.lower().removesuffix("frame").removesuffix("basis")
-
     @abstractmethod
     def coefficients(self, series: Tensor) -> Tensor:
         """Series (b, c, t) to coefficients (b, c, ...), linear in them."""
