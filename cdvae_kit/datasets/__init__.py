@@ -20,12 +20,15 @@ if TYPE_CHECKING:
         describe_dataset,
         download_dataset,
     )
+    from cdvae_kit.datasets.signals import PeriodicSignals, SignalLaw, periodic_signals
     from cdvae_kit.datasets.two_hop import TwoHopTask
 
 _HOMES = {
     "ComposedImages": "composed_images",
     "DATASETS": "registry",
     "DatasetInfo": "registry",
+    "PeriodicSignals": "signals",
+    "SignalLaw": "signals",
     "TwoHopTask": "two_hop",
     "dataset_info": "registry",
     "default_data_dir": "registry",
@@ -35,6 +38,7 @@ _HOMES = {
     "load_dataset": "loading",
     "load_digits": "digits",
     "load_ionic_prototypes": "ionic_prototypes",
+    "periodic_signals": "signals",
     "split_crystals": "loading",
 }
 
@@ -42,6 +46,8 @@ __all__ = [
     "DATASETS",
     "ComposedImages",
     "DatasetInfo",
+    "PeriodicSignals",
+    "SignalLaw",
     "TwoHopTask",
     "dataset_info",
     "default_data_dir",
@@ -51,6 +57,7 @@ __all__ = [
     "load_dataset",
     "load_digits",
     "load_ionic_prototypes",
+    "periodic_signals",
     "split_crystals",
 ]
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cdvae_kit.io.download import DownloadError, download_file, git_blob_id
     from cdvae_kit.io.reading import ReadError, ReadResult, read_crystals
     from cdvae_kit.io.records import ReadFailure
+    from cdvae_kit.io.series import LabelledSeries, SeriesReadError, class_labels, read_series
     from cdvae_kit.io.writing import CrystalWriter, read_journal, write_crystals
 
 _HOMES = {
@@ -18,14 +19,18 @@ _HOMES = {
     "CheckpointError": "checkpoint",
     "CrystalWriter": "writing",
     "DownloadError": "download",
+    "LabelledSeries": "series",
     "ReadError": "reading",
     "ReadFailure": "records",
     "ReadResult": "reading",
+    "SeriesReadError": "series",
+    "class_labels": "series",
     "download_file": "download",
     "git_blob_id": "download",
     "load_checkpoint": "checkpoint",
     "read_crystals": "reading",
     "read_journal": "writing",
+    "read_series": "series",
     "save_checkpoint": "checkpoint",
     "write_crystals": "writing",
 }
@@ -35,14 +40,18 @@ __all__ = [
     "CheckpointError",
     "CrystalWriter",
     "DownloadError",
+    "LabelledSeries",
     "ReadError",
     "ReadFailure",
     "ReadResult",
+    "SeriesReadError",
+    "class_labels",
     "download_file",
     "git_blob_id",
     "load_checkpoint",
     "read_crystals",
     "read_journal",
+    "read_series",
     "save_checkpoint",
     "write_crystals",
 ]

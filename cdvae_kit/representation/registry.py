@@ -17,6 +17,8 @@ _HOMES: dict[str, str] = {
     "random-fields": "random_fields",
     "composition-coverage": "coverage_on_crystals",
     "functional-coverage": "coverage_on_tables",
+    "frame-projections": "frames_on_signals",
+    "diffraction-frames": "frames_on_diffraction",
 }
 
 

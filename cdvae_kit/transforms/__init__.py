@@ -10,14 +10,18 @@ if TYPE_CHECKING:
     from cdvae_kit.transforms.base import Compose, Identity, IndexedDraws, Params, RandomChoice, Transform
     from cdvae_kit.transforms.crystal_fields import RandomFieldDisplacement
     from cdvae_kit.transforms.crystals import ElementSubstitution, RandomStrain
+    from cdvae_kit.transforms.frames import FourierBasis, HaarBasis, MorletFrame
     from cdvae_kit.transforms.image_fields import FieldLaw, RandomFieldColor, RandomFieldNoise, RandomFieldWarp
 
 _HOMES = {
     "Compose": "base",
     "ElementSubstitution": "crystals",
     "FieldLaw": "image_fields",
+    "FourierBasis": "frames",
+    "HaarBasis": "frames",
     "Identity": "base",
     "IndexedDraws": "base",
+    "MorletFrame": "frames",
     "Params": "base",
     "RandomChoice": "base",
     "RandomFieldColor": "image_fields",
@@ -32,8 +36,11 @@ __all__ = [
     "Compose",
     "ElementSubstitution",
     "FieldLaw",
+    "FourierBasis",
+    "HaarBasis",
     "Identity",
     "IndexedDraws",
+    "MorletFrame",
     "Params",
     "RandomChoice",
     "RandomFieldColor",
