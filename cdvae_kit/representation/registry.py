@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 _HOMES: dict[str, str] = {
     "crystal-sensitivity": "crystal_sensitivity",
     "invariance-transfer": "invariance_transfer",
+    "obow": "obow_on_images",
+    "obow-crystals": "obow_on_crystals",
     "relative": "relative_stitching",
     "random-fields": "random_fields",
     "composition-coverage": "coverage_on_crystals",
