@@ -67,13 +67,18 @@ class EnvironmentEncoder(nn.Module):
 
 
 class Composition(nn.Module):
-    """The share of each element among a crystal's atoms (b, 119): all that a formula says."""
+    """All that a formula says: the share of each element among the atoms, and the shares in descending order.
 
-    out_features = MAX_ATOMIC_NUMBER + 1
+    The latter, the six largest, tell AB2 from ABX3 where no element was seen before.
+    """
+
+    num_sorted = 6
+    out_features = MAX_ATOMIC_NUMBER + 1 + num_sorted
 
     def forward(self, batch: CrystalBatch) -> Tensor:
-        shares = torch.nn.functional.one_hot(batch.atomic_numbers, self.out_features).to(batch.lattice.dtype)
-        return mean_over_atoms(shares, batch.batch, batch)
+        present = torch.nn.functional.one_hot(batch.atomic_numbers, MAX_ATOMIC_NUMBER + 1).to(batch.lattice.dtype)
+        shares = mean_over_atoms(present, batch.batch, batch)
+        return torch.cat([shares, shares.topk(self.num_sorted, dim=1).values], dim=1)
 
 
 class RadialDistribution(nn.Module):

@@ -226,7 +226,7 @@ def foretold(method: OnlineBagOfWords, train: CrystalBatch, test: CrystalBatch, 
     composition = _BagOfComposition(Composition(), bags.shape[1])
     shares, test_shares = (embed(composition.encoder, crystals) for crystals in (train, test))
     composition.encoder = nn.Identity()
-    settings = FitSettings(200, batch_size=256, learning_rate=0.1)
+    settings = FitSettings(100, batch_size=256, learning_rate=0.03, weight_decay=0.1)
     fit(composition, (shares, bags), settings, seed=seed)
 
     def student(crystals: CrystalBatch) -> Tensor:

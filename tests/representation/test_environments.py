@@ -93,7 +93,10 @@ def test_no_atom_comes_into_sight_all_at_once() -> None:
 
 def test_a_composition_is_the_shares_of_elements_and_blind_to_places(crystals: CrystalBatch) -> None:
     shares = Composition()(crystals)
-    assert torch.allclose(shares.sum(1), torch.ones(len(crystals), dtype=torch.double))
+    assert torch.allclose(shares[:, :119].sum(1), torch.ones(len(crystals), dtype=torch.double))
+    # other elements in the same ratios have the same shares in order
+    other = Composition()(crystals.replace(atomic_numbers=118 - crystals.atomic_numbers))
+    assert torch.equal(other[:, 119:], shares[:, 119:]) and not torch.equal(other, shares)
     moved = crystals.replace(frac_coords=crystals.frac_coords * 0.5)
     assert torch.equal(Composition()(moved), shares)
     first = crystals.atomic_numbers[crystals.batch == 0]
