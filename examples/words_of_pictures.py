@@ -24,7 +24,7 @@ from cdvae_kit.transforms import Compose, Identity
 from cdvae_kit.transforms.images import Brightness, Crop, Hue
 from cdvae_kit.visualization.experiments import plot_experiment
 
-NUM_WORDS = 112
+NUM_WORDS = 448
 
 
 def network() -> StagedEncoder:
@@ -36,14 +36,14 @@ def network() -> StagedEncoder:
 
 def main() -> None:
     # ten coloured shapes on smooth noise, each time in another hue
-    images, labels = ComposedImages(range(10), ["hue"], 1120, seed=0, image_size=16).tensors()
+    images, labels = ComposedImages(range(10), ["hue"], 896, seed=0, image_size=16).tensors()
     test, test_labels = ComposedImages(range(10), ["hue"], 500, seed=1, image_size=16).tensors()
     views = [StudentView(Compose([Crop(0.35, 0.8, size=(12, 12)), Hue(), Brightness(0.7, 1.3)]), count=2)]
     accuracies, curves, patches = {}, {}, torch.empty(0)
     for arm, num_epochs, options in (
         ("untrained", 0, {}),
-        ("frozen teacher and words", 12, {"decay": 1.0, "update_words": False}),
-        ("online words", 12, {}),
+        ("frozen teacher and words", 10, {"decay": 1.0, "update_words": False}),
+        ("online words", 10, {"decay": 0.8}),
     ):
         with seeded_weights(0):
             method = OnlineBagOfWords(network(), Identity(), views, num_words=NUM_WORDS, **options)
