@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -170,8 +171,14 @@ class BagPredictor(nn.Module):
         return self.kappa * features @ self.rows(words).T
 
 
-class StudentView(NamedTuple):
-    """A kind of view that the student sees, and how many of it at each step."""
+@dataclass(frozen=True)
+class StudentView:
+    """A kind of view that the student sees.
+
+    Attributes:
+        transform: makes it.
+        count: how many of them at each step.
+    """
 
     transform: Transform[Any]
     count: int = 1
@@ -207,6 +214,10 @@ class OnlineBagOfWords(nn.Module, Objective):
     >>> method.bags(images)[0].shape
     torch.Size([4, 24])
     """
+
+    # `nn.ModuleList`s of a `Vocabulary` and a `BagPredictor` a level
+    vocabularies: Any
+    predictors: Any
 
     def __init__(
         self,
@@ -244,7 +255,7 @@ class OnlineBagOfWords(nn.Module, Objective):
     def loss(self, batch: Any, *, generator: torch.Generator) -> dict[str, Tensor]:
         count = num_samples(batch)
         whole = self.whole_view(batch, generator=generator)
-        kinds = [[view(batch, generator=generator) for _ in range(n)] for view, n in self.student_views]
+        kinds = [[view.transform(batch, generator=generator) for _ in range(view.count)] for view in self.student_views]
         bags, words = self._targets(whole, count, generator)
         rows = [predictor.rows(v) for predictor, v in zip(self.predictors, words, strict=True)]
         kappas = [predictor.kappa for predictor in self.predictors]
