@@ -83,7 +83,11 @@ def student_view() -> Compose[CrystalBatch]:
 
 
 def whole_view(arm: str) -> Transform[CrystalBatch]:
-    """What the teacher of an arm sees."""
+    """What the teacher of an arm sees.
+
+    >>> whole_view(OBOW), whole_view(OBOW_WITH_ELEMENTS)
+    (ElementMask(probability=1.0, stand_in=118), ElementMask(probability=0.0, stand_in=118))
+    """
     return ElementMask(0.0 if arm == OBOW_WITH_ELEMENTS else 1.0)
 
 

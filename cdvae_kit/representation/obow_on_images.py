@@ -116,7 +116,11 @@ def composed_images(sizes: Sizes, seed: int) -> tuple[Labelled, Labelled]:
 
 
 def part_encoder(num_levels: int = 1) -> StagedEncoder:
-    """A network whose local features see 8 pixels, so that a word can only be a part of a sprite."""
+    """A network whose local features see 8 pixels, so that a word can only be a part of a sprite.
+
+    >>> [tuple(level.features.shape) for level in part_encoder(2).levels(torch.zeros(1, 3, 16, 16))]
+    [(36, 64), (36, 96)]
+    """
     stages = [
         # pooled first, which spares the normalisation three quarters of its work
         nn.Sequential(nn.Conv2d(3, 32, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(32), nn.ReLU()),
