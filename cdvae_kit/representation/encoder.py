@@ -6,6 +6,7 @@ Any `torch.nn.Module` that maps a batch to (b, d) is an encoder; `as_encoder` ad
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -282,22 +283,28 @@ def embed(encoder: Any, batch: Any, *, batch_size: int = 512) -> Tensor:
     total = num_samples(batch)
     if total == 0:
         raise ValueError("there are no samples to embed")
-    modes = {m: m.training for m in encoder.modules()} if isinstance(encoder, nn.Module) else {}
-    if isinstance(encoder, nn.Module):
-        encoder.eval()
-    try:
-        with torch.no_grad():
-            parts = [
-                encoder(select_samples(batch, torch.arange(start, min(start + batch_size, total))))
-                for start in range(0, total, batch_size)
-            ]
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluation_mode(encoder), torch.no_grad():
+        parts = [
+            encoder(select_samples(batch, torch.arange(start, min(start + batch_size, total))))
+            for start in range(0, total, batch_size)
+        ]
     features = join_samples(parts)
     if not isinstance(features, Tensor):
         raise TypeError(f"an encoder gives a tensor, got {type(features).__name__}")
     return features
+
+
+@contextmanager
+def evaluation_mode(network: Any) -> Iterator[None]:
+    """Every part of a module is in evaluation mode within the block, and as it was after it; others are left alone."""
+    modes = {m: m.training for m in network.modules()} if isinstance(network, nn.Module) else {}
+    if isinstance(network, nn.Module):
+        network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def unit_rows(features: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ _HOMES: dict[str, str] = {
     "crystal-sensitivity": "crystal_sensitivity",
     "curriculum": "curriculum_experiment",
     "invariance-transfer": "invariance_transfer",
+    "obow": "obow_on_images",
+    "obow-crystals": "obow_on_crystals",
     "relative": "relative_stitching",
     "random-fields": "random_fields",
     "composition-coverage": "coverage_on_crystals",

@@ -1,7 +1,8 @@
-"""The exponential moving average of weights."""
+"""The exponential moving average of weights: kept beside the training, or as a teacher that works along."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -77,3 +78,33 @@ class WeightAverage:
         for name, parameter in self._parameters.items():
             if self._averages[name].device != parameter.device:
                 self._averages[name] = self._averages[name].to(parameter.device)
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, *, decay: float) -> None:
+    """Moves each parameter of the teacher: teacher ← decay · teacher + (1 − decay) · student.
+
+    Buffers stay the teacher's own, statistics of batch normalisation among them. Where `WeightAverage` is a shelf for
+    weights, this is for a network that works beside its student (mean teachers, OBoW, BYOL).
+
+    Args:
+        teacher: a copy of the student.
+        student: what it follows.
+        decay: in [0, 1]; 1 leaves the teacher alone.
+    """
+    if not 0.0 <= decay <= 1.0:
+        raise ValueError(f"a teacher's decay must lie in [0, 1], got {decay}")
+    own, other = dict(teacher.named_parameters()), dict(student.named_parameters())
+    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in other.items()}:
+        raise ValueError("a teacher follows a student of the same parameters; make it by copy.deepcopy(student)")
+    if own:
+        torch._foreach_lerp_(list(own.values()), [other[name] for name in own], 1.0 - decay)
+
+
+def cosine_decay(step: int, num_steps: int, *, start: float) -> float:
+    """The decay of a teacher at a step: `start` at first, 1 at the end, along half a cosine (Grill et al. 2020).
+
+    >>> [round(cosine_decay(step, 10, start=0.9), 3) for step in (0, 5, 10)]
+    [0.9, 0.95, 1.0]
+    """
+    return 1.0 - (1.0 - start) * 0.5 * (1.0 + math.cos(math.pi * step / num_steps))

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cdvae_kit.transforms.base import Compose, Identity, IndexedDraws, Params, RandomChoice, Transform
     from cdvae_kit.transforms.crystal_fields import RandomFieldDisplacement
-    from cdvae_kit.transforms.crystals import ElementSubstitution, RandomStrain
+    from cdvae_kit.transforms.crystals import ElementMask, ElementSubstitution, RandomStrain
     from cdvae_kit.transforms.frames import FourierBasis, HaarBasis, MorletFrame
     from cdvae_kit.transforms.image_fields import FieldLaw, RandomFieldColor, RandomFieldNoise, RandomFieldWarp
 
 _HOMES = {
     "Compose": "base",
+    "ElementMask": "crystals",
     "ElementSubstitution": "crystals",
     "FieldLaw": "image_fields",
     "FourierBasis": "frames",
@@ -34,6 +35,7 @@ _HOMES = {
 
 __all__ = [
     "Compose",
+    "ElementMask",
     "ElementSubstitution",
     "FieldLaw",
     "FourierBasis",

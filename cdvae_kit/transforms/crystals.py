@@ -112,3 +112,33 @@ class ElementSubstitution(Transform[CrystalBatch]):
         changed = scatter((new != old).long(), batch.batch, dim=0, dim_size=len(batch), reduce="sum") > 0
         properties = {name: values.masked_fill(changed, torch.nan) for name, values in batch.properties.items()}
         return batch.replace(atomic_numbers=new, properties=properties)
+
+
+@dataclass(frozen=True)
+class ElementMask(Transform[CrystalBatch]):
+    """Hides elements behind one that says nothing, all atoms of an element together; `hidden` (b, 119) bool.
+
+    Whole elements, so that what is hidden cannot be read off another atom, and so that a supercell is masked as its
+    cell is. The properties stay: they are those of the crystal behind the mask.
+
+    Attributes:
+        probability: of each element of a crystal to be hidden, scaled by the magnitude.
+        stand_in: atomic number of the element that says nothing; the default is in no crystal.
+    """
+
+    probability: float
+    stand_in: int = MAX_ATOMIC_NUMBER
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.probability <= 1.0:
+            raise ValueError(f"the probability of a mask must lie in [0, 1], got {self.probability}")
+        if not 1 <= self.stand_in <= MAX_ATOMIC_NUMBER:
+            raise ValueError(f"the element that says nothing must be 1..{MAX_ATOMIC_NUMBER}, got {self.stand_in}")
+
+    def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
+        share = self.probability * per_sample(magnitude, len(batch), like=batch.lattice)[:, None]
+        return {"hidden": uniform(generator, len(batch), MAX_ATOMIC_NUMBER + 1, like=batch.lattice) < share}
+
+    def apply(self, batch: CrystalBatch, params: Params) -> CrystalBatch:
+        hidden = params["hidden"][batch.batch, batch.atomic_numbers]
+        return batch.replace(atomic_numbers=batch.atomic_numbers.masked_fill(hidden, self.stand_in))

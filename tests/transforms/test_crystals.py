@@ -9,7 +9,7 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.lattice import volume
 from cdvae_kit.graph import neighbor_list
 from cdvae_kit.seeding import make_generator
-from cdvae_kit.transforms import ElementSubstitution, RandomStrain
+from cdvae_kit.transforms import ElementMask, ElementSubstitution, RandomStrain
 
 ELEMENTS = (2, 6, 8, 14, 22, 29, 56, 94)
 
@@ -166,3 +166,31 @@ def test_parameters_of_another_batch_are_refused(crystals: CrystalBatch) -> None
         swap.apply(crystals, swap.sample(few, generator=make_generator(0)))
     with pytest.raises(ValueError, match="one deformation"):
         strain.apply(crystals, strain.sample(few, generator=make_generator(0)))
+
+
+def test_a_mask_hides_all_atoms_of_an_element_or_none(crystals: CrystalBatch) -> None:
+    hidden = []
+    for seed in range(20):
+        after = ElementMask(0.5)(crystals, generator=make_generator(seed))
+        gone = after.atomic_numbers == 118
+        assert torch.equal(after.atomic_numbers[~gone], crystals.atomic_numbers[~gone])
+        # an element of a crystal is there or not
+        key = crystals.batch * 119 + crystals.atomic_numbers
+        shares = torch.zeros(int(key.max()) + 1).index_add(0, key, gone.float()) / key.bincount()
+        assert set(shares[key].unique().tolist()) <= {0.0, 1.0}
+        hidden.append(gone.float().mean())
+    assert 0.3 < torch.stack(hidden).mean() < 0.7
+
+
+def test_a_mask_of_no_magnitude_hides_nothing_and_a_full_one_everything(crystals: CrystalBatch) -> None:
+    unchanged = ElementMask(0.5)(crystals, magnitude=0.0, generator=make_generator(0))
+    assert torch.equal(unchanged.atomic_numbers, crystals.atomic_numbers)
+    everything = ElementMask(1.0)(crystals, generator=make_generator(0))
+    assert everything.atomic_numbers.unique().tolist() == [118]
+    assert torch.equal(everything.properties["energy"], crystals.properties["energy"])
+
+
+@pytest.mark.parametrize("options", [{"probability": 1.5}, {"probability": 0.5, "stand_in": 0}])
+def test_a_mask_that_makes_no_sense_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"mask|says nothing"):
+        ElementMask(**options)  # type: ignore[arg-type]
