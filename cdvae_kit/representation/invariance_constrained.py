@@ -233,12 +233,13 @@ class PrimalDual(nn.Module, Objective):
     @property
     def dual_history(self) -> Tensor:
         """(num_steps, num_constraints): γ after each step."""
-        return torch.stack([duals for duals, _ in self._history]) if self._history else self.duals.new_zeros(0, 1)
+        return torch.stack([duals for duals, _ in self._history]) if self._history else self.duals[None][:0]
 
     @property
     def loss_history(self) -> Tensor:
         """(num_steps, num_constraints): L of each step's batch."""
-        return self.duals.new_tensor([values for _, values in self._history])
+        values = [values for _, values in self._history]
+        return self.duals.new_tensor(values) if values else self.duals[None][:0]
 
     def forward(self, batch: Any) -> Tensor:
         """The model's outputs."""

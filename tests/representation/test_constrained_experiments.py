@@ -191,3 +191,11 @@ def test_users_of_images_load_neither_pymatgen_nor_the_crystals() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_multipliers_find_the_symmetries_of_vectors() -> None:
+    found = load_experiment(NAMES[0]).run("one by one", 20, quick=False).values
+    for share in ("1.1", "1.5"):
+        true, false = ([found[f"{name}, ε {share}: multiplier"] for name in names] for names in (TRUE, FALSE))
+        assert max(true) < 0.05 * min(false)

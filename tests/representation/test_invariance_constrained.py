@@ -111,6 +111,7 @@ def test_the_multiplier_steps_by_rate_times_excess_and_stops_at_nought() -> None
     tight = InvarianceConstraint(SignFlip(0), 0.01, name="tight")
     loose = InvarianceConstraint(CoordinateShift(1, 0.1), 1e3, name="loose")
     objective = learner(tight, loose, initial_dual=0.5)
+    assert objective.dual_history.shape == objective.loss_history.shape == (0, 2)
     expected = torch.tensor([0.5, 0.5], dtype=torch.float64)
     tolerances = torch.tensor([0.01, 1e3], dtype=torch.float64)
     for step in range(5):
