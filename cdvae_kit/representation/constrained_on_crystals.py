@@ -266,16 +266,7 @@ def _multipliers(part: str, found: Discovery) -> dict[str, float]:
 
 
 def _details(found: Discovery) -> dict[str, Any]:
-    return {
-        f"{name}, ε {share:g}": {
-            "slack": reading.slack,
-            "slope": reading.slope,
-            "verdict": reading.verdict,
-            "tolerance": reading.tolerance,
-            "duals": reading.thinned(100),
-        }
-        for (name, share), reading in found.readings.items()
-    }
+    return {f"{name}, ε {share:g}": reading.as_details() for (name, share), reading in found.readings.items()}
 
 
 class InvarianceConstrainedCrystals(Experiment):

@@ -20,7 +20,6 @@ from cdvae_kit.representation.fitting import FitSettings, fit
 from cdvae_kit.representation.invariance_constrained import InvarianceConstraint, PrimalDual
 from cdvae_kit.representation.invariance_discovery import (
     TOLERANCES,
-    Reading,
     discover_invariances,
     mean_loss,
     read_multiplier,
@@ -36,7 +35,6 @@ JOINT_TOLERANCE = TOLERANCES[-1]
 _MEDIAN_RADIUS = 1.177
 _DUAL_LR = 0.02
 _TRAIN, _VALIDATION, _TEST = 1, 2, 3  # keys of draws
-_STEPS_SHOWN = 120
 
 
 @dataclass(frozen=True)
@@ -99,16 +97,6 @@ def _data(sizes: GaussianSizes, seed: int) -> list[tuple[Tensor, Tensor]]:
     return [gaussian_classes(count, generator=make_generator(seed, key)) for key, count in counts.items()]
 
 
-def _shown(reading: Reading) -> dict[str, Any]:
-    return {
-        "tolerance": reading.tolerance,
-        "slack": reading.slack,
-        "slope": reading.slope,
-        "verdict": reading.verdict,
-        "duals": reading.thinned(_STEPS_SHOWN),
-    }
-
-
 def discover_one_by_one(sizes: GaussianSizes, seed: int, progress: ShareDone | None) -> PartResult:
     """Final multiplier and test accuracy of each transform alone, at both tolerances."""
     train, validation, test = _data(sizes, seed)
@@ -128,7 +116,7 @@ def discover_one_by_one(sizes: GaussianSizes, seed: int, progress: ShareDone | N
         values[multiplier_arm(name, share)] = reading.dual
         values[accuracy_arm(name, share)] = accuracy(reading.model, test)
     details: dict[str, Any] = {
-        f"{name}, ε {share:g}": _shown(reading) for (name, share), reading in found.readings.items()
+        f"{name}, ε {share:g}": reading.as_details() for (name, share), reading in found.readings.items()
     }
     return PartResult(values, details | {"validation loss": found.validation_loss, "steps": _num_steps(sizes)})
 
@@ -154,7 +142,7 @@ def discover_jointly(sizes: GaussianSizes, seed: int, progress: ShareDone | None
         for place, name in enumerate(names):
             reading = read_multiplier(learner, place)
             values[f"{what} at once: {name}"] = reading.dual
-            details[f"{what}: {name}"] = _shown(reading)
+            details[f"{what}: {name}"] = reading.as_details()
     return PartResult(values, details)
 
 
