@@ -130,7 +130,8 @@ def layered_crystals(num_crystals: int, *, generator: torch.Generator) -> Crysta
 
     crystals = _of_type("sodium_ferrite", origin=0.125)
     crystals = crystals.select(torch.randint(len(crystals), (num_crystals,), generator=generator))
-    for change in (RandomStrain(0.03), AtomDisplacement(0.03), CrystalRotation()):
+    changes: list[Transform[CrystalBatch]] = [RandomStrain(0.03), AtomDisplacement(0.03), CrystalRotation()]
+    for change in changes:
         crystals = change(crystals, generator=generator)
     return crystals
 
@@ -142,7 +143,8 @@ def rattled_crystals(num_crystals: int, *, generator: torch.Generator) -> Crysta
 
     crystal = _of_type("caesium_chloride.Cs+.Cl-", origin=0.25)
     crystals = crystal.select(torch.zeros(num_crystals, dtype=torch.long))
-    for change in (RandomStrain(0.02), AtomDisplacement(0.25)):
+    changes: list[Transform[CrystalBatch]] = [RandomStrain(0.02), AtomDisplacement(0.25)]
+    for change in changes:
         crystals = change(crystals, generator=generator)
     return crystals
 
@@ -237,7 +239,7 @@ def free_ranges(sizes: CrystalSizes, seed: int, progress: ShareDone | None) -> P
     from cdvae_kit.transforms.crystal_motions import AtomDisplacement
     from cdvae_kit.transforms.crystals import RandomStrain
 
-    changes = {"displacement": AtomDisplacement, "strain": RandomStrain}
+    changes: dict[str, Callable[[float], Transform[Any]]] = {"displacement": AtomDisplacement, "strain": RandomStrain}
     transforms: dict[str, Transform[Any]] = {
         f"{what} {level:g}": changes[what](level) for what, levels in RANGES_OF.items() for level in levels
     }

@@ -32,6 +32,7 @@ from cdvae_kit.representation.panels import Bars, Lines
 from cdvae_kit.representation.registry import load_experiment
 from cdvae_kit.representation.running import run_experiment
 from cdvae_kit.seeding import make_generator
+from cdvae_kit.transforms.base import Transform
 from cdvae_kit.transforms.crystal_motions import AtomPermutation, CrystalRotation, OriginShift, Supercell
 from cdvae_kit.visualization.experiments import plot_experiment
 
@@ -157,7 +158,8 @@ def test_each_label_turns_as_its_kind_says(name: LabelName) -> None:
     follows = torch.allclose(after, turn.act_on_target(before, params), atol=1e-6 * float(scale))
     assert follows == (KINDS[name] != "neither")
     # what else leaves the crystal as it is leaves every label
-    for change in (OriginShift(), AtomPermutation(), Supercell(2)):
+    changes: list[Transform[CrystalBatch]] = [OriginShift(), AtomPermutation(), Supercell(2)]
+    for change in changes:
         again = laboratory_label(change(crystals, generator=make_generator(2)), name)
         assert torch.allclose(again, before, atol=1e-5 * float(scale)), change
 

@@ -60,8 +60,9 @@ def squared(output: Tensor, target: Tensor) -> Tensor:
 
 
 def learner(*constraints: InvarianceConstraint, **options: Any) -> PrimalDual:
+    options = {"dual_lr": 0.1} | options
     with seeded_weights(0):
-        return PrimalDual(MLPEncoder([2, 8, 2]), squared, constraints, **{"dual_lr": 0.1, **options})
+        return PrimalDual(MLPEncoder([2, 8, 2]), squared, constraints, **options)
 
 
 def plane(num: int = 40) -> tuple[Tensor, Tensor]:

@@ -42,6 +42,7 @@ def squared(output: Tensor, target: Tensor) -> Tensor:
 
 
 def discover(label: Any, **options: Any) -> Discovery:
+    options = {"settings": SETTINGS, "dual_lr": 0.05, "tolerances": (1.5,)} | options
     x, held_out = (torch.randn(300, 2, generator=make_generator(key)) for key in (1, 2))
     return discover_invariances(
         lambda: MLPEncoder([2, 16, 1]),
@@ -49,7 +50,7 @@ def discover(label: Any, **options: Any) -> Discovery:
         (held_out, label(held_out) + 0.3 * torch.randn(300, generator=make_generator(4))),
         options.pop("transforms", {"first": SignFlip(0), "second": SignFlip(1)}),
         loss_fn=squared,
-        **{"settings": SETTINGS, "dual_lr": 0.05, "tolerances": (1.5,), **options},
+        **options,
     )
 
 
@@ -66,7 +67,7 @@ def test_the_multiplier_vanishes_for_the_true_symmetry_and_grows_for_the_false_o
 
 @pytest.mark.parametrize(("label", "kind"), [(0, "invariant"), (1, "equivariant"), (2, "neither")])
 def test_the_pair_of_constraints_names_the_kind_of_the_label(label: int, kind: str) -> None:
-    labels = [lambda x: x[:, 0].square(), lambda x: x[:, 0], lambda x: x[:, 0] + x[:, 0].square()]
+    labels: list[Any] = [lambda x: x[:, 0].square(), lambda x: x[:, 0], lambda x: x[:, 0] + x[:, 0].square()]
     found = discover(
         labels[label],
         transforms={"stays": FlipsLabels(0), "follows": FlipsLabels(0)},
