@@ -89,7 +89,8 @@ FULL = CrystalSizes(8000, 1000, _FIT, _CONSTRAINED_FIT)
 FULL_RANGES = CrystalSizes(
     4000, 1000, replace(_FIT, num_epochs=25), replace(_CONSTRAINED_FIT, num_epochs=10), tolerances=(RANGES_TOLERANCE,)
 )
-QUICK = CrystalSizes(60, 20, *(replace(fit, num_epochs=1, batch_size=10) for fit in (_FIT, _CONSTRAINED_FIT)))
+_SHORT = replace(_FIT, num_epochs=1, batch_size=10)
+QUICK = CrystalSizes(60, 20, _SHORT, _SHORT)
 QUICK_RANGES = replace(QUICK, tolerances=(RANGES_TOLERANCE,))
 
 

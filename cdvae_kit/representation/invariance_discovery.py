@@ -177,7 +177,7 @@ def discover_invariances(
 
     plain = trained(fresh(), [], 0).model
     reference = mean_loss(plain, validation, loss_fn)
-    readings = {}
+    readings: dict[tuple[str, float], Reading] = {}
     for name, transform in transforms.items():
         for share in tolerances:
             label: Label = "equivariant" if name in equivariant else "invariant"
