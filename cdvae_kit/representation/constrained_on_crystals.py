@@ -6,9 +6,10 @@ names its kind. Of a scalar of rattled crystals, the largest displacement and st
 range within which such views are free.
 
 The labels are computed: with bonds r of length d, w = exp(−d/ρ), per atom, T = Σ w r rᵀ / d², a tensor whose trace Σ w
-is the repulsion of Born and Mayer. The scalar is the logarithm of the trace, the tensor is T over its trace, and as a
-label of neither kind its components are squared one by one. Layered crystals of the type of NaFeO2 in arbitrary
-orientations bear them: in cubic ones T would be a multiple of the identity, and every rotation free.
+is the repulsion of Born and Mayer. The scalar is the logarithm of the trace, the tensor is T over its trace, and the
+label of neither kind is that tensor with the wrong sign off its diagonal, as another convention might have it: the
+network is asked for the same number as of the tensor, and only the law under rotations is another. Layered crystals of the type of NaFeO2 in arbitrary orientations bear them: in cubic ones T would be a multiple of the identity,
+and every rotation free.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ from cdvae_kit.transforms.base import Transform
 if TYPE_CHECKING:
     from cdvae_kit.crystal import CrystalBatch
 
-LabelName = Literal["scalar", "tensor", "squared components"]
-KINDS: dict[LabelName, str] = {"scalar": "invariant", "tensor": "equivariant", "squared components": "neither"}
+LabelName = Literal["scalar", "tensor", "wrong signs"]
+KINDS: dict[LabelName, str] = {"scalar": "invariant", "tensor": "equivariant", "wrong signs": "neither"}
 """The label and what it is."""
 RANGES_OF = {"displacement": (0.01, 0.03, 0.1, 0.3), "strain": (0.001, 0.003, 0.01, 0.03)}
 """Deviations: of each component of an atom's displacement in angstrom, and of a strain."""
@@ -55,7 +56,7 @@ NAMED = "named rightly"
 FREE: list[tuple[str, str]] = [("scalar", STAYS), ("scalar", FOLLOWS), ("scalar", "origin"), ("tensor", FOLLOWS)]
 """What is claimed to be free. The supercell is as true, and shown; but a network of this size is slow to learn that
 seven other cells of twice the atoms are the same crystal, and its multiplier need not come back in so few steps."""
-BROKEN = [("tensor", STAYS), ("squared components", STAYS), ("squared components", FOLLOWS)]
+BROKEN = [("tensor", STAYS), ("wrong signs", STAYS), ("wrong signs", FOLLOWS)]
 _UNITS = {"displacement": "deviation / Å", "strain": "deviation"}
 _CUTOFF = 6.0
 _WIDTH = 48
@@ -121,7 +122,7 @@ def laboratory_label(crystals: CrystalBatch, name: LabelName, *, length: float =
     if name == "scalar":
         return trace.log()[:, None, None] * identity
     share = tensor / trace[:, None, None] - identity / 3.0
-    return share if name == "tensor" else share.square()
+    return share if name == "tensor" else share * (2.0 * identity - 1.0)
 
 
 def layered_crystals(num_crystals: int, *, generator: torch.Generator) -> CrystalBatch:

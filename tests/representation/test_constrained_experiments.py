@@ -118,7 +118,7 @@ def test_claims_of_the_crystals_hold_and_fail_with_the_numbers(trials: dict[str,
     for place, changes in {
         0: {"scalar, ε 1.5: origin": 0.6},
         1: {"tensor, ε 1.5: named": 0.0},
-        2: {"squared components, ε 2: rotation, label turns": 1.0},
+        2: {"wrong signs, ε 2: rotation, label turns": 1.0},
         3: {"scalar, ε 2: named": 0.0},
         4: {f"{RANGES}, ε 1.5: largest free displacement": 0.0},
         5: {f"{RANGES}, ε 1.5: largest free strain": RANGES_OF["strain"][-1]},
