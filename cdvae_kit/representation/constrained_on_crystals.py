@@ -8,8 +8,9 @@ range within which such views are free.
 The labels are computed: with bonds r of length d, w = exp(−d/ρ), per atom, T = Σ w r rᵀ / d², a tensor whose trace Σ w
 is the repulsion of Born and Mayer. The scalar is the logarithm of the trace, the tensor is T over its trace, and the
 label of neither kind is that tensor with the wrong sign off its diagonal, as another convention might have it: the
-network is asked for the same number as of the tensor, and only the law under rotations is another. Layered crystals of the type of NaFeO2 in arbitrary orientations bear them: in cubic ones T would be a multiple of the identity,
-and every rotation free.
+network is asked for the same number as of the tensor, and only the law under rotations is another. Layered crystals of
+the type of NaFeO2 in arbitrary orientations bear them: in cubic ones T would be a multiple of the identity, and every
+rotation free.
 """
 
 from __future__ import annotations
