@@ -72,7 +72,7 @@ class Reading:
         every = -(-len(self.duals) // most)
         return list(self.duals[::-1][::every][::-1])
 
-    def as_details(self, *, most_steps: int = 100) -> dict[str, Any]:
+    def as_details(self, *, most_steps: int = 120) -> dict[str, Any]:
         """For `PartResult.details`: the numbers, and γ over some steps."""
         return {
             "tolerance": self.tolerance,
