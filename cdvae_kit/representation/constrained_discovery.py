@@ -98,9 +98,9 @@ class InvarianceConstrained(Experiment):
                 result.difference(f"{UNCONSTRAINED}: accuracy", "all four at once: accuracy"),
                 0.05,
             ),
-            Claim("digits: constrained augmentation is better than none", result.difference(CONSTRAINED, NONE), 0.0),
+            Claim("digits: constrained augmentation, better than none", result.difference(CONSTRAINED, NONE), 0.0),
             Claim(
-                "digits: constrained augmentation is no worse than uniform",
+                "digits: constrained augmentation, no worse than uniform",
                 result.difference(CONSTRAINED, UNIFORM),
                 0.0,
             ),
