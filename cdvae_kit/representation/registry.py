@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 # name on the command line: module of this sub-package with EXPERIMENT, one a line
 _HOMES: dict[str, str] = {
+    "invariance-constrained": "constrained_discovery",
+    "invariance-constrained-crystals": "constrained_on_crystals",
     "crystal-sensitivity": "crystal_sensitivity",
     "curriculum": "curriculum_experiment",
     "invariance-transfer": "invariance_transfer",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,9 +25,18 @@ class CrystalRotation(Transform[CrystalBatch]):
     """The whole crystal turned, uniform over all rotations; parameter `rotation` (b, 3, 3), for rows.
 
     The magnitude scales the angle about an axis that it leaves alone.
+
+    Attributes:
+        target_rank: of the labels that `act_on_target` turns along: 0, scalars of any shape, which stay; 1, vectors
+            (b, 3); 2, tensors (b, 3, 3). All in the frame of the laboratory.
     """
 
+    target_rank: Literal[0, 1, 2] = 0
     differentiable = True
+
+    def __post_init__(self) -> None:
+        if self.target_rank not in (0, 1, 2):
+            raise ValueError(f"labels of rank 0, 1 or 2 can be turned, got {self.target_rank}")
 
     def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
         # a direction on the sphere in four dimensions is a rotation (Shoemake 1992)
@@ -39,6 +49,18 @@ class CrystalRotation(Transform[CrystalBatch]):
 
     def apply(self, batch: CrystalBatch, params: Params) -> CrystalBatch:
         return batch.replace(lattice=batch.lattice @ params["rotation"])
+
+    def act_on_target(self, target: Tensor, params: Params) -> Tensor:
+        if self.target_rank == 0:
+            return target
+        rotation = params["rotation"].to(target.dtype)
+        if target.shape != (len(rotation), *[3] * self.target_rank):
+            raise ValueError(
+                f"expected labels of rank {self.target_rank} for {len(rotation)} crystals, got {tuple(target.shape)}"
+            )
+        if self.target_rank == 1:
+            return torch.einsum("bi,bij->bj", target, rotation)
+        return rotation.transpose(-1, -2) @ target @ rotation
 
 
 def _cross_matrices(axis: Tensor) -> Tensor:

@@ -207,3 +207,30 @@ def test_a_thousand_atoms_and_one(zoo: CrystalBatch) -> None:
 def test_laws_without_sense_are_refused(make: Any) -> None:
     with pytest.raises(ValueError, match="got"):
         make()
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_labels_in_the_frame_of_the_laboratory_turn_with_the_crystal(zoo: CrystalBatch, rank: Any) -> None:
+    def label(batch: CrystalBatch) -> Tensor:
+        # of the cell: a vector, and the tensor that it makes with another one
+        first, second = batch.lattice[:, 0], batch.lattice[:, 1]
+        return first if rank == 1 else first[:, :, None] * second[:, None]
+
+    turn = CrystalRotation(target_rank=rank)
+    params = turn.sample(zoo, generator=make_generator(0))
+    turned = label(turn.apply(zoo, params))
+    assert torch.allclose(turn.act_on_target(label(zoo), params), turned, atol=1e-5)
+    # the other way round is another rotation, and a scalar stays
+    back = {"rotation": params["rotation"].transpose(-1, -2)}
+    assert not torch.allclose(turn.act_on_target(label(zoo), back), turned, atol=0.1)
+    assert torch.equal(CrystalRotation().act_on_target(label(zoo), params), label(zoo))
+
+
+def test_labels_of_another_rank_are_refused(zoo: CrystalBatch) -> None:
+    turn = CrystalRotation(target_rank=2)
+    params = turn.sample(zoo, generator=make_generator(0))
+    for label in (torch.zeros(len(zoo), 3), torch.zeros(len(zoo) + 1, 3, 3)):
+        with pytest.raises(ValueError, match="labels of rank 2"):
+            turn.act_on_target(label, params)
+    with pytest.raises(ValueError, match="rank 0, 1 or 2"):
+        CrystalRotation(target_rank=3)  # type: ignore[arg-type]
