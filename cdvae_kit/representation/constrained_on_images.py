@@ -12,13 +12,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cdvae_kit.datasets.digits import load_digits
 from cdvae_kit.representation.constrained_on_gaussians import accuracy, class_losses
 from cdvae_kit.representation.encoder import ConvEncoder
 from cdvae_kit.representation.experiments import PartResult, ShareDone
 from cdvae_kit.representation.fitting import FitSettings, Supervision, fit
 from cdvae_kit.representation.invariance_constrained import InvarianceConstraint, PrimalDual
 from cdvae_kit.representation.panels import Pictures
-from cdvae_kit.representation.random_fields import digits
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Identity, RandomChoice
 from cdvae_kit.transforms.images import (
@@ -94,7 +94,7 @@ def wide_space() -> RandomChoice[Tensor]:
 
 def augment_digits(sizes: ImageSizes, seed: int, progress: ShareDone | None) -> PartResult:
     """Test accuracy of each arm, all from the same weights and in the same order of digits."""
-    images, labels = digits(side=_SIDE)
+    images, labels = load_digits(side=_SIDE)
     order = torch.randperm(len(images), generator=make_generator(seed, _SPLIT))
     train, test = order[: sizes.num_train], order[sizes.num_train :][: sizes.num_test]
     values: dict[str, float] = {}
@@ -129,6 +129,6 @@ def _learner(arm: str, seed: int) -> Supervision | PrimalDual:
 
 def pictures() -> Pictures:
     """Some digits as they are, and under draws from the wide space."""
-    images = digits(side=40)[0][:6]
+    images = load_digits(side=40)[0][:6]
     rows = [images, *(wide_space()(images, generator=make_generator(0, row)) for row in range(3))]
     return Pictures("digits, and draws from the wide space", torch.stack(rows), ["as they are", "draws", "", ""])
