@@ -21,7 +21,7 @@ _IN_A_ROW = 3
 _SIDE = 4.2
 """Inches of a panel."""
 _DOT_SPREAD = 0.12
-_TITLE_WIDTH = 40
+_TITLE_WIDTH = 34
 """Characters; matplotlib's own wrapping makes no room for the lines that it adds."""
 _MOST_TICKS = 8
 """A logarithmic axis names its points where they are so few; its own ticks would overlap on a short range."""
@@ -84,8 +84,15 @@ def _draw_bars(axes: Axes, panel: Bars) -> None:
     axes.set_xlabel(panel.y_label)
     if panel.reference is not None:
         label, level = panel.reference
-        axes.axvline(level, color="tab:red", linestyle="--", linewidth=1, label=label)
-        axes.legend(fontsize="x-small", frameon=False)
+        axes.axvline(level, color="tab:red", linestyle="--", linewidth=1)
+        # below the last bar, where no bar can lie under it
+        axes.set_ylim(len(labels) + 0.1, -0.6)
+        low, high = axes.get_xlim()
+        left = level > (low * high) ** 0.5 if panel.log else level > 0.5 * (low + high)
+        axes.text(
+            level, len(labels) - 0.25, f" {label} ", color="tab:red", fontsize="x-small", va="center",
+            ha="right" if left else "left",
+        )  # fmt: skip
 
 
 def _draw_lines(axes: Axes, panel: Lines) -> None:
