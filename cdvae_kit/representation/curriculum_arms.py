@@ -96,10 +96,11 @@ class Arm:
     labels: Literal["train", "train and validation"] = "train"
     validation: Literal["served", "plain"] = "served"
     relaxation: Relaxation = "loss"
-    magnitudes: Magnitudes = "random"
+    magnitudes: Magnitudes = "learned"
 
 
 NONE, UNIFORM, RIGHT, POLICY = "none", "uniform", "right operations alone", "policy"
+RANDOM = "policy, random magnitudes"
 IMAGES = "policy, mixed images as published"
 PLAIN = "policy, validated on training samples' kind"
 ALL_LABELS = "train and validation labels"
@@ -108,9 +109,9 @@ ARMS: dict[str, Arm] = {
     UNIFORM: Arm("uniform"),
     RIGHT: Arm("right"),
     POLICY: Arm("learned"),
-    "policy, learnt magnitudes": Arm("learned", magnitudes="learned"),
+    RANDOM: Arm("learned", magnitudes="random"),
     IMAGES: Arm("learned", relaxation="image", magnitudes="straight_through"),
-    "policy, mixed images": Arm("learned", relaxation="image"),
+    "policy, mixed images": Arm("learned", relaxation="image", magnitudes="random"),
     PLAIN: Arm("learned", validation="plain"),
     ALL_LABELS: Arm("none", labels="train and validation"),
     f"{ALL_LABELS}, uniform": Arm("uniform", labels="train and validation"),

@@ -2,8 +2,9 @@
 
 MADAug of Hou, Zhang and Zhou (ICCV 2023, arXiv 2309.04747) on two tasks whose right operations are known: digits that
 are shifted when they are served (`curriculum_on_digits`), and crystals that are displaced and strained
-(`curriculum_on_crystals`). Theirs is a WRN-28-10 on CIFAR and SVHN with 17 operations. The policy mixes losses; the
-arms beside it mix images, with the paper's gradient for magnitudes and with random ones. The policy costs labels of the
+(`curriculum_on_crystals`). Theirs is a WRN-28-10 on CIFAR and SVHN with 17 operations. The policy mixes losses and
+learns operations and magnitudes; the arms beside it draw magnitudes at random, or mix images, with the paper's gradient
+for magnitudes and with random ones. The policy costs labels of the
 kind that is served: plain training on the training and these validation labels stands beside it.
 
 For data of one's own, hand operations and a policy to `curriculum.AdaptiveAugmentation`.
@@ -23,6 +24,7 @@ from cdvae_kit.representation.curriculum_arms import (
     IMAGES,
     NONE,
     POLICY,
+    RANDOM,
     RIGHT,
     UNIFORM,
     train_arm,
@@ -85,6 +87,12 @@ class Curriculum(Experiment):
             Claim("digits: the policy serves better than no change", result.difference(POLICY, NONE), 0.30),
             Claim("digits: weight of the shift, less that of the next operation", weights["shift"] - others, 0.0),
             Claim("digits: weight of the operation that destroys", weights["blank"], 0.02, "at most"),
+            Claim(
+                "digits: the same where magnitudes are drawn at random",
+                result.mean(weight_name(RANDOM, "blank")),
+                0.02,
+                "at most",
+            ),
             Claim(
                 "crystals: the policy serves better than no change",
                 result.difference(CRYSTALS + POLICY, CRYSTALS + NONE),
