@@ -4,8 +4,8 @@ MADAug of Hou, Zhang and Zhou (ICCV 2023, arXiv 2309.04747) on two tasks whose r
 are shifted when they are served (`curriculum_on_digits`), and crystals that are displaced and strained
 (`curriculum_on_crystals`). Theirs is a WRN-28-10 on CIFAR and SVHN with 17 operations. The policy mixes losses and
 learns operations and magnitudes; the arms beside it draw magnitudes at random, or mix images, with the paper's gradient
-for magnitudes and with random ones. The policy costs labels of the
-kind that is served: plain training on the training and these validation labels stands beside it.
+for magnitudes and with random ones. The policy costs labels of the kind that is served: plain training on the training
+and these validation labels stands beside it.
 
 For data of one's own, hand operations and a policy to `curriculum.AdaptiveAugmentation`.
 """

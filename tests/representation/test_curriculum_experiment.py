@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from cdvae_kit.representation.curriculum_arms import ALL_LABELS, ARMS, NONE, POLICY, RIGHT, UNIFORM, weight_name
+from cdvae_kit.representation.curriculum_arms import ALL_LABELS, ARMS, NONE, POLICY, RANDOM, RIGHT, UNIFORM, weight_name
 from cdvae_kit.representation.curriculum_experiment import CRYSTAL_ARMS, CRYSTAL_OPERATIONS, CRYSTALS
 from cdvae_kit.representation.curriculum_on_crystals import OPERATIONS as ON_CRYSTALS
 from cdvae_kit.representation.curriculum_on_crystals import GeometryAlone, heated_crystals
@@ -33,7 +33,7 @@ def trial(experiment: Experiment) -> ExperimentResult:
 
 def made_up(accuracies: Mapping[str, float], weights: Mapping[str, float]) -> ExperimentResult:
     arms = dict.fromkeys([*ARMS, *(CRYSTALS + arm for arm in CRYSTAL_ARMS)], (0.5,) * 3)
-    arms |= {weight_name(POLICY, name): (0.1,) * 3 for name in OPERATIONS}
+    arms |= {weight_name(policy, name): (0.1,) * 3 for policy in (POLICY, RANDOM) for name in OPERATIONS}
     arms |= {CRYSTALS + weight_name(POLICY, name): (0.1,) * 3 for name in CRYSTAL_OPERATIONS}
     arms |= {name: (value,) * 3 for name, value in accuracies.items()}
     arms |= {name: (value,) * 3 for name, value in weights.items()}
@@ -61,6 +61,7 @@ def test_every_claim_can_hold_and_fail(experiment: Experiment) -> None:
     weights = {
         weight_name(POLICY, "shift"): 0.9,
         weight_name(POLICY, "blank"): 0.01,
+        weight_name(RANDOM, "blank"): 0.01,
         CRYSTALS + weight_name(POLICY, "displacement"): 0.9,
         CRYSTALS + weight_name(POLICY, "scatter"): 0.01,
     }
