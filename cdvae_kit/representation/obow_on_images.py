@@ -93,12 +93,13 @@ class Arm(NamedTuple):
 
 
 PIXELS, UNTRAINED, FROZEN, ONLINE = "pixels", "untrained", "frozen", "online words"
+RANDOM_WORDS, KMEANS_WORDS = "random words", "k-means words"
 PROTOTYPES, IN_USE = ", 5 labels", ", words in use"
 """Endings of the names of an arm's other numbers."""
 ARMS: dict[str, Arm] = {
     FROZEN: Arm(decay=1.0, update_words=False),
-    "random words": Arm(update_words=False),
-    "k-means words": Arm(update_words=False, kmeans=True),
+    RANDOM_WORDS: Arm(update_words=False),
+    KMEANS_WORDS: Arm(update_words=False, kmeans=True),
     ONLINE: Arm(),
     "online words, two levels": Arm(num_levels=2),
 }
@@ -229,6 +230,10 @@ class Obow(Experiment):
             Claim("online words teach more than no training", result.difference(ONLINE, UNTRAINED), 0.15),
             Claim("and more than a frozen teacher with frozen words", result.difference(ONLINE, FROZEN), 0.05),
             Claim("words in use at the end, a share of all (perplexity)", result.mean(ONLINE + IN_USE), 1.0 / 3.0),
+            *(
+                Claim(f"online words serve no worse than {words} that stay", result.difference(ONLINE, words), 0.0)
+                for words in (RANDOM_WORDS, KMEANS_WORDS)
+            ),
         ]
 
     def panels(self, result: ExperimentResult) -> Sequence[Panel]:

@@ -15,10 +15,12 @@ from cdvae_kit.representation.obow_on_images import (
     ARMS,
     FROZEN,
     IN_USE,
+    KMEANS_WORDS,
     ONLINE,
     PIXELS,
     PROTOTYPES,
     QUICK,
+    RANDOM_WORDS,
     UNTRAINED,
     composed_images,
     make_method,
@@ -108,13 +110,14 @@ def made_up(experiment: Experiment, **values: float) -> ExperimentResult:
 
 def test_claims_hold_and_fail_with_their_arms() -> None:
     def holds(online: float, in_use: float) -> list[bool]:
-        values = {ONLINE: online, UNTRAINED: 0.2, FROZEN: 0.32, ONLINE + IN_USE: in_use}
+        words = {RANDOM_WORDS: 0.35, KMEANS_WORDS: 0.38}
+        values = {ONLINE: online, UNTRAINED: 0.2, FROZEN: 0.32, ONLINE + IN_USE: in_use, **words}
         experiment = obow_on_images.EXPERIMENT
         return [claim.holds for claim in experiment.claims(made_up(experiment, **values))]
 
-    assert holds(0.4, 0.4) == [True, True, True]
-    assert holds(0.36, 0.4) == [True, False, True]
-    assert holds(0.3, 0.3) == [False, False, False]
+    assert holds(0.4, 0.4) == [True] * 5
+    assert holds(0.36, 0.4) == [True, False, True, True, False]
+    assert holds(0.3, 0.3) == [False] * 5
 
 
 def test_a_trial_on_crystals_has_every_arm_and_is_drawn(crystal_trial: ExperimentResult) -> None:
