@@ -23,6 +23,8 @@ _SIDE = 4.2
 _DOT_SPREAD = 0.12
 _TITLE_WIDTH = 34
 """Characters; matplotlib's own wrapping makes no room for the lines that it adds."""
+_MOST_DOTS = 60
+"""A curve of more points is a line alone."""
 _MOST_TICKS = 8
 """A logarithmic axis names its points where they are so few; its own ticks would overlap on a short range."""
 
@@ -98,7 +100,7 @@ def _draw_bars(axes: Axes, panel: Bars) -> None:
 def _draw_lines(axes: Axes, panel: Lines) -> None:
     for label, curve in panel.curves.items():
         x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
-        (line,) = axes.plot(x, y, marker=".", label=label)
+        (line,) = axes.plot(x, y, marker="." if len(x) <= _MOST_DOTS else "", label=label)
         if curve.standard_error is not None:
             error = np.nan_to_num(np.asarray(curve.standard_error, dtype=float))
             axes.fill_between(x, y - error, y + error, color=line.get_color(), alpha=0.2, linewidth=0)
