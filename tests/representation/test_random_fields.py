@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cdvae_kit.datasets import load_digits
-from cdvae_kit.representation.experiments import Experiment, ExperimentResult
+from cdvae_kit.representation.experiments import Claim, Experiment, ExperimentResult
 from cdvae_kit.representation.panels import Lines, Pictures
 from cdvae_kit.representation.random_fields import (
     ARMS,
@@ -117,6 +117,9 @@ def test_mild_fields_help_and_strong_ones_destroy(experiment: Experiment, tmp_pa
 
         def parts(self, *, quick: bool) -> list[str]:
             return ["none", "mild", "strong"]
+
+        def claims(self, result: ExperimentResult) -> list[Claim]:
+            return []
 
     found = run_experiment(Hump(), seeds=[0, 1, 2])
     assert found.difference("mild", "none") > 0.02
