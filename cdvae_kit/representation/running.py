@@ -150,9 +150,9 @@ def run_experiments(
     """
     places = {experiment.name: Path(folder) / experiment.name for experiment in experiments}
     finished = {
-        name: _finished(place, seeds=seeds, quick=quick)
-        for name, place in places.items()
-        if not overwrite and (place / RESULTS).exists()
+        one.name: _finished(places[one.name], one, seeds=seeds, quick=quick)
+        for one in experiments
+        if not overwrite and (places[one.name] / RESULTS).exists()
     }
     Path(folder).mkdir(exist_ok=True)
     total = 100 * len(experiments)
@@ -177,8 +177,14 @@ def _share_of(progress: Callable[[int, int], object], place: int, count: int) ->
     return lambda done, whole: progress(place * whole + done, count * whole)
 
 
-def _finished(place: Path, *, seeds: Sequence[int], quick: bool) -> ExperimentResult:
+def _finished(place: Path, experiment: Experiment, *, seeds: Sequence[int], quick: bool) -> ExperimentResult:
     result, _ = read_results(place)
+    skipped = [part for part, details in result.details.items() if any("skipped" in found for found in details)]
+    if experiment.data is not None and skipped and not quick:
+        raise FileExistsError(
+            f"{place} exists already and holds results without {', '.join(skipped)}, whose data set is in "
+            f"{os.fspath(experiment.data)} now: choose another folder or allow overwriting"
+        )
     if result.seeds != tuple(seeds) or result.quick != quick:
         raise FileExistsError(
             f"{place} exists already and holds results of seeds {list(result.seeds)}{', a trial' * result.quick}; "

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import Result
 
 import tests.representation.toy as toy_module
+from cdvae_kit.representation.experiments import PartResult
 from tests.representation.toy import Toy
 
 Run = Callable[..., Result]
@@ -144,6 +145,19 @@ def test_a_folder_of_data_goes_to_those_that_read_it_and_is_refused_by_others(ru
     assert refused.exit_code == 2 and "reads no data set" in refused.stderr
     assert run("represent", "all", "--data", "sets", "--output", "out").exit_code == 0
     assert (toys[0].data, toys[1].data) == (None, "sets")
+
+
+def test_results_that_lacked_a_data_set_are_not_taken_over_where_it_is_given(
+    run: Run, toys: tuple[Toy, Toy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "run", lambda self, part, seed, **how: PartResult({part: 0.0}, {"skipped": "no data"}))
+        patch.setattr(Reader, "claims", lambda self, result: [])
+        Path("out").mkdir()
+        assert run("represent", "reader", "--output", "out/reader").exit_code == 0
+    refused = run("represent", "all", "--data", "sets", "--output", "out")
+    assert refused.exit_code == 2 and "without first" in refused.stderr
+    assert run("represent", "all", "--data", "sets", "--output", "out", "--overwrite").exit_code == 0
 
 
 def test_parts_of_other_data_are_not_taken_over(run: Run, toys: tuple[Toy, Toy]) -> None:
