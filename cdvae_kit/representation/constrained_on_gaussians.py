@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cdvae_kit.representation.encoder import MLPEncoder, embed
+from cdvae_kit.representation.encoder import MLPEncoder
 from cdvae_kit.representation.experiments import PartResult, ShareDone
-from cdvae_kit.representation.fitting import FitSettings, fit
+from cdvae_kit.representation.fitting import FitSettings, accuracy, fit
 from cdvae_kit.representation.invariance_constrained import InvarianceConstraint, PrimalDual
 from cdvae_kit.representation.invariance_discovery import (
     TOLERANCES,
@@ -75,11 +75,6 @@ def class_losses(logits: Tensor, labels: Tensor) -> Tensor:
 def make_network() -> nn.Module:
     """A perceptron of two hidden layers."""
     return MLPEncoder([5, 64, 64, 4])
-
-
-def accuracy(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
-    """The share of classes that the largest output names."""
-    return float((embed(model, data[0]).argmax(1) == data[1]).double().mean())
 
 
 def multiplier_arm(name: str, share: float) -> str:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from cdvae_kit.datasets.digits import load_digits
-from cdvae_kit.representation.constrained_on_gaussians import accuracy, class_losses
+from cdvae_kit.representation.constrained_on_gaussians import class_losses
 from cdvae_kit.representation.encoder import ConvEncoder
 from cdvae_kit.representation.experiments import PartResult, ShareDone
-from cdvae_kit.representation.fitting import FitSettings, Supervision, fit
+from cdvae_kit.representation.fitting import FitSettings, Supervision, accuracy, fit
 from cdvae_kit.representation.invariance_constrained import InvarianceConstraint, PrimalDual
 from cdvae_kit.representation.panels import Pictures
 from cdvae_kit.seeding import make_generator, seeded_weights

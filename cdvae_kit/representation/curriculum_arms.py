@@ -24,9 +24,8 @@ from cdvae_kit.representation.curriculum import (
     Relaxation,
     average_records,
 )
-from cdvae_kit.representation.encoder import embed
 from cdvae_kit.representation.experiments import PartResult, ShareDone
-from cdvae_kit.representation.fitting import FitSettings, fit
+from cdvae_kit.representation.fitting import FitSettings, accuracy, fit
 from cdvae_kit.seeding import seeded_weights
 from cdvae_kit.transforms.base import Transform, join_samples, num_samples
 
@@ -166,14 +165,14 @@ def train_arm(
 
     def look(share: float) -> None:
         if share * sizes.num_points >= len(curve) + 1:
-            curve.append((share * sizes.num_steps, _accuracy(objective, task.test)))
+            curve.append((share * sizes.num_steps, accuracy(objective, task.test)))
         if progress is not None:
             progress(share)
 
     steps_an_epoch = num_samples(data) // min(sizes.fit.batch_size, num_samples(data))
     settings = replace(sizes.fit, num_epochs=max(1, round(sizes.num_steps / steps_an_epoch)))
     fit(objective, data, settings, seed=seed, progress=look)
-    values = {prefix + name: _accuracy(objective, task.test)}
+    values = {prefix + name: accuracy(objective, task.test)}
     details: dict[str, Any] = {"accuracy": curve}
     if objective.history:
         weights = objective.plan(task.train[0]).probabilities.detach().double().mean(0).tolist()
@@ -194,8 +193,3 @@ def _policy(task: Task, arm: Arm, width: int) -> nn.Module:
     names = list(task.operations)
     used = {"none": names[:1], "uniform": names, "right": task.right}[arm.policy]
     return FixedPolicy([float(name in used) for name in names])
-
-
-def _accuracy(objective: AdaptiveAugmentation, labelled: Labelled) -> float:
-    samples, labels = labelled
-    return float((embed(objective, samples).argmax(1) == labels).double().mean())

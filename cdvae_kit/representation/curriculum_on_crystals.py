@@ -16,7 +16,7 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets.ionic_prototypes import load_ionic_prototypes
 from cdvae_kit.representation.curriculum import CurriculumSettings
 from cdvae_kit.representation.curriculum_arms import ArmSizes, Task
-from cdvae_kit.representation.encoder import RadialEncoder
+from cdvae_kit.representation.environments import RadialEncoder
 from cdvae_kit.representation.fitting import FitSettings
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import Compose, Identity, IndexedDraws, Transform

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cdvae_kit.nn.embeddings import BesselBasis
 from cdvae_kit.nn.mlp import mlp
 from cdvae_kit.transforms.base import join_samples, num_samples, select_samples
 
@@ -167,49 +166,6 @@ class SetTransformer(nn.Module):
         for layer in self.layers:
             h = layer(h, src_key_padding_mask=~present)
         return self.norm(h), present
-
-
-class RadialEncoder(nn.Module):
-    """Distances between the atoms of a crystal and their elements, and nothing else: the mean of its atoms' features.
-
-    An atom gathers, over its neighbours within the cutoff, the neighbour's element times a filter of the distance
-    (one layer of SchNet, Schütt et al. 2017). Blind to rotations, to the choice of the cell and of the origin, and to
-    the order of atoms; cheap.
-
-    Args:
-        width: of the features.
-        cutoff: angstrom.
-        num_basis: functions of the distance.
-        num_neighbors: by whose root the sum over neighbours is divided, to bring it to order one.
-    """
-
-    def __init__(
-        self, *, width: int = 64, cutoff: float = 5.0, num_basis: int = 12, num_neighbors: float = 40.0
-    ) -> None:
-        super().__init__()
-        self.element = nn.Embedding(119, width)
-        self.neighbor = nn.Embedding(119, width)
-        self.basis = BesselBasis(num_basis, cutoff)
-        self.filter = nn.Linear(num_basis, width, bias=False)
-        self.update = mlp([2 * width, width, width])
-        self.scale = num_neighbors**-0.5
-        self.out_features = width
-
-    def forward(self, batch: CrystalBatch) -> Tensor:
-        h, crystal = self.local_features(batch)
-        total = h.new_zeros(len(batch), self.out_features).index_add(0, crystal, h)
-        return total / batch.num_atoms[:, None]
-
-    def local_features(self, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
-        from cdvae_kit.graph import neighbor_list
-
-        graph = neighbor_list(batch, self.basis.cutoff)
-        source, target = graph.edge_index
-        basis = self.basis(graph.distances(batch).to(self.filter.weight.dtype))
-        messages = self.neighbor(batch.atomic_numbers)[source] * self.filter(basis)
-        gathered = messages.new_zeros(len(batch.batch), self.out_features).index_add(0, target, messages)
-        h = torch.cat([self.element(batch.atomic_numbers), self.scale * gathered], dim=1)
-        return self.update(h), batch.batch
 
 
 class CrystalVAEEncoder(nn.Module):

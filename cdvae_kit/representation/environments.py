@@ -14,6 +14,7 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.batch import MAX_ATOMIC_NUMBER
 from cdvae_kit.graph import neighbor_list
 from cdvae_kit.nn.embeddings import BesselBasis
+from cdvae_kit.nn.mlp import mlp
 
 
 class EnvironmentEncoder(nn.Module):
@@ -64,6 +65,46 @@ class EnvironmentEncoder(nn.Module):
             messages = filters(basis) * sender(h).index_select(0, source)
             h = h + update(torch.zeros_like(h).index_add(0, target, messages))
         return self.last(h), batch.batch
+
+
+class RadialEncoder(nn.Module):
+    """Distances between the atoms of a crystal and their elements, and nothing else: the mean of its atoms' features.
+
+    An atom gathers, over its neighbours within the cutoff, the neighbour's element times a filter of the distance
+    (one layer of SchNet, Schütt et al. 2017). Blind to rotations, to the choice of the cell and of the origin, and to
+    the order of atoms; cheap.
+
+    Args:
+        width: of the features.
+        cutoff: angstrom.
+        num_basis: functions of the distance.
+        num_neighbors: by whose root the sum over neighbours is divided, to bring it to order one.
+    """
+
+    def __init__(
+        self, *, width: int = 64, cutoff: float = 5.0, num_basis: int = 12, num_neighbors: float = 40.0
+    ) -> None:
+        super().__init__()
+        self.element = nn.Embedding(MAX_ATOMIC_NUMBER + 1, width)
+        self.neighbor = nn.Embedding(MAX_ATOMIC_NUMBER + 1, width)
+        self.basis = BesselBasis(num_basis, cutoff)
+        self.filter = nn.Linear(num_basis, width, bias=False)
+        self.update = mlp([2 * width, width, width])
+        self.scale = num_neighbors**-0.5
+        self.out_features = width
+
+    def forward(self, batch: CrystalBatch) -> Tensor:
+        features, sample = self.local_features(batch)
+        return mean_over_atoms(features, sample, batch)
+
+    def local_features(self, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
+        graph = neighbor_list(batch, self.basis.cutoff)
+        source, target = graph.edge_index
+        basis = self.basis(graph.distances(batch).to(self.filter.weight.dtype))
+        messages = self.neighbor(batch.atomic_numbers)[source] * self.filter(basis)
+        gathered = messages.new_zeros(len(batch.batch), self.out_features).index_add(0, target, messages)
+        h = torch.cat([self.element(batch.atomic_numbers), self.scale * gathered], dim=1)
+        return self.update(h), batch.batch
 
 
 class Composition(nn.Module):

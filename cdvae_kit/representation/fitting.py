@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cdvae_kit.representation.encoder import Objective
+from cdvae_kit.representation.encoder import Objective, embed
 from cdvae_kit.representation.experiments import ShareDone
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import Transform, num_samples, select_samples
@@ -133,30 +133,37 @@ def _optimizer(
 
 
 class Supervision(nn.Module, Objective):
-    """Cross-entropy of a head on an encoder; the batch is (samples, labels).
+    """The error of a head on an encoder, trained together; the batch is (samples, labels).
 
     Args:
         encoder: trained along.
-        num_classes: labels run from 0.
+        num_classes: labels run from 0; not needed where a head is given.
         augmentation: changes the samples, and the labels as it says.
-        head: from features to logits; a linear layer unless given.
+        head: from features to outputs; a linear layer unless given.
+        error: of outputs and labels, a mean over samples.
     """
 
     def __init__(
         self,
         encoder: Any,
-        num_classes: int,
+        num_classes: int | None = None,
         *,
         augmentation: Transform[Any] | None = None,
         head: nn.Module | None = None,
+        error: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
     ) -> None:
         super().__init__()
+        if head is None:
+            if num_classes is None:
+                raise ValueError("supervision needs the number of classes, or a head of its own")
+            head = nn.Linear(encoder.out_features, num_classes)
         self.encoder = encoder
-        self.head = nn.Linear(encoder.out_features, num_classes) if head is None else head
+        self.head = head
         self.augmentation = augmentation
+        self.error = error
 
     def forward(self, batch: Any) -> Tensor:
-        """Logits (b, num_classes)."""
+        """Logits (b, num_classes), or what the head gives."""
         return self.head(self.encoder(batch))
 
     def loss(self, batch: Any, *, generator: torch.Generator) -> dict[str, Tensor]:
@@ -165,4 +172,10 @@ class Supervision(nn.Module, Objective):
             params = self.augmentation.sample(samples, generator=generator)
             samples = self.augmentation.apply(samples, params)
             labels = self.augmentation.act_on_target(labels, params)
-        return {"loss": functional.cross_entropy(self(samples), labels)}
+        return {"loss": self.error(self(samples), labels)}
+
+
+def accuracy(model: nn.Module, data: tuple[Any, Tensor]) -> float:
+    """The share of (samples, labels) whose label the model's largest output names."""
+    samples, labels = data
+    return float((embed(model, samples).argmax(1) == labels).double().mean())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cdvae_kit.representation.encoder import Objective, embed
+from cdvae_kit.representation.encoder import embed
 from cdvae_kit.representation.experiments import ShareDone
-from cdvae_kit.representation.fitting import FitSettings, fit
+from cdvae_kit.representation.fitting import FitSettings, Supervision, fit
 from cdvae_kit.representation.relative import (
     Likeness,
     compare_spaces,
@@ -31,20 +30,6 @@ LIKENESSES: dict[str, tuple[Likeness, bool]] = {
     "whitened cosine": ("whitened", False),
 }
 """Beside the published one: how likeness is measured, and whether the anchors' mean is taken away."""
-
-
-class Reading(nn.Module, Objective):
-    """A head on an encoder, trained together; the batch is (samples, targets)."""
-
-    def __init__(self, encoder: Any, head: nn.Module, error: Error) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-        self.error = error
-
-    def loss(self, batch: Any, *, generator: torch.Generator) -> dict[str, Tensor]:
-        samples, targets = batch
-        return {"loss": self.error(self.head(self.encoder(samples)), targets)}
 
 
 def fit_heads(
@@ -72,7 +57,7 @@ def fit_heads(
         own_seed = len(features) * seed + i
         with seeded_weights(own_seed):
             head = relative_head(own.shape[1], num_outputs, hidden=hidden)
-        fit(Reading(nn.Identity(), head, error), (own, targets), FitSettings(num_epochs), seed=own_seed)
+        fit(Supervision(nn.Identity(), head=head, error=error), (own, targets), FitSettings(num_epochs), seed=own_seed)
         heads.append(head.eval())
     return heads
 

@@ -18,13 +18,12 @@ from cdvae_kit.datasets.digits import load_digits
 from cdvae_kit.representation.anchors import AnchorMethod, select_anchors
 from cdvae_kit.representation.encoder import embed
 from cdvae_kit.representation.experiments import PartResult, ShareDone
-from cdvae_kit.representation.fitting import FitSettings, fit
+from cdvae_kit.representation.fitting import FitSettings, Supervision, fit
 from cdvae_kit.representation.probing import split_samples
 from cdvae_kit.representation.relative import Likeness, RelativeEncoder, relative_head, stitching_matrix
 from cdvae_kit.representation.relative_arms import (
     LIKENESSES,
     Error,
-    Reading,
     Space,
     carried_back,
     compare_all,
@@ -123,7 +122,7 @@ def _train_together(
             if anchors is not None:
                 encoder = RelativeEncoder(encoder, anchors)
             reader = relative_head(width if anchors is None else len(anchors), num_outputs, hidden=hidden)
-        fit(Reading(encoder, reader, error), (samples, targets), settings, seed=own_seed)
+        fit(Supervision(encoder, head=reader, error=error), (samples, targets), settings, seed=own_seed)
         encoders.append(encoder.eval())
         heads.append(reader.eval())
         if progress is not None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from cdvae_kit.representation.contrastive import SimCLR
 from cdvae_kit.representation.encoder import embed
 from cdvae_kit.representation.experiments import ShareDone
-from cdvae_kit.representation.fitting import FitSettings, fit
+from cdvae_kit.representation.fitting import FitSettings, Supervision, fit
 from cdvae_kit.representation.frame_projections import (
     MAPPER_FIT,
     FrameProjections,
@@ -26,7 +26,6 @@ from cdvae_kit.representation.frame_projections import (
     View,
     same,
 )
-from cdvae_kit.representation.relative_arms import Reading
 from cdvae_kit.seeding import seeded_weights
 from cdvae_kit.transforms.base import Compose, Transform
 from cdvae_kit.transforms.frames import FourierBasis, HaarBasis, MorletFrame
@@ -168,7 +167,7 @@ def regressed_spectrum(
     target = FourierBasis().coefficients(train).abs().log1p().flatten(1)
     with seeded_weights(seed):
         encoder = base_encoder(train, settings)
-        objective = Reading(encoder, nn.Linear(encoder.out_features, target.shape[1]), functional.mse_loss)
+        objective = Supervision(encoder, target.shape[1], error=functional.mse_loss)
     fit(objective, (train, target), settings.fit(len(train)), seed=seed, progress=progress)
     return embed(encoder, train), embed(encoder, test)
 

@@ -101,6 +101,18 @@ def per_sample(magnitude: Tensor | float, num_samples: int, *, like: Tensor | No
     return values.expand(num_samples)
 
 
+def check_probability(probability: float) -> None:
+    """`ValueError` unless it lies in [0, 1]."""
+    if not 0.0 <= probability <= 1.0:
+        raise ValueError(f"a probability must lie in [0, 1], got {probability}")
+
+
+def chosen(batch: Tensor, probability: float, *, magnitude: Tensor | float, generator: Generator) -> Tensor:
+    """(b,) bool: true for a share `probability` times the magnitude."""
+    share = probability * per_sample(magnitude, len(batch), like=batch)
+    return uniform(generator, len(batch), like=batch) < share
+
+
 def num_samples(batch: Any) -> int:
     """The number of samples of a tensor, a tuple of them, or crystals."""
     return num_samples(batch[0]) if isinstance(batch, tuple) else len(batch)

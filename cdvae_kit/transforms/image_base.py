@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cdvae_kit.transforms.base import Generator, Params, Transform, per_sample, uniform
+from cdvae_kit.transforms.base import Generator, Params, Transform, check_probability, chosen, per_sample, uniform
 
 Padding = Literal["zeros", "border", "reflection"]
 
@@ -71,12 +71,10 @@ class Sometimes(Transform[Tensor]):
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.probability <= 1.0:
-            raise ValueError(f"a probability must lie in [0, 1], got {self.probability}")
+        check_probability(self.probability)
 
     def sample(self, batch: Tensor, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
-        share = self.probability * per_sample(magnitude, len(batch), like=batch)
-        return {"on": uniform(generator, len(batch), like=batch) < share}
+        return {"on": chosen(batch, self.probability, magnitude=magnitude, generator=generator)}
 
     def apply(self, batch: Tensor, params: Params) -> Tensor:
         check_images(batch)

@@ -24,7 +24,8 @@ from cdvae_kit.representation.curriculum import (
     curriculum_fraction,
     one_step_hypergradient,
 )
-from cdvae_kit.representation.encoder import ConvEncoder, MLPEncoder, RadialEncoder, SetTransformer
+from cdvae_kit.representation.encoder import ConvEncoder, MLPEncoder, SetTransformer
+from cdvae_kit.representation.environments import RadialEncoder
 from cdvae_kit.representation.fitting import FitSettings, fit
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Generator, Identity, Params, Transform, per_sample

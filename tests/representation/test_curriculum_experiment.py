@@ -12,7 +12,8 @@ from cdvae_kit.representation.curriculum_experiment import CRYSTAL_ARMS, CRYSTAL
 from cdvae_kit.representation.curriculum_on_crystals import OPERATIONS as ON_CRYSTALS
 from cdvae_kit.representation.curriculum_on_crystals import GeometryAlone, heated_crystals
 from cdvae_kit.representation.curriculum_on_digits import OPERATIONS, shifted_digits
-from cdvae_kit.representation.encoder import RadialEncoder, embed
+from cdvae_kit.representation.encoder import embed
+from cdvae_kit.representation.environments import RadialEncoder
 from cdvae_kit.representation.experiments import Claim, Experiment, ExperimentResult
 from cdvae_kit.representation.registry import load_experiment
 from cdvae_kit.representation.running import run_experiment

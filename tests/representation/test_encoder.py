@@ -17,11 +17,11 @@ from cdvae_kit.representation.encoder import (
     Encoder,
     LocalEncoder,
     MLPEncoder,
-    RadialEncoder,
     SetTransformer,
     as_encoder,
     embed,
 )
+from cdvae_kit.representation.environments import RadialEncoder
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Transform
 from cdvae_kit.transforms.crystal_motions import (

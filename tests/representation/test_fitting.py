@@ -101,3 +101,13 @@ def test_no_samples_and_senseless_settings_are_refused() -> None:
     for epochs, size, rate in ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.0)):
         with pytest.raises(ValueError, match="must be positive"):
             FitSettings(epochs, batch_size=size, learning_rate=rate)
+
+
+def test_supervision_takes_any_error_and_needs_a_head_or_the_classes() -> None:
+    encoder = MLPEncoder([3, 2])
+    samples, targets = torch.ones(4, 3), torch.zeros(4, 2)
+    objective = Supervision(encoder, head=nn.Identity(), error=nn.functional.mse_loss)
+    found = objective.loss((samples, targets), generator=make_generator(0))["loss"]
+    assert torch.allclose(found, encoder(samples).square().mean())
+    with pytest.raises(ValueError, match="number of classes"):
+        Supervision(encoder)
