@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     pass
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from cdvae_kit.metrics.reduced_cells import prepare_all
 from cdvae_kit.metrics.training_index import TrainingIndex
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
 
 # crystals whose reduced cells are held at once
 _BLOCK = 20_000

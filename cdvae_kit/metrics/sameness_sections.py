@@ -22,7 +22,7 @@ from cdvae_kit.metrics.training_index import TrainingIndex
 from cdvae_kit.metrics.uniqueness import uniqueness
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
 
 
 def uniqueness_section(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cdvae_kit.io.named_arrays import DecodeError, decode_arrays, encode_arrays
+from cdvae_kit.io.results.named_arrays import DecodeError, decode_arrays, encode_arrays
 from cdvae_kit.metrics.crystals import CrystalArrays
 from cdvae_kit.metrics.evaluation_result import Distribution, MetricValue
 from cdvae_kit.metrics.evaluation_section import Section, number
@@ -21,7 +21,7 @@ from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key
 from cdvae_kit.metrics.stability import METASTABLE, StabilityResult, stability, sun_of
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.relaxation.hull import ReferenceHull
     from cdvae_kit.relaxation.relax import AnyCalculator
     from cdvae_kit.relaxation.result import Relaxation

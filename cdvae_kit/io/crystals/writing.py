@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from cdvae_kit.crystal.batch import CrystalBatch, concatenate
-from cdvae_kit.io import encoding
 from cdvae_kit.io.atomic import atomic_file, atomic_folder, refuse_existing, sync
-from cdvae_kit.io.reading import ReadError, read_crystals
-from cdvae_kit.io.records import UnreadableSourceError, read_text
-from cdvae_kit.io.tables import DEFAULT_ID_COLUMN, check_journal_header
+from cdvae_kit.io.crystals import encoding
+from cdvae_kit.io.crystals.reading import ReadError, read_crystals
+from cdvae_kit.io.crystals.records import UnreadableSourceError, read_text
+from cdvae_kit.io.crystals.tables import DEFAULT_ID_COLUMN, check_journal_header
 
 logger = logging.getLogger(__name__)
 

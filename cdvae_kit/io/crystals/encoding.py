@@ -25,8 +25,8 @@ from torch import Tensor
 
 from cdvae_kit.crystal.batch import CrystalBatch
 from cdvae_kit.crystal.lattice import lattice_parameters
-from cdvae_kit.io.parsing import CIF_NAME_TAG, CIF_PROPERTY_TAGS
-from cdvae_kit.io.tables import ARRAY_COLUMNS, CIF_COLUMN, DEFAULT_ID_COLUMN, JOURNAL_KIND, JOURNAL_VERSION
+from cdvae_kit.io.crystals.parsing import CIF_NAME_TAG, CIF_PROPERTY_TAGS
+from cdvae_kit.io.crystals.tables import ARRAY_COLUMNS, CIF_COLUMN, DEFAULT_ID_COLUMN, JOURNAL_KIND, JOURNAL_VERSION
 
 _XYZ_RESERVED = {"lattice", "properties", "pbc", "cell", "stress", "virial", DEFAULT_ID_COLUMN}
 _TABLE_RESERVED = {DEFAULT_ID_COLUMN, CIF_COLUMN, *ARRAY_COLUMNS, ""}

@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from cdvae_kit.io.reading import ReadError
+from cdvae_kit.io.crystals.reading import ReadError
 
 _EXPECTED = (
     "expected a list of phases, each with a composition and an energy_per_atom (eV/atom) or the energy of that "

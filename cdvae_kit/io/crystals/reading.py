@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from cdvae_kit.crystal.batch import CrystalBatch
-from cdvae_kit.io.parsing import ParsedRecords, ParseOptions, parse_records
-from cdvae_kit.io.records import (
+from cdvae_kit.io.crystals.parsing import ParsedRecords, ParseOptions, parse_records
+from cdvae_kit.io.crystals.records import (
     ReadFailure,
     ReadFormat,
     Record,
@@ -29,7 +29,7 @@ from cdvae_kit.io.records import (
     text_records,
     zip_records,
 )
-from cdvae_kit.io.tables import (
+from cdvae_kit.io.crystals.tables import (
     DEFAULT_ID_COLUMN,
     csv_records,
     database_records,

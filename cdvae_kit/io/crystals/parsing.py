@@ -29,8 +29,8 @@ from cdvae_kit.crystal.errors import (
     UnknownElementError,
 )
 from cdvae_kit.crystal.symmetry import niggli_reduce
-from cdvae_kit.io.records import ReadFailure, Record, RecordKind
-from cdvae_kit.io.tables import ARRAY_COLUMNS
+from cdvae_kit.io.crystals.records import ReadFailure, Record, RecordKind
+from cdvae_kit.io.crystals.tables import ARRAY_COLUMNS
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

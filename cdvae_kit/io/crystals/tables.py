@@ -16,7 +16,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from cdvae_kit.io.records import ReadFailure, Record, RecordKind, UnreadableSourceError, read_text, stem_of
+from cdvae_kit.io.crystals.records import ReadFailure, Record, RecordKind, UnreadableSourceError, read_text, stem_of
 
 logger = logging.getLogger(__name__)
 
