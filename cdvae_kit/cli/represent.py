@@ -87,8 +87,8 @@ def represent(
 def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwrite: bool) -> None:
     from cdvae_kit.representation.registry import experiment_names, load_experiment
     from cdvae_kit.representation.running import run_experiments
-    from cdvae_kit.visualization.experiment_page import ShownExperiment, write_experiment_page
     from cdvae_kit.visualization.experiments import plot_experiment
+    from cdvae_kit.visualization.report.experiment_page import ShownExperiment, write_experiment_page
 
     experiments = [load_experiment(name) for name in experiment_names()]
     if data is not None:

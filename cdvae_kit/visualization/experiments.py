@@ -11,7 +11,7 @@ import numpy as np
 
 from cdvae_kit.representation.experiments import standard_error
 from cdvae_kit.representation.panels import Bars, Lines, Matrix, Panel, Pictures, Points
-from cdvae_kit.visualization.canvas import new_figure
+from cdvae_kit.visualization.crystals.canvas import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ from html import escape
 from typing import Any
 
 from cdvae_kit.metrics.evaluation_result import CrystalRow, Evaluation
-from cdvae_kit.visualization.selection import Chosen, select_crystals
-from cdvae_kit.visualization.vector_picture import gradients, picture, scene_of_arrays, turning
+from cdvae_kit.visualization.crystals.vector_picture import gradients, picture, scene_of_arrays, turning
+from cdvae_kit.visualization.report.selection import Chosen, select_crystals
 
 MOST_ATOMS = 2000
 """In a picture; a page with more in it is slow to turn."""

@@ -1,6 +1,6 @@
 """Experiments on representations as one HTML file that needs no network: claims, numbers, pictures.
 
-How the page is put together is in `html_page`, a single picture is drawn in `experiments`.
+How the page is put together is in `html_page`, a single picture is drawn in `visualization.experiments`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cdvae_kit.io.atomic import atomic_file, refuse_existing
 from cdvae_kit.representation.experiments import SEEDS_OF_A_CLAIM, Claim, ExperimentResult
 from cdvae_kit.representation.panels import Panel
 from cdvae_kit.visualization.experiments import plot_experiment
-from cdvae_kit.visualization.html_page import Section, document
+from cdvae_kit.visualization.report.html_page import Section, document
 
 _DPI = 120
 _ARXIV = re.compile(r"arXiv[: ](\d{4}\.\d{4,5})")

@@ -16,7 +16,7 @@ from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cdvae_kit.visualization.scene import Scene, element_color, element_radius, element_symbol
+from cdvae_kit.visualization.crystals.scene import Scene, element_color, element_radius, element_symbol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

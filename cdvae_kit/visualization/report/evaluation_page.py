@@ -1,6 +1,6 @@
 """An evaluation as one HTML file that needs no network: numbers, distributions, crystals to turn, what to make of it.
 
-What stands in each section is in `report_sections`, what moves in `report.js`.
+What stands in each section is in `sections`, what moves in `report.js`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from cdvae_kit.io.atomic import atomic_file, refuse_existing
 from cdvae_kit.metrics.evaluation_result import Evaluation
 from cdvae_kit.metrics.published import published_results
-from cdvae_kit.visualization.html_page import document, resource
-from cdvae_kit.visualization.report_sections import Page, page_of
+from cdvae_kit.visualization.report.html_page import document, resource
+from cdvae_kit.visualization.report.sections import Page, page_of
 
 REPORT_FILE = "report.html"
 

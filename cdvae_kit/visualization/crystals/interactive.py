@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.visualization.canvas import camera
-from cdvae_kit.visualization.scene import Scene, element_color, element_radius, element_symbol
+from cdvae_kit.visualization.crystals.canvas import camera
+from cdvae_kit.visualization.crystals.scene import Scene, element_color, element_radius, element_symbol
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

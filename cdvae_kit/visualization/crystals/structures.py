@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args, overload
 
 from cdvae_kit.crystal.batch import CrystalBatch
 from cdvae_kit.crystal.symmetry import space_group
-from cdvae_kit.visualization.canvas import add_legend, draw, frame_of, new_figure
-from cdvae_kit.visualization.scene import Scene, corner_atom, make_scene, one_crystal, several_crystals
+from cdvae_kit.visualization.crystals.canvas import add_legend, draw, frame_of, new_figure
+from cdvae_kit.visualization.crystals.scene import Scene, corner_atom, make_scene, one_crystal, several_crystals
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -84,7 +84,7 @@ def plot_structure(
     scene = make_scene(batch, images=images, on_corner=corner_atom(batch) if origin == "atom" else None)
     heading = describe(batch)[0] if title is None else title
     if interactive:
-        from cdvae_kit.visualization.interactive import interactive_figure
+        from cdvae_kit.visualization.crystals.interactive import interactive_figure
 
         return interactive_figure(scene, title=heading, view=view, atom_scale=atom_scale)
     figure = new_figure(4.2, 4.4)

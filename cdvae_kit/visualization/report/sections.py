@@ -1,7 +1,7 @@
 """What stands in the report: its sections as HTML, its figures, the crystals that it shows.
 
-All text from files (names, reasons, settings) is escaped here. How the page is put together is in `report`; what is to
-be warned of is in `report_advice`, the cards of single crystals are in `report_crystals`.
+All text from files (names, reasons, settings) is escaped here. How the page is put together is in
+`evaluation_page`; what is to be warned of is in `advice`, the cards of single crystals are in `crystal_cards`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from cdvae_kit.metrics.published import PublishedResult
 from cdvae_kit.visualization import theme
 from cdvae_kit.visualization.distributions import bin_values, plot_distribution
 from cdvae_kit.visualization.elements import plot_elements
-from cdvae_kit.visualization.html_page import Section
 from cdvae_kit.visualization.latent import MOST_POINTS, plot_latent_map
-from cdvae_kit.visualization.report_advice import advice
-from cdvae_kit.visualization.report_crystals import Cards, crystal_cards
+from cdvae_kit.visualization.report.advice import advice
+from cdvae_kit.visualization.report.crystal_cards import Cards, crystal_cards
+from cdvae_kit.visualization.report.html_page import Section
+from cdvae_kit.visualization.report.selection import failure_kinds
 from cdvae_kit.visualization.scores import plot_metrics, rates_of
-from cdvae_kit.visualization.selection import failure_kinds
 from cdvae_kit.visualization.space_groups import MISSING, can_draw_wheels, plot_space_groups
 
 if TYPE_CHECKING:

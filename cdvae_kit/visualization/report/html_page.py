@@ -1,4 +1,4 @@
-"""A page of sections as one HTML file that needs no network; `report` and `experiment_page` fill it.
+"""A page of sections as one HTML file that needs no network; `evaluation_page` and `experiment_page` fill it.
 
 The look is in `report.css`. All text is HTML already: what comes from files is escaped by whoever writes the section.
 """
@@ -63,4 +63,4 @@ def _section(section: Section) -> str:
 
 def resource(name: str) -> str:
     """The text of a file that lies beside this module."""
-    return (files("cdvae_kit.visualization") / name).read_text(encoding="utf-8")
+    return (files("cdvae_kit.visualization.report") / name).read_text(encoding="utf-8")

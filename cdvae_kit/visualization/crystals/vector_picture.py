@@ -15,8 +15,8 @@ import numpy as np
 
 from cdvae_kit.crystal.batch import CrystalBatch
 from cdvae_kit.metrics.crystals import CrystalArrays
-from cdvae_kit.visualization.canvas import camera, frame_of, visible_pieces
-from cdvae_kit.visualization.scene import (
+from cdvae_kit.visualization.crystals.canvas import camera, frame_of, visible_pieces
+from cdvae_kit.visualization.crystals.scene import (
     Scene,
     corner_atom,
     element_color,
@@ -24,7 +24,7 @@ from cdvae_kit.visualization.scene import (
     element_symbol,
     make_scene,
 )
-from cdvae_kit.visualization.structures import ATOM_SCALE, VIEW
+from cdvae_kit.visualization.crystals.structures import ATOM_SCALE, VIEW
 
 SIDE = 200
 """Of the square that the picture is drawn in, user units."""
