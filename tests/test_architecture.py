@@ -43,6 +43,7 @@ FLOORS = {
 # are served by them; no circle is all that is asked of them.
 ROOMS: dict[str, tuple[str, ...]] = {
     "visualization": ("crystals", "report"),
+    "generation": ("optimization",),
     "io": ("results", "crystals"),
 }
 # a folder for each paper whose experiments need several files

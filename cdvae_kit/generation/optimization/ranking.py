@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.generation.objectives import Goal, hypervolume, pareto_ranks
-from cdvae_kit.generation.trials import Trials
+from cdvae_kit.generation.optimization.objectives import Goal, hypervolume, pareto_ranks
+from cdvae_kit.generation.optimization.trials import Trials
 from cdvae_kit.metrics.uniqueness import uniqueness
 
 SUCCESS_PERCENTILES = (5.0, 10.0, 15.0)

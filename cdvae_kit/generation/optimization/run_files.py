@@ -20,7 +20,7 @@ import numpy as np
 from torch import nn
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.generation.trials import Trials
+from cdvae_kit.generation.optimization.trials import Trials
 from cdvae_kit.io.atomic import atomic_file, refuse_existing
 from cdvae_kit.io.crystals.writing import write_crystals
 from cdvae_kit.metrics.crystals import as_arrays, formula

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cdvae_kit.generation.latent_optimizers import LatentObjective, LatentPenalty, TryCodes
 from cdvae_kit.generation.latent_region import LatentRegion, path_noise
+from cdvae_kit.generation.optimization.latent_optimizers import LatentObjective, LatentPenalty, TryCodes
 from cdvae_kit.seeding import make_generator
 
 if TYPE_CHECKING:

@@ -20,24 +20,36 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch, concatenate
-from cdvae_kit.generation import ranking, run_files
-from cdvae_kit.generation.constraints import Constraints
-from cdvae_kit.generation.latent_optimizers import Feedback, GuidedSearch, LatentOptimizer
 from cdvae_kit.generation.latent_region import LatentRegion
-from cdvae_kit.generation.objectives import Goal, LatentModel, PropertyObjective, PropertyRange, check_goals
-from cdvae_kit.generation.oracles import Judge
-from cdvae_kit.generation.remoteness import remoteness
-from cdvae_kit.generation.run_files import RunFiles
-from cdvae_kit.generation.trials import Relaxer, TrialMaker, Trials, encode_each, join, judged, promised, submit
-from cdvae_kit.models import CDVAE, decoding
-from cdvae_kit.seeding import CrystalNoise
+from cdvae_kit.generation.optimization import ranking, run_files
+from cdvae_kit.generation.optimization.constraints import Constraints
+from cdvae_kit.generation.optimization.latent_optimizers import Feedback, GuidedSearch, LatentOptimizer
+from cdvae_kit.generation.optimization.objectives import (
+    Goal,
+    LatentModel,
+    PropertyObjective,
+    PropertyRange,
+    check_goals,
+)
+from cdvae_kit.generation.optimization.oracles import Judge
+from cdvae_kit.generation.optimization.remoteness import remoteness
+from cdvae_kit.generation.optimization.run_files import RunFiles
+from cdvae_kit.generation.optimization.starts import start_codes, weights_of_goals
+from cdvae_kit.generation.optimization.trials import (
+    Relaxer,
+    TrialMaker,
+    Trials,
+    join,
+    judged,
+    promised,
+    submit,
+)
+from cdvae_kit.models import CDVAE
 
 logger = logging.getLogger(__name__)
 
 OptimizationProgress = Callable[[int, int], None]
 """Called with (starts done, starts in all)."""
-
-_WEIGHT_STREAM = 1 << 45
 
 
 @dataclass(frozen=True)
@@ -147,7 +159,7 @@ def optimize(
     ranges = _ranges(goals, predictor, reference)
     check_goals(goals, ranges, allow_outside=allow_outside)
     constraints.check_model(model)
-    codes, names, left_out = _start_codes(model, starts, seed)
+    codes, names, left_out = start_codes(model, starts, seed)
     limits = _thresholds(goals, thresholds, reference)
     settings = {
         "goals": [asdict(goal) for goal in goals],
@@ -179,7 +191,7 @@ def optimize(
         maker=TrialMaker(model, goals, predictor, critic, constraints, region, seed, max_tries, steps, num_draws),
         files=files,
         deviations=_deviations(goals, predictor, reference),
-        weights=_weights(len(codes), len(goals), seed),
+        weights=weights_of_goals(len(codes), len(goals), seed),
         uncertainty=uncertainty,
         seed=seed,
     )
@@ -397,38 +409,6 @@ def _deviations(
         values = None if values is None else values[values.isfinite()]
         scales.append(1.0 if values is None or len(values) < 2 else max(float(values.std()), 1e-6))
     return tuple(scales)
-
-
-def _weights(num_starts: int, num_goals: int, seed: int) -> Tensor:
-    """(num_starts, num_goals) shares, uniform on the simplex, each start's own (ParEGO: Knowles 2006)."""
-    if num_goals == 1:
-        return torch.ones(num_starts, 1)
-    uniform = CrystalNoise(seed, torch.arange(num_starts)).uniform_per_crystal(num_goals, stream=_WEIGHT_STREAM)
-    exponential = -torch.log(uniform)
-    return num_goals * exponential / exponential.sum(-1, keepdim=True)
-
-
-def _start_codes(model: CDVAE, starts: CrystalBatch | int, seed: int) -> tuple[Tensor, list[str], list[str]]:
-    """Codes of the starts, their names, and the names of crystals that cannot be a start."""
-    if isinstance(starts, int):
-        if starts < 1:
-            raise ValueError(f"there must be at least one start, got {starts}")
-        ids = torch.arange(starts, device=model.device)
-        return decoding.sample_codes(model, ids, seed=seed), [f"start_{i}" for i in range(starts)], []
-    if not len(starts):
-        raise ValueError("there must be at least one start, got an empty batch")
-    names = [name or f"start_{i}" for i, name in enumerate(starts.material_ids or [""] * len(starts))]
-    codes = encode_each(model, starts)
-    there = [i for i, code in enumerate(codes) if code is not None]
-    if not there:
-        raise ValueError(
-            f"none of the {len(names)} starts can be encoded; look at their number of atoms (at most "
-            f"{model.config.max_atoms}) and their elements"
-        )
-    left_out = [name for name, code in zip(names, codes, strict=True) if code is None]
-    if left_out:
-        logger.warning("%d starts cannot be encoded and are left out, the first: %s", len(left_out), left_out[0])
-    return torch.stack([code for code in codes if code is not None]), [names[i] for i in there], left_out
 
 
 def _thresholds(

@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.generation.objectives import PropertyRange, UnknownPropertyError
-from cdvae_kit.generation.oracles import Judgement
+from cdvae_kit.generation.optimization.objectives import PropertyRange, UnknownPropertyError
+from cdvae_kit.generation.optimization.oracles import Judgement
 from cdvae_kit.models.latent_predictor import LatentPredictor
 
 if TYPE_CHECKING:

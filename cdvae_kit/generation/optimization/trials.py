@@ -18,10 +18,10 @@ from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch, concatenate
 from cdvae_kit.crystal.errors import CrystalError
-from cdvae_kit.generation.constraints import Constraints
 from cdvae_kit.generation.latent_region import LatentRegion
-from cdvae_kit.generation.objectives import Goal, LatentModel, predicted_values
-from cdvae_kit.generation.oracles import Judge
+from cdvae_kit.generation.optimization.constraints import Constraints
+from cdvae_kit.generation.optimization.objectives import Goal, LatentModel, predicted_values
+from cdvae_kit.generation.optimization.oracles import Judge
 from cdvae_kit.metrics.validity import validity
 from cdvae_kit.models import decoding
 

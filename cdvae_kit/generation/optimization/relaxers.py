@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.generation.trials import Relaxed, Relaxer
+from cdvae_kit.generation.optimization.trials import Relaxed, Relaxer
 from cdvae_kit.relaxation import Relaxation, make_calculator, make_potential, relax
 
 
