@@ -44,10 +44,11 @@ FLOORS = {
 ROOMS: dict[str, tuple[str, ...]] = {
     "visualization": ("crystals", "report"),
     "generation": ("optimization",),
+    "representation": ("methods", "experiments"),
     "io": ("results", "crystals"),
 }
 # a folder for each paper whose experiments need several files
-ROOMS_WITH_FOLDERS: set[tuple[str, str]] = set()
+ROOMS_WITH_FOLDERS = {("representation", "experiments")}
 WITH_CIRCLES = {"crystal"}  # batch, conversion and images import each other
 MODULES_OF_THE_GROUND = {"typing", "seeding"}
 SUBPACKAGES = set(FLOORS) - MODULES_OF_THE_GROUND

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from cdvae_kit import __version__
 from cdvae_kit.io.atomic import atomic_file, refuse_existing
-from cdvae_kit.representation.experiments import SEEDS_OF_A_CLAIM, Claim, ExperimentResult
 from cdvae_kit.representation.panels import Panel
+from cdvae_kit.representation.protocol import SEEDS_OF_A_CLAIM, Claim, ExperimentResult
 from cdvae_kit.visualization.experiments import plot_experiment
 from cdvae_kit.visualization.report.html_page import Section, document
 
