@@ -97,7 +97,7 @@ def encoder_of(name_or_path: str, device: str) -> Encode:
 
 def predictors_of(name_or_path: str, device: str) -> dict[str, PropertyFunction]:
     """Properties to functions of crystals, by the networks of a predictor."""
-    from cdvae_kit.generation.judging import property_functions
+    from cdvae_kit.generation.codes_and_properties import property_functions
     from cdvae_kit.models.property_predictor import PropertyPredictor
 
     return property_functions(PropertyPredictor.from_pretrained(name_or_path, device=device))

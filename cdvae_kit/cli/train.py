@@ -60,7 +60,7 @@ def train(
         # the words are TOML, in which JSON's lists of text are lists of text
         words.append(f"model.properties={json.dumps(properties)}")
 
-    from cdvae_kit.generation import train as train_model
+    from cdvae_kit.generation import train_model
 
     log_to_stderr()
     result = train_model(

@@ -113,7 +113,7 @@ def train_predictor(
         device: where to train.
         strict: one record that cannot be read is an error.
         half: write weights in half precision.
-        reading: a context around the reading of the data, as in `train`.
+        reading: a context around the reading of the data, as in `train_model`.
         fitting: the same around the fitting to codes, with (steps done, steps in all).
     """
     from_codes = sees == "z"

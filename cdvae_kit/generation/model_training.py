@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def train(
+def train_model(
     *,
     preset: str,
     data: str | os.PathLike[str],

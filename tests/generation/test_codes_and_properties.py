@@ -37,7 +37,7 @@ def test_no_crystals_have_no_codes(model: CDVAE) -> None:
 
 
 def test_properties_come_from_the_predictor_and_nan_from_what_it_cannot_tell(zoo: CrystalBatch) -> None:
-    from cdvae_kit.generation.judging import property_functions
+    from cdvae_kit.generation.codes_and_properties import property_functions
     from cdvae_kit.models.property_predictor import PropertyPredictor
 
     predictor = PropertyPredictor.from_pretrained("perov_5")
