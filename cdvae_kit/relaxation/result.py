@@ -153,18 +153,12 @@ class Relaxation:
         """Atoms of each atomic number in the cell."""
         return dict(sorted(Counter(self.atomic_numbers.tolist()).items()))
 
-    @property
-    def volume_ratio(self) -> float | None:
-        """Volume at the end over volume at the start; None without a volume at the start."""
-        before = abs(float(np.linalg.det(self.initial_lattice)))
-        return abs(float(np.linalg.det(self.lattice))) / before if before > 0 else None
-
     def structure(self) -> Structure:
         """The crystal at the end as a pymatgen structure."""
-        return _structure(self.lattice, self.frac_coords, self.atomic_numbers)
+        from pymatgen.core import Element, Lattice, Structure
 
-    def initial_structure(self) -> Structure:
-        return _structure(self.initial_lattice, self.initial_frac_coords, self.atomic_numbers)
+        species = [Element.from_Z(number) for number in self.atomic_numbers.tolist()]
+        return Structure(Lattice(self.lattice), species, self.frac_coords)
 
 
 def encode(relaxation: Relaxation) -> tuple[dict[str, np.ndarray], str | None]:
@@ -210,10 +204,3 @@ def decode(arrays: Mapping[str, np.ndarray], text: str | None) -> Relaxation:
         reason=text,
         trajectory=frames,
     )
-
-
-def _structure(lattice: np.ndarray, frac_coords: np.ndarray, atomic_numbers: np.ndarray) -> Structure:
-    from pymatgen.core import Element, Lattice, Structure
-
-    species = [Element.from_Z(number) for number in atomic_numbers.tolist()]
-    return Structure(Lattice(lattice), species, frac_coords)

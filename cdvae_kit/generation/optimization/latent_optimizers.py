@@ -16,8 +16,6 @@ from torch import Tensor
 
 from cdvae_kit.generation.latent_region import LatentRegion, path_noise
 
-LatentProgress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
 LatentObjective = Callable[[Tensor, Tensor], Tensor]
 """From codes (num_codes, latent_dim), and the start that each belongs to (num_codes,) long, to a loss each
 (num_codes,): differentiable, lower is better, and of each code alone."""

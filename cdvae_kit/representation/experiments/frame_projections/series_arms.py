@@ -269,8 +269,3 @@ class SeriesArms:
             views = self.augmentations[name]
             return {part: simclr(train, test, views, settings, seed=seed, progress=progress)}
         raise ValueError(f"there is no part {part!r}; there are {self.parts}")
-
-
-def best_simclr(scores: Mapping[str, float]) -> str:
-    """The arm of SimCLR with the highest score."""
-    return max((arm for arm in scores if arm.startswith("SimCLR, ")), key=lambda arm: scores[arm])
