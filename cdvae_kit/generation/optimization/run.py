@@ -44,6 +44,7 @@ from cdvae_kit.generation.optimization.trials import (
     promised,
     submit,
 )
+from cdvae_kit.io.results.files import plain
 from cdvae_kit.models import CDVAE
 
 logger = logging.getLogger(__name__)
@@ -360,7 +361,7 @@ def _finish(
     }
     if reference is not None and len(winners):
         summary["winners"] = remoteness(task.model, trials.crystals.select(winners.tolist()), reference).summary()
-    summary = run_files.plain(summary)
+    summary = plain(summary)
     task.files.write_results(run_files.history(trials, names), candidates, summary)
     return OptimizationResult(candidates, trials, order, summary)
 

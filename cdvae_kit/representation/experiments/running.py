@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from cdvae_kit import __version__
-from cdvae_kit.io.atomic import atomic_file, refuse_existing
+from cdvae_kit.io.atomic import refuse_existing
+from cdvae_kit.io.results.files import write_json
 from cdvae_kit.representation.protocol import (
     SEEDS_OF_A_CLAIM,
     Claim,
@@ -242,10 +243,10 @@ class _PartsOnDisk:
             "details": result.details,
             "seconds": seconds,
         }
-        _write_json(self._path(part, seed), content)
+        write_json(content, self._path(part, seed), overwrite=True)
 
     def finish(self, result: ExperimentResult, claims: Sequence[Claim]) -> None:
-        _write_json(self._results, as_json(result, claims))
+        write_json(as_json(result, claims), self._results, overwrite=True)
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def _path(self, part: str, seed: int) -> Path:
@@ -317,19 +318,3 @@ def read_results(path: str | os.PathLike[str]) -> tuple[ExperimentResult, list[C
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(_without_nan(content), indent=1, allow_nan=False)
-    with atomic_file(path, overwrite=True) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
-    return value
