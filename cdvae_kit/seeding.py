@@ -41,6 +41,18 @@ def seeded_weights(seed: int) -> Iterator[None]:
         yield
 
 
+def splitmix64(x: Tensor) -> Tensor:
+    """Integers (long) scattered over their whole range: the generator of Steele, Lea and Flood (OOPSLA 2014), one step.
+
+    >>> splitmix64(torch.tensor([0])).item() == 0xE220A8397B1DCDAF - 2**64
+    True
+    """
+    x = x + _signed(0x9E3779B97F4A7C15)
+    x = (x ^ _shift_right(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift_right(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shift_right(x, 31)
+
+
 def _splitmix64_int(x: int) -> int:
     x = (x + 0x9E3779B97F4A7C15) & _MASK
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
@@ -55,13 +67,6 @@ def _signed(x: int) -> int:
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     """Logical shift; torch's own keeps the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _splitmix64(x: Tensor) -> Tensor:
-    x = x + _signed(0x9E3779B97F4A7C15)
-    x = (x ^ _shift_right(x, 30)) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ _shift_right(x, 27)) * _signed(0x94D049BB133111EB)
-    return x ^ _shift_right(x, 31)
 
 
 class CrystalNoise:
@@ -80,13 +85,13 @@ class CrystalNoise:
 
     def __init__(self, seed: int, crystal_ids: Tensor, num_atoms: Tensor | None = None) -> None:
         run = _signed(_splitmix64_int(seed & _MASK))
-        self._crystal_keys = _splitmix64(crystal_ids.long() ^ run)
+        self._crystal_keys = splitmix64(crystal_ids.long() ^ run)
         self._atom_keys: Tensor | None = None
         if num_atoms is not None:
             crystal = torch.repeat_interleave(torch.arange(len(num_atoms), device=num_atoms.device), num_atoms)
             first = (num_atoms.cumsum(0) - num_atoms)[crystal]
             within = torch.arange(len(crystal), device=num_atoms.device) - first
-            self._atom_keys = _splitmix64(self._crystal_keys[crystal] ^ _splitmix64(within + 1))
+            self._atom_keys = splitmix64(self._crystal_keys[crystal] ^ splitmix64(within + 1))
 
     def uniform_per_crystal(self, width: int, *, stream: int) -> Tensor:
         """(num_crystals, width) float in (0, 1); another `stream` gives other numbers."""
@@ -113,7 +118,7 @@ class CrystalNoise:
 def _uniform(keys: Tensor, width: int, stream: int) -> Tensor:
     columns = torch.arange(1, width + 1, device=keys.device)
     stream_key = _signed(_splitmix64_int((stream * 2 + 1) & _MASK))
-    bits = _splitmix64(_splitmix64(keys ^ stream_key).unsqueeze(-1) ^ _splitmix64(columns))
+    bits = splitmix64(splitmix64(keys ^ stream_key).unsqueeze(-1) ^ splitmix64(columns))
     # 23 bits and the half fill a float32's mantissa, so that neither 0 nor 1 comes out
     return (_shift_right(bits, 41).to(torch.float32) + 0.5) * (1.0 / (1 << 23))
 

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from cdvae_kit.metrics.crystals import MIN_VOLUME, CrystalArrays, Crystals, as_arrays
+from cdvae_kit.seeding import splitmix64
 
 # crystals whose compositions are worked out at once: a few arrays of their atoms are held meanwhile
 _CHUNK = 100_000
@@ -174,8 +176,5 @@ def _usable(lattice: np.ndarray, frac_coords: np.ndarray, bounds: np.ndarray) ->
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """Unsigned 64-bit integers scattered over their range (the finaliser of splitmix64, Steele et al., OOPSLA 2014)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    """Unsigned 64-bit integers scattered over their range."""
+    return splitmix64(torch.from_numpy(values.view(np.int64))).numpy().view(np.uint64)
