@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -13,6 +12,7 @@ from cdvae_kit.io.crystals.reading import read_crystals
 from cdvae_kit.io.crystals.records import ReadFormat
 from cdvae_kit.io.crystals.writing import CrystalWriter, WriteFormat, choose_format, read_journal
 from cdvae_kit.models import decoding
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.models import CDVAE
@@ -34,7 +34,7 @@ def sample_to_file(
     format: WriteFormat = "auto",
     overwrite: bool = False,
     resume: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CrystalBatch:
     """The crystals that it wrote to `path`, those of a resumed run included.
 

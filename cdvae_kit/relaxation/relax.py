@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeAlias
@@ -35,9 +35,7 @@ from cdvae_kit.relaxation.result import (
     Start,
 )
 from cdvae_kit.relaxation.starts import starts_of
-
-Progress: TypeAlias = Callable[[int, int], object]
-"""Called with the number of crystals done and the number of all."""
+from cdvae_kit.typing import Progress
 
 AnyCalculator: TypeAlias = "str | BaseCalculator | BatchedPotential"
 """A name that `make_calculator` knows, an ASE calculator, or a potential that takes batches."""

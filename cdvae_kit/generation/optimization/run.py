@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -46,11 +46,9 @@ from cdvae_kit.generation.optimization.trials import (
 )
 from cdvae_kit.io.results.files import plain
 from cdvae_kit.models import CDVAE
+from cdvae_kit.typing import Progress
 
 logger = logging.getLogger(__name__)
-
-OptimizationProgress = Callable[[int, int], None]
-"""Called with (starts done, starts in all)."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def optimize(
     seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
-    progress: OptimizationProgress | None = None,
+    progress: Progress | None = None,
 ) -> OptimizationResult:
     """Crystals with the property that is asked for, ranked, none alike, none that breaks a constraint.
 

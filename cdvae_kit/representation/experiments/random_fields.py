@@ -26,11 +26,12 @@ from cdvae_kit.representation.methods.encoder import ConvEncoder, embed
 from cdvae_kit.representation.methods.fitting import FitSettings, fit
 from cdvae_kit.representation.methods.probing import linear_probe, over_label_draws, split_samples
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel, Pictures
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Compose
 from cdvae_kit.transforms.image_fields import FieldLaw, RandomFieldColor, RandomFieldNoise, RandomFieldWarp
 from cdvae_kit.transforms.random_field import gaussian_random_field
+from cdvae_kit.typing import ShareDone
 
 Kind = Literal["local", "shift", "affine"]
 

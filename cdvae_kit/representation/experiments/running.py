@@ -27,6 +27,7 @@ from cdvae_kit.representation.protocol import (
     ExperimentResult,
     PartResult,
 )
+from cdvae_kit.typing import Progress, ShareDone
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def run_experiment(
     quick: bool = False,
     overwrite: bool = False,
     draw: Callable[[ExperimentResult, Path], object] | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> ExperimentResult:
     """Runs every part for every seed.
 
@@ -94,7 +95,7 @@ def _one_part(
     seed: int,
     quick: bool,
     keep: _PartsOnDisk | None,
-    progress: Callable[[float], object],
+    progress: ShareDone,
 ) -> tuple[PartResult, float]:
     kept = None if keep is None else keep.read(part, seed)
     if kept is not None:
@@ -107,7 +108,7 @@ def _one_part(
     return result, seconds
 
 
-def _percentage(progress: Callable[[int, int], object] | None, done: int, total: int) -> Callable[[float], object]:
+def _percentage(progress: Progress | None, done: int, total: int) -> ShareDone:
     if progress is None:
         return lambda share: None
     progress(100 * done // total, 100)
@@ -136,7 +137,7 @@ def run_experiments(
     quick: bool = False,
     overwrite: bool = False,
     draw: Callable[[Experiment, ExperimentResult, Path], object] | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> list[tuple[ExperimentResult, list[Claim]]]:
     """Runs several, each into a folder of its name within `folder`, and takes those over that are finished there.
 
@@ -174,7 +175,7 @@ def run_experiments(
     return [(finished[one.name], list(one.claims(finished[one.name]))) for one in experiments]
 
 
-def _share_of(progress: Callable[[int, int], object], place: int, count: int) -> Callable[[int, int], object]:
+def _share_of(progress: Progress, place: int, count: int) -> Progress:
     return lambda done, whole: progress(place * whole + done, count * whole)
 
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cdvae_kit.representation.methods.encoder import Objective, embed
-from cdvae_kit.representation.protocol import ShareDone
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import Transform, num_samples, select_samples
+from cdvae_kit.typing import ShareDone
 
 
 class FitDivergedError(RuntimeError):

@@ -23,9 +23,9 @@ from torch.nn import functional
 from cdvae_kit.nn.losses import nt_xent
 from cdvae_kit.representation.methods.encoder import ConvEncoder, MLPEncoder, Objective, embed
 from cdvae_kit.representation.methods.fitting import FitSettings, fit
-from cdvae_kit.representation.protocol import ShareDone
 from cdvae_kit.seeding import seeded_weights
 from cdvae_kit.transforms.base import num_samples, select_samples
+from cdvae_kit.typing import ShareDone
 
 View: TypeAlias = Callable[[Any], Tensor]
 """A batch to what an encoder sees; without chance."""

@@ -25,9 +25,10 @@ from cdvae_kit.representation.methods.invariance_constrained import (
 )
 from cdvae_kit.representation.methods.invariance_measures import Table
 from cdvae_kit.representation.panels import Curve
-from cdvae_kit.representation.protocol import ExperimentResult, ShareDone, standard_error
+from cdvae_kit.representation.protocol import ExperimentResult, standard_error
 from cdvae_kit.seeding import seeded_weights
 from cdvae_kit.transforms.base import Transform
+from cdvae_kit.typing import ShareDone
 
 Verdict = Literal["free", "costs", "broken"]
 

@@ -41,11 +41,12 @@ from cdvae_kit.representation.methods.probing import (
     split_samples,
 )
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import Compose, Transform, uniform
 from cdvae_kit.transforms.crystals import RandomStrain
 from cdvae_kit.transforms.time_series import Amplify, Jitter, Resample, Shift
+from cdvae_kit.typing import ShareDone
 
 Question = Literal["classes", "numbers"]
 

@@ -25,11 +25,11 @@ from cdvae_kit.representation.methods.frame_projections import (
     View,
     same,
 )
-from cdvae_kit.representation.protocol import ShareDone
 from cdvae_kit.seeding import seeded_weights
 from cdvae_kit.transforms.base import Compose, Transform
 from cdvae_kit.transforms.frames import FourierBasis, HaarBasis, MorletFrame
 from cdvae_kit.transforms.time_series import Amplify, Jitter, PermuteSegments, Resample, Shift
+from cdvae_kit.typing import ShareDone
 
 Features = tuple[Tensor, Tensor]
 """Of the training and of the test samples."""

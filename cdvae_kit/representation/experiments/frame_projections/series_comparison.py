@@ -17,8 +17,8 @@ from cdvae_kit.representation.experiments.frame_projections.series_arms import (
     standardised,
 )
 from cdvae_kit.representation.methods.probing import ProbeScore, TooFewSamplesError, linear_probe, over_label_draws
-from cdvae_kit.representation.protocol import ShareDone
 from cdvae_kit.transforms.base import Transform
+from cdvae_kit.typing import ShareDone
 
 
 def compare_on_series(

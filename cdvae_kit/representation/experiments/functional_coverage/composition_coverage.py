@@ -23,8 +23,9 @@ from cdvae_kit.representation.experiments.functional_coverage.token_learners imp
 from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
 from cdvae_kit.representation.methods.functional_coverage import coverage_depth
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
+from cdvae_kit.typing import ShareDone
 
 if TYPE_CHECKING:
     from cdvae_kit.crystal import CrystalBatch

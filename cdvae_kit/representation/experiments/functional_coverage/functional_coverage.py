@@ -31,8 +31,9 @@ from cdvae_kit.representation.methods.functional_coverage import (
     scaling_exponent,
 )
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.seeding import seeded_weights
+from cdvae_kit.typing import ShareDone
 
 EVIDENCE = (1, 2, 3)
 DEPTHS = tuple(range(1, 15))

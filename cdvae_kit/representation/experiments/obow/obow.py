@@ -37,12 +37,12 @@ from cdvae_kit.representation.protocol import (
     Experiment,
     ExperimentResult,
     PartResult,
-    ShareDone,
     standard_error,
 )
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Compose, Identity
 from cdvae_kit.transforms.images import Brightness, Crop, Hue
+from cdvae_kit.typing import ShareDone
 
 NUM_CLASSES = 10
 SIDE = 16

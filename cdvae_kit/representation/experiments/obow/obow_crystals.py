@@ -31,11 +31,12 @@ from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, f
 from cdvae_kit.representation.methods.obow import OnlineBagOfWords, StudentView, perplexity
 from cdvae_kit.representation.methods.probing import linear_probe, over_label_draws, ridge_probe
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Compose, Transform
 from cdvae_kit.transforms.crystal_motions import AtomDisplacement, Supercell
 from cdvae_kit.transforms.crystals import ElementMask, RandomStrain
+from cdvae_kit.typing import ShareDone
 
 
 @dataclass(frozen=True)

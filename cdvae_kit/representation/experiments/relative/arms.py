@@ -17,8 +17,8 @@ from cdvae_kit.representation.methods.relative import (
     relative_head,
     relative_projection,
 )
-from cdvae_kit.representation.protocol import ShareDone
 from cdvae_kit.seeding import seeded_weights
+from cdvae_kit.typing import ShareDone
 
 Space = tuple[Tensor, Tensor]
 """Features of the training and of the test samples by one frozen encoder."""

@@ -34,9 +34,10 @@ from cdvae_kit.representation.methods.anchors import select_anchors
 from cdvae_kit.representation.methods.encoder import CrystalVAEEncoder, Objective, embed
 from cdvae_kit.representation.methods.fitting import FitSettings, fit
 from cdvae_kit.representation.methods.similarity import effective_rank
-from cdvae_kit.representation.protocol import PartResult, ShareDone
+from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.training.config import load_preset
+from cdvae_kit.typing import ShareDone
 
 _NUM_MODELS = 3
 _HEAD = (64, 1)

@@ -32,8 +32,9 @@ from cdvae_kit.representation.methods.encoder import embed
 from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
 from cdvae_kit.representation.methods.probing import split_samples
 from cdvae_kit.representation.methods.relative import Likeness, RelativeEncoder, relative_head, stitching_matrix
-from cdvae_kit.representation.protocol import PartResult, ShareDone
+from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
+from cdvae_kit.typing import ShareDone
 
 ACTIVATIONS = ("relu", "relu", "tanh")
 """Of the three encoders."""
