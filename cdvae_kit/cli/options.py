@@ -47,5 +47,5 @@ def parse_batch_size(value: str) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
     if not value.isdecimal() or int(value) < 1:
-        raise typer.BadParameter(f"expected auto or a whole number from 1, got {value!r}", param_hint="--batch-size")
+        raise typer.BadParameter(f"expected auto or an integer from 1, got {value!r}", param_hint="--batch-size")
     return int(value)

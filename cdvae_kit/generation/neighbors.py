@@ -30,7 +30,7 @@ class LatentNeighbors:
     """The nearest references of each crystal, the nearest first.
 
     Attributes:
-        indices: (num_crystals, num_neighbors), places among the references.
+        indices: (num_crystals, num_neighbors), indices among the references.
         distances: (num_crystals, num_neighbors), in standard deviations of the codes.
     """
 

@@ -49,7 +49,7 @@ def sample_to_file(
         num_atoms: atoms a cell; drawn by the model if None.
         steps: steps of the sampler; its own default if None.
         sampler: one of `cdvae_kit.diffusion.samplers.SAMPLERS`; the model's own if None.
-        temperature: deviation of the latent noise; below 1 for more typical and less diverse crystals.
+        temperature: standard deviation of the latent noise; below 1 for more typical and less diverse crystals.
         seed: the run's seed.
         batch_size: crystals at a time; "auto" goes by their size.
         format: by the suffix of `path` if "auto".

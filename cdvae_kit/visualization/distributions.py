@@ -26,7 +26,7 @@ MOST_LABELS = 16
 
 _FENCE = 2.0
 """Interquartile ranges beyond the quartiles of either set after which values only count as beyond the axis."""
-_MOST_WHOLE_NUMBERS = 60
+_MOST_INTEGERS = 60
 _MOST_TICKS = 20
 
 
@@ -106,7 +106,7 @@ def _continuous(distribution: Distribution) -> Binned:
 def _edges(sets: list[np.ndarray]) -> np.ndarray:
     values = np.concatenate(sets)
     low, high = values.min(), values.max()
-    if (values == np.round(values)).all() and high - low <= _MOST_WHOLE_NUMBERS and max(-low, high) < 1e6:
+    if (values == np.round(values)).all() and high - low <= _MOST_INTEGERS and max(-low, high) < 1e6:
         return np.arange(low - 0.5, high + 1.0)
     fences = []
     for one in sets:
@@ -230,7 +230,7 @@ def _interactive(distribution: Distribution) -> go.Figure:
     )
     if outside := beyond_in_words(binned):
         label += f"<br><span style='font-size:11px'>{outside}</span>"
-    # whole numbers have one bin each, in the middle of which they lie
+    # integers have one bin each, in the middle of which they lie
     whole = len(binned.edges) > 1 and binned.edges[0] % 1 == 0.5 and np.ptp(binned.edges) <= _MOST_TICKS
     ticks = {"tick0": binned.edges[0] + 0.5, "dtick": 1} if whole else {}
     layout = theme.plotly_layout(

@@ -62,7 +62,7 @@ def test_an_oracle_of_ones_own_is_optimised_within_constraints(checkpoint: Path,
     ("words", "message"),
     [
         (("--property", "volume", "--num-atoms", "few"), "expected a range such as 2-6"),
-        (("--property", "volume", "--num-atoms", "2.5-3"), "whole numbers of atoms"),
+        (("--property", "volume", "--num-atoms", "2.5-3"), "integers, numbers of atoms"),
         (("--property", "volume", "--num-atoms", "50-60"), "cells of at most 6"),
         (("--property", "volume", "--elements", "O,Xx"), "is no element"),
         (("--property", "volume", "--require", "O", "--forbid", "O"), "cannot be both required and forbidden"),

@@ -59,7 +59,7 @@ class OptimizationResult:
         candidates: valid, within the constraints, no two alike, the best first; values and origin are properties. None
             where there is no candidate.
         trials: everything that was decoded.
-        order: places of the candidates among the trials.
+        order: indices of the candidates among the trials.
         summary: what `summary.json` holds.
     """
 

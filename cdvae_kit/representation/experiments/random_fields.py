@@ -139,7 +139,7 @@ ARMS: dict[str, tuple[Kind, Strength]] = {
     arm_name(kind, level): (kind, strength)
     for kind in KINDS
     for level, strength in STRENGTHS.items()
-    # a strength of nought is the same for all kinds
+    # a strength of zero is the same for all kinds
     if kind == "local" or level != "none"
 }
 UNTRAINED = "untrained"

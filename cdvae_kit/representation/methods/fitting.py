@@ -34,7 +34,7 @@ class FitSettings:
         learning_rate: the highest of the schedule.
         optimizer: AdamW, or SGD with momentum 0.9.
         weight_decay: decoupled for AdamW.
-        schedule: one cycle (a warm-up of 30 %, then a cosine to nought; Smith and Topin 2019), a cosine, or constant.
+        schedule: one cycle (a warm-up of 30 %, then a cosine to zero; Smith and Topin 2019), a cosine, or constant.
         clip_norm: largest norm of the gradient, None for any.
     """
 

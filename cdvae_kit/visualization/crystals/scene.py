@@ -138,7 +138,7 @@ def make_scene(
 
 
 def _face_images(frac_coords: np.ndarray, spacings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The atom of each image, and the whole number of cells that it is moved by."""
+    """The atom of each image, and the integer number of cells that it is moved by."""
     low = frac_coords * spacings < FACE_TOLERANCE
     high = (1.0 - frac_coords) * spacings < FACE_TOLERANCE
     sources, shifts = [], []

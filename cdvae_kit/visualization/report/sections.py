@@ -108,7 +108,7 @@ def page_of(
         _settings(evaluation),
     ]
     num_generated, num_reference = len(evaluation.crystals), len(evaluation.reference)
-    against = f"held against {num_reference:,} reference crystals" if num_reference else "without a reference set"
+    against = f"compared with {num_reference:,} reference crystals" if num_reference else "without a reference set"
     if dataset is not None:
         against += f" ({_DATASETS.get(dataset, escape(dataset))})"
     version = _text(evaluation.settings.get("versions", {}).get("cdvae-kit", ""))

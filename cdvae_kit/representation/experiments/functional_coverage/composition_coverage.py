@@ -44,8 +44,8 @@ class SiteTable:
     Attributes:
         tokens: (n, 3) long: the atomic numbers on A and B, and the number of the three atoms on X among `anions`.
         anions: sorted atomic numbers, one triple a token of X.
-        crystals: (n,) long, the place of each in the batch.
-        reasons: place in the batch and why it is not an ABX3 perovskite, or which crystal stands for its composition.
+        crystals: (n,) long, the index of each in the batch.
+        reasons: index in the batch and why it is not an ABX3 perovskite, or which crystal stands for its composition.
     """
 
     tokens: Tensor

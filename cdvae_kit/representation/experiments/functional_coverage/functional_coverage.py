@@ -178,7 +178,7 @@ def data_needed(sizes: Sequence[int], seed: int, progress: ShareDone | None) -> 
     for done, size in enumerate(sizes):
         task = TwoHopTask(size, "two_hop", seed)
         for k in EVIDENCE:
-            # what the law makes of the size before is a good place to start
+            # what the power law makes of the size before is a good place to start
             known = needed[str(k)]
             start = round(known[-1] * (size / sizes[done - 1]) ** predicted_exponent(k)) if known else None
             known.append(required_samples(task, min_evidence=k, start=start))
