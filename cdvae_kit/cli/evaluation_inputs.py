@@ -111,7 +111,7 @@ def known_units() -> dict[str, str]:
 
 
 def read_set(path: Path, *, strict: bool, workers: int) -> CrystalSet:
-    """The crystals of a file or folder, each record at its own index; those that cannot be read are counted aloud."""
+    """The crystals of a file or folder, each record at its own index; a note says how many cannot be read."""
     from cdvae_kit.metrics.crystal_set import read_crystal_set
 
     with progress_bar(f"Reading {path.name}", "crystals") as progress:

@@ -254,7 +254,7 @@ def _run_batch(task: _Task, codes: Tensor, first: int, batch: int) -> Trials:
         crystal_ids=ids,
     )
     trials = join(made)
-    # start by start, so that the order of the rows does not tell the batches
+    # sorted by start and snapshot: the same order of rows for any batch size
     trials = trials.select(np.lexsort((trials.numbers["snapshot"], trials.numbers["start"])))
     if not task.optimizer.needs_losses:
         optimizer = task.optimizer

@@ -229,10 +229,10 @@ def as_encoder(module: nn.Module, example: Any) -> Encoder:
 
 
 def embed(encoder: Any, batch: Any, *, batch_size: int = 512) -> Tensor:
-    """Features (n, d) of all samples, in evaluation mode and without gradient; the mode is put back.
+    """Features (n, d) of all samples, in evaluation mode and without gradient; afterwards the mode is as before.
 
     Args:
-        encoder: an `Encoder`; of a module, its mode is minded.
+        encoder: an `Encoder`; a torch module is in evaluation mode meanwhile.
         batch: tensor, crystals, or a tuple that the encoder takes.
         batch_size: samples at a time.
     """

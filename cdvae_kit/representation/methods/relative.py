@@ -198,7 +198,7 @@ def stitching_matrix(
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:
-    """(k² − k,): the entries of strangers: encoder of one training, head of another.
+    """The entries off the diagonal, (k² − k,): the encoder of one training with the head of another.
 
     >>> off_diagonal(torch.tensor([[1, 2], [3, 4]]))
     tensor([2, 3])
