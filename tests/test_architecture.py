@@ -53,8 +53,8 @@ WITH_CIRCLES = {"crystal"}  # batch, conversion and images import each other
 MODULES_OF_THE_GROUND = {"typing", "seeding"}
 SUBPACKAGES = set(FLOORS) - MODULES_OF_THE_GROUND
 TOP_LEVEL = {
-    *("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt", ".gitignore"),
-    *(".ci", "cdvae_kit", "data", "tests", "examples", "notebooks"),
+    *("pyproject.toml", "README.md", "CONTRIBUTING.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt"),
+    *("mkdocs.yml", ".gitignore", ".ci", "cdvae_kit", "data", "docs", "tests", "examples", "notebooks"),
 }
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "misc", "helpers", "helper", "globals"}
 LONGEST_FILE = 450

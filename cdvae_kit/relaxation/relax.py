@@ -64,7 +64,7 @@ def relax(
     Args:
         crystals: a batch, or structures, ASE atoms, arrays and None in any mixture.
         calculator: by name, ready made, or a `BatchedPotential`.
-        fmax, max_steps, relax_cell, optimizer, min_distance, max_volume_change, keep_trajectory: as in
+        fmax: as `max_steps`, `relax_cell`, `optimizer`, `min_distance`, `max_volume_change` and `keep_trajectory`, see
             `RelaxationSettings`.
         device: for a calculator that is given by name.
         num_workers: processes; -1 takes every core. A potential that takes batches runs in this one.
