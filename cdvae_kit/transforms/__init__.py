@@ -1,4 +1,4 @@
-"""Data to data, seeded, without a trainable parameter: a law over parameters plus a pure function of both.
+"""Data to data, seeded, without a trainable parameter: a distribution over parameters plus a pure function of both.
 
 Names, which `__init__.pyi` lists, are loaded on first use, so that users of one kind of data do not pay for the others.
 """

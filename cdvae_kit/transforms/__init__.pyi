@@ -11,7 +11,7 @@ from .crystals import RandomStrain as RandomStrain
 from .frames import FourierBasis as FourierBasis
 from .frames import HaarBasis as HaarBasis
 from .frames import MorletFrame as MorletFrame
-from .image_fields import FieldLaw as FieldLaw
+from .image_fields import FieldDistribution as FieldDistribution
 from .image_fields import RandomFieldColor as RandomFieldColor
 from .image_fields import RandomFieldNoise as RandomFieldNoise
 from .image_fields import RandomFieldWarp as RandomFieldWarp
