@@ -16,10 +16,9 @@ from cdvae_kit.cli.console import print_note, progress_bar
 if TYPE_CHECKING:
     from cdvae_kit.metrics.coverage import Cutoffs
     from cdvae_kit.metrics.crystal_set import CrystalSet
-    from cdvae_kit.metrics.evaluation import Encode
     from cdvae_kit.metrics.evaluation_result import Evaluation
-    from cdvae_kit.metrics.evaluation_sections import PropertyFunction
-    from cdvae_kit.metrics.stability_section import StabilityRequest
+    from cdvae_kit.metrics.evidence import Encode, PropertyFunction
+    from cdvae_kit.metrics.relaxing import StabilityRequest
 
 REPORT_FILE = "report.html"
 
@@ -75,7 +74,7 @@ def stability_request(
     if calculator is None:
         return None
     from cdvae_kit.io.phases import read_phases
-    from cdvae_kit.metrics.stability_section import StabilityRequest
+    from cdvae_kit.metrics.relaxing import StabilityRequest
     from cdvae_kit.relaxation import ReferenceHull, make_calculator, phases_of
 
     if ":" in calculator and "" not in sys.path:

@@ -21,11 +21,13 @@ from cdvae_kit.metrics.evaluation_result import CrystalRow, Distribution, Evalua
 from cdvae_kit.metrics.fingerprints import Fingerprint, fingerprints
 from cdvae_kit.metrics.intervals import Interval, bootstrap_interval, wilson_interval
 from cdvae_kit.metrics.matching import MATCHERS, Matcher, MatcherName
+from cdvae_kit.metrics.metric import Measured, Metric
 from cdvae_kit.metrics.novelty import NoveltyResult, novelty
 from cdvae_kit.metrics.polymorphs import PolymorphResult, polymorphs
 from cdvae_kit.metrics.reconstruction import PairResult, ReconstructionResult, Tolerances, reconstruction
-from cdvae_kit.metrics.stability import StabilityResult, SunResult, stability, sun, sun_of
-from cdvae_kit.metrics.stability_section import StabilityRequest
+from cdvae_kit.metrics.relaxing import StabilityRequest
+from cdvae_kit.metrics.stability import StabilityResult, stability
+from cdvae_kit.metrics.sun import SunResult, sun, sun_of
 from cdvae_kit.metrics.training_index import TrainingIndex
 from cdvae_kit.metrics.uniqueness import UniquenessResult, uniqueness
 from cdvae_kit.metrics.validity import Validity, Verdict, composition_validity, structure_validity, validity
@@ -45,6 +47,8 @@ __all__ = [
     "Interval",
     "Matcher",
     "MatcherName",
+    "Measured",
+    "Metric",
     "MetricValue",
     "NoveltyResult",
     "PairResult",

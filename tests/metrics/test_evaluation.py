@@ -13,7 +13,7 @@ from cdvae_kit.metrics import Cutoffs, validity
 from cdvae_kit.metrics.crystal_set import CrystalSet, crystal_set
 from cdvae_kit.metrics.evaluation import Evaluation, EvaluationSettings, evaluate
 from cdvae_kit.metrics.evaluation_files import save_evaluation
-from cdvae_kit.metrics.stability_section import StabilityRequest
+from cdvae_kit.metrics.relaxing import StabilityRequest
 from tests.metrics.conftest import ParitySet
 
 PLAIN = EvaluationSettings(fingerprints=False)
