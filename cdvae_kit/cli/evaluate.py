@@ -91,6 +91,14 @@ def evaluate(
     num_samples: Annotated[
         int, typer.Option(min=1, rich_help_panel=_JUDGE, help="Valid crystals that distances are taken of.")
     ] = 1000,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            rich_help_panel=_JUDGE,
+            help="A metric of your own: from structures to one value each, or to one number. Repeatable.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, rich_help_panel=_JUDGE, help="Of draws and intervals.")] = 0,
     calculator: Annotated[
         str | None,
@@ -158,6 +166,7 @@ def evaluate(
         num_samples=num_samples,
         seed=seed,
     )
+    own_metrics = inputs.own_metrics(metric or [])
     stability = inputs.stability_request(
         calculator, hull, threshold=threshold, fmax=fmax, max_steps=max_steps, device=device
     )
@@ -185,6 +194,7 @@ def evaluate(
             num_workers=workers,
             store=store,
             progress=progress_bar,
+            metrics=own_metrics,
         )
     found = inputs.with_files(found, generated=generated, reference=reference, train=train)
     print_evaluation(found)

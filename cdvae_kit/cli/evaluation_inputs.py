@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cdvae_kit.metrics.crystal_set import CrystalSet
     from cdvae_kit.metrics.evaluation_result import Evaluation
     from cdvae_kit.metrics.evidence import Encode, PropertyFunction
+    from cdvae_kit.metrics.metric import Metric
     from cdvae_kit.metrics.relaxing import StabilityRequest
 
 REPORT_FILE = "report.html"
@@ -100,6 +101,19 @@ def predictors_of(name_or_path: str, device: str) -> dict[str, PropertyFunction]
     from cdvae_kit.models.property_predictor import PropertyPredictor
 
     return property_functions(PropertyPredictor.from_pretrained(name_or_path, device=device))
+
+
+def own_metrics(names: Sequence[str]) -> list[Metric]:
+    """The user's own metrics; one that cannot be had is an error here, not after an hour."""
+    from cdvae_kit.metrics.user_metrics import load_metric
+
+    found = []
+    for name in names:
+        try:
+            found.append(load_metric(name))
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--metric") from error
+    return found
 
 
 def known_units() -> dict[str, str]:

@@ -15,6 +15,7 @@ from cdvae_kit.metrics.crystals import as_arrays
 from cdvae_kit.metrics.evaluation_result import SECTIONS, SHARE
 from cdvae_kit.metrics.evidence import Evidence
 from cdvae_kit.metrics.registry import FAMILIES, registered_metrics
+from cdvae_kit.metrics.user_metrics import StructureFunction, metric_of
 
 PLAIN = EvaluationSettings(fingerprints=False)
 SALT = Structure(Lattice.cubic(4.1), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -92,3 +93,27 @@ def test_evidence_is_computed_once_and_only_when_asked_for() -> None:
 
 def crystals() -> CrystalSet:
     return CrystalSet(as_arrays([SALT]), [""])
+
+
+def test_a_function_of_structures_is_a_metric() -> None:
+    def volumes(structures: list[Structure]) -> list[float]:
+        return [structure.volume for structure in structures]
+
+    found = evaluate([SALT, None, SALT * (2, 1, 1)], settings=PLAIN, metrics=[metric_of(volumes, "volume")])
+    value = found.metrics["volume"]
+    assert (value.value, value.num_crystals, value.section) == (pytest.approx(1.5 * 4.1**3), 2, "other")
+    assert [row.values["volume"] for row in found.crystals] == [pytest.approx(4.1**3), None, pytest.approx(2 * 4.1**3)]
+
+
+def test_a_function_of_the_whole_set_is_a_metric() -> None:
+    found = evaluate([SALT, None], settings=PLAIN, metrics=[metric_of(len, "how_many")])
+    assert found.metrics["how_many"].value == 1.0 and "how_many" not in found.crystals[0].values
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [(lambda structures: [1.0, 2.0], "2 values for 1"), (lambda structures: 1 / 0, "ZeroDivisionError")],
+)
+def test_a_function_that_fails_gives_no_number_but_the_reason(function: StructureFunction, words: str) -> None:
+    value = evaluate([SALT], settings=PLAIN, metrics=[metric_of(function, "mine")]).metrics["mine"]
+    assert value.value is None and words in value.note
