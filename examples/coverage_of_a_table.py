@@ -10,7 +10,7 @@ import sys
 import torch
 
 from cdvae_kit.datasets import TwoHopTask
-from cdvae_kit.representation.functional_coverage import coverage_depth
+from cdvae_kit.representation.methods.functional_coverage import coverage_depth
 from cdvae_kit.representation.panels import Curve, Lines
 from cdvae_kit.visualization.experiments import plot_experiment
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from cdvae_kit.datasets import ComposedImages
 from cdvae_kit.datasets.composed_images import paired_by
-from cdvae_kit.representation.encoder import ConvEncoder
-from cdvae_kit.representation.fitting import FitSettings, Supervision, fit
-from cdvae_kit.representation.invariance_measures import ProbeData, sensitivity_of_pairs, transfer_matrix
+from cdvae_kit.representation.methods.encoder import ConvEncoder
+from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
+from cdvae_kit.representation.methods.invariance_measures import ProbeData, sensitivity_of_pairs, transfer_matrix
 from cdvae_kit.representation.panels import Pictures
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.visualization.experiments import plot_experiment

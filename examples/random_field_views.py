@@ -11,10 +11,10 @@ from torch import nn
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.images import shortest_distances
 from cdvae_kit.datasets import load_digits
-from cdvae_kit.representation.contrastive import SimCLR
-from cdvae_kit.representation.encoder import as_encoder, embed
-from cdvae_kit.representation.fitting import FitSettings, fit
-from cdvae_kit.representation.probing import ProbeScore, linear_probe, over_label_draws, split_samples
+from cdvae_kit.representation.methods.contrastive import SimCLR
+from cdvae_kit.representation.methods.encoder import as_encoder, embed
+from cdvae_kit.representation.methods.fitting import FitSettings, fit
+from cdvae_kit.representation.methods.probing import ProbeScore, linear_probe, over_label_draws, split_samples
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms import Compose, FieldLaw, RandomFieldColor, RandomFieldDisplacement, RandomFieldWarp
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from cdvae_kit.datasets import load_digits
-from cdvae_kit.representation.anchors import select_anchors
-from cdvae_kit.representation.encoder import as_encoder, embed
-from cdvae_kit.representation.fitting import FitSettings, Supervision, fit
+from cdvae_kit.representation.methods.anchors import select_anchors
+from cdvae_kit.representation.methods.encoder import as_encoder, embed
+from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
+from cdvae_kit.representation.methods.probing import split_samples
+from cdvae_kit.representation.methods.relative import RelativeEncoder, compare_spaces, relative_head, stitching_matrix
 from cdvae_kit.representation.panels import Points
-from cdvae_kit.representation.probing import split_samples
-from cdvae_kit.representation.relative import RelativeEncoder, compare_spaces, relative_head, stitching_matrix
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.visualization.experiments import plot_experiment
 

@@ -1,7 +1,8 @@
 """The package is laid out in floors, and this holds it to the plan.
 
 A sub-package imports from itself and from strictly lower floors only, function-level imports included and
-`TYPE_CHECKING` blocks aside. Change the plan and this file together, in a commit of its own that says why.
+`TYPE_CHECKING` blocks aside. Large sub-packages have rooms, and neither rooms nor modules import each other in a
+circle. Change the plan and this file together, in a commit of its own that says why.
 """
 
 import ast
@@ -11,6 +12,7 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +39,17 @@ FLOORS = {
     "typing": 0,
     "seeding": 0,
 }
+# from bottom to top: a room imports from earlier rooms of its sub-package only. Modules beside the rooms serve them or
+# are served by them; no circle is all that is asked of them.
+ROOMS: dict[str, tuple[str, ...]] = {
+    "visualization": ("crystals", "report"),
+    "generation": ("optimization",),
+    "representation": ("methods", "experiments"),
+    "io": ("results", "crystals"),
+}
+# a folder for each paper whose experiments need several files
+ROOMS_WITH_FOLDERS = {("representation", "experiments")}
+WITH_CIRCLES = {"crystal"}  # batch, conversion and images import each other
 MODULES_OF_THE_GROUND = {"typing", "seeding"}
 SUBPACKAGES = set(FLOORS) - MODULES_OF_THE_GROUND
 TOP_LEVEL = {
@@ -145,6 +158,48 @@ def floor_violations(module: Module) -> Iterator[str]:
             yield f"{where} ({module.subpackage}, floor {own}) imports {target} (floor {FLOORS[target]})"
 
 
+def room_of(parts: tuple[str, ...]) -> str | None:
+    """The room that `parts` of a path or a module name lie in, counted from the sub-package; None for none."""
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS.get(parts[0], ()) else None
+
+
+def room_violations(module: Module) -> Iterator[str]:
+    own = room_of(module.path.with_suffix("").parts[-len(module.name.split("/")) + 1 :])
+    if own is None:
+        return
+    order = ROOMS[module.subpackage]
+    for found in imports_of(module.tree, module.package):
+        parts = tuple(found.module.split("."))
+        target = room_of(parts[1:]) if parts[:2] == ("cdvae_kit", module.subpackage) else None
+        if target is not None and order.index(target) > order.index(own):
+            yield f"{module.name}:{found.line} (room {own}) imports the room {target}, which lies above it"
+
+
+def circle_violations(modules: list[Module]) -> Iterator[str]:
+    """Children of one package (modules, rooms, folders) that import each other in a circle; front doors may."""
+    known = {".".join(Path(module.name).with_suffix("").parts) for module in modules}
+    arrows: dict[str, dict[str, set[str]]] = {}
+    for module in modules:
+        own = ".".join(Path(module.name).with_suffix("").parts)
+        if module.subpackage in WITH_CIRCLES or own.endswith("__init__"):
+            continue
+        for found in imports_of(module.tree, module.package):
+            target = found.module if found.module in known else found.module.rpartition(".")[0]
+            if target not in known:
+                continue
+            shared = 0
+            ours, theirs = own.split("."), target.split(".")
+            while ours[shared] == theirs[shared] and shared < min(len(ours), len(theirs)) - 1:
+                shared += 1
+            if shared > 1 and ours[shared] != theirs[shared]:
+                arrows.setdefault(".".join(ours[:shared]), {}).setdefault(ours[shared], set()).add(theirs[shared])
+    for package, graph in arrows.items():
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            yield f"{package} has a circle: {' -> '.join(error.args[1])}"
+
+
 def layout_violations(root: Path) -> Iterator[str]:
     for path in sorted((root / "cdvae_kit").rglob("*")):
         if "__pycache__" in path.parts:
@@ -156,8 +211,9 @@ def layout_violations(root: Path) -> Iterator[str]:
             continue
         if len(inside.parts) == 1 and inside.stem not in MODULES_OF_THE_GROUND | {"__init__"}:
             yield f"cdvae_kit/{inside} belongs to a sub-package"
-        if len(inside.parts) > 2:
-            yield f"cdvae_kit/{inside} lies more than one level deep"
+        depth = len(inside.parts)
+        if depth > 2 and (room_of(inside.parts) is None or depth > 3 + (inside.parts[:2] in ROOMS_WITH_FOLDERS)):
+            yield f"cdvae_kit/{inside} lies deeper than the rooms of the plan"
         if len(inside.parts) > 1 and inside.parts[0] not in SUBPACKAGES:
             yield f"cdvae_kit/{inside} is in a sub-package that is not in the plan"
 
@@ -199,6 +255,7 @@ def docstring_violations(module: Module) -> Iterator[str]:
 
 CHECKS_OF_MODULES = (
     floor_violations,
+    room_violations,
     length_violations,
     unpickling_violations,
     randomness_violations,
@@ -209,7 +266,9 @@ CHECKS_OF_MODULES = (
 def violations(root: Path) -> list[str]:
     """All faults of the package under `root`."""
     found = list(layout_violations(root))
-    for module in modules_of(root):
+    modules = modules_of(root)
+    found.extend(circle_violations(modules))
+    for module in modules:
         for check in CHECKS_OF_MODULES:
             found.extend(check(module))
     return found
@@ -341,11 +400,39 @@ def test_the_checker_lets_only_the_type_checker_look_up(tmp_path: Path) -> None:
         ("common/__init__.py", "says nothing"),
         ("engine/__init__.py", "not in the plan"),
         ("engine.py", "belongs to a sub-package"),
-        ("crystal/deep/batch.py", "more than one level deep"),
+        ("crystal/deep/batch.py", "deeper than the rooms"),
+        ("io/strange/cif.py", "deeper than the rooms"),
+        ("io/crystals/deep/cif.py", "deeper than the rooms"),
     ],
 )
 def test_the_checker_sees_a_file_out_of_place(tmp_path: Path, name: str, words: str) -> None:
     assert any(words in line for line in violations(make_package(tmp_path, {name: ""})))
+
+
+def test_the_checker_sees_a_room_that_imports_one_above_it(tmp_path: Path) -> None:
+    files = {"io/crystals/cif.py": "from cdvae_kit.io.results import store", "io/results/store.py": ""}
+    assert violations(make_package(tmp_path / "down", files)) == []
+    files = {"io/results/store.py": "def f():\n    from ..crystals.cif import read_cif", "io/crystals/cif.py": ""}
+    assert len(violations(make_package(tmp_path / "up", files))) == 1
+
+
+def test_the_checker_sees_a_circle_of_modules_and_of_rooms(tmp_path: Path) -> None:
+    modules = {
+        "nn/a.py": "from cdvae_kit.nn.b import B",
+        "nn/b.py": "from cdvae_kit.nn import c",
+        "nn/c.py": "def f():\n    from .a import A",
+    }
+    assert [line.split(":")[0] for line in violations(make_package(tmp_path / "modules", modules))] == [
+        "cdvae_kit.nn has a circle"
+    ]
+    through_a_room = {
+        "io/atomic.py": "from cdvae_kit.io.crystals.cif import read_cif",
+        "io/crystals/cif.py": "",
+        "io/crystals/csv.py": "from cdvae_kit.io.atomic import atomic",
+    }
+    assert len(violations(make_package(tmp_path / "rooms", through_a_room))) == 1
+    through_a_room["io/atomic.py"] = ""
+    assert violations(make_package(tmp_path / "line", through_a_room)) == []
 
 
 def test_the_checker_sees_a_file_that_is_too_long(tmp_path: Path) -> None:

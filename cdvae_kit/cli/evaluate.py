@@ -150,7 +150,7 @@ def evaluate(
     )
 
     from cdvae_kit.cli.evaluation_table import print_evaluation
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.metrics.cluster import workers as cluster_workers
     from cdvae_kit.metrics.evaluation import EvaluationSettings
     from cdvae_kit.metrics.evaluation import evaluate as evaluate_crystals

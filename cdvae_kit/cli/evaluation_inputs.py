@@ -74,7 +74,7 @@ def stability_request(
     """How to judge stability; a calculator that cannot be had is an error here, not after an hour."""
     if calculator is None:
         return None
-    from cdvae_kit.io.phases import read_phases
+    from cdvae_kit.io.crystals.phases import read_phases
     from cdvae_kit.metrics.relaxing import StabilityRequest
     from cdvae_kit.relaxation import ReferenceHull, make_calculator, phases_of
 

@@ -16,9 +16,9 @@ from cdvae_kit.cli.files import read_batch
 from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Overwrite, Seed, Steps
 
 if TYPE_CHECKING:
-    from cdvae_kit.generation.constraints import Constraints
-    from cdvae_kit.generation.objectives import Goal
-    from cdvae_kit.generation.optimization import OptimizationResult
+    from cdvae_kit.generation.optimization.constraints import Constraints
+    from cdvae_kit.generation.optimization.objectives import Goal
+    from cdvae_kit.generation.optimization.run import OptimizationResult
 
 MAX_ROWS = 20
 """Candidates that are shown; all of them are written."""
@@ -96,10 +96,10 @@ def optimize(
     size_range = parse_range(num_atoms, "--num-atoms")
     density_range = parse_range(density, "--density")
 
-    from cdvae_kit.generation.bayesian_search import BayesianSearch, require_botorch
-    from cdvae_kit.generation.constraints import Constraints, elements
-    from cdvae_kit.generation.latent_optimizers import GuidedSearch, PublishedDescent
-    from cdvae_kit.generation.optimization import optimize as run
+    from cdvae_kit.generation.optimization.bayesian_search import BayesianSearch, require_botorch
+    from cdvae_kit.generation.optimization.constraints import Constraints, elements
+    from cdvae_kit.generation.optimization.latent_optimizers import GuidedSearch, PublishedDescent
+    from cdvae_kit.generation.optimization.run import optimize as run
     from cdvae_kit.models import CDVAE
 
     goals = _goals(properties, maximize=maximize, target=target)
@@ -166,7 +166,7 @@ def parse_range(text: str | None, option: str) -> tuple[float, float] | None:
 
 
 def _goals(properties: list[str], *, maximize: bool, target: float | None) -> list[Goal]:
-    from cdvae_kit.generation.objectives import Goal
+    from cdvae_kit.generation.optimization.objectives import Goal
 
     if target is not None and len(properties) > 1:
         raise typer.BadParameter("with several properties give each its own: --property NAME=VALUE")
@@ -192,15 +192,15 @@ def _first(crystals: Any, num: int) -> Any:
 
 
 def _code_model(name: str, model: Any, device: str) -> Any:
-    from cdvae_kit.generation.predictors import CodeModel
+    from cdvae_kit.generation.optimization.predictors import CodeModel
     from cdvae_kit.models.latent_predictor import LatentPredictor
 
     return CodeModel(LatentPredictor.from_pretrained(name, device=device), model)
 
 
 def _judge(name: str, oracle: str | None, names: tuple[str, ...], device: str) -> Any:
-    from cdvae_kit.generation.oracles import FunctionJudge, load_oracle
-    from cdvae_kit.generation.predictors import PredictorJudge
+    from cdvae_kit.generation.optimization.oracles import FunctionJudge, load_oracle
+    from cdvae_kit.generation.optimization.predictors import PredictorJudge
     from cdvae_kit.models.property_predictor import PropertyPredictor
 
     if oracle is not None:
@@ -211,7 +211,7 @@ def _judge(name: str, oracle: str | None, names: tuple[str, ...], device: str) -
 
 
 def _relaxer(name: str, device: str) -> Any:
-    from cdvae_kit.generation.relaxers import calculator_relaxer
+    from cdvae_kit.generation.optimization.relaxers import calculator_relaxer
 
     return calculator_relaxer(name, device=device)
 

@@ -9,7 +9,7 @@ DEFAULT_CHECKPOINT = "perov_5"
 """The weights that the package carries and that every command uses unless told otherwise."""
 
 FormatName = Literal["auto", "extxyz", "cif", "cif_folder", "poscar_folder", "ase_db", "parquet", "csv", "json"]
-"""`cdvae_kit.io.writing.WriteFormat`, which cannot be imported without torch; a test holds the two together."""
+"""`WriteFormat` of `cdvae_kit.io.crystals.writing`, which needs torch; a test holds the two together."""
 
 Checkpoint = Annotated[
     str,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-    from cdvae_kit.representation.experiments import Claim, Experiment, ExperimentResult
+    from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult
 
 FIGURE = "figure.png"
 PAGE = "index.html"
@@ -47,7 +47,7 @@ def represent(
     A run that was killed goes on from its last finished part when the same command is given again. 'all' runs every
     one, each into a folder of its name, takes over those that are finished there, and writes one page, index.html.
     """
-    from cdvae_kit.representation.registry import experiment_names, load_experiment
+    from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
 
     if experiment is None:
         output_console().print(_list_of([load_experiment(name) for name in experiment_names()]))
@@ -62,7 +62,7 @@ def represent(
     if data is not None:
         chosen = chosen.with_data(data)
 
-    from cdvae_kit.representation.running import RESULTS, run_experiment
+    from cdvae_kit.representation.experiments.running import RESULTS, run_experiment
     from cdvae_kit.visualization.experiments import plot_experiment
 
     with progress_bar(f"Running {experiment}", "%") as progress:
@@ -85,10 +85,10 @@ def represent(
 
 
 def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwrite: bool) -> None:
-    from cdvae_kit.representation.registry import experiment_names, load_experiment
-    from cdvae_kit.representation.running import run_experiments
-    from cdvae_kit.visualization.experiment_page import ShownExperiment, write_experiment_page
+    from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
+    from cdvae_kit.representation.experiments.running import run_experiments
     from cdvae_kit.visualization.experiments import plot_experiment
+    from cdvae_kit.visualization.report.experiment_page import ShownExperiment, write_experiment_page
 
     experiments = [load_experiment(name) for name in experiment_names()]
     if data is not None:

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.io.atomic import atomic_file
-from cdvae_kit.io.reading import ReadError, ReadResult, read_crystals
-from cdvae_kit.io.records import ReadFailure
+from cdvae_kit.io.crystals.reading import ReadError, ReadResult, read_crystals
+from cdvae_kit.io.crystals.records import ReadFailure
 from cdvae_kit.io.user_cache import default_cache_dir
 
 logger = logging.getLogger(__name__)

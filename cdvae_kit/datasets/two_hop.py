@@ -10,7 +10,7 @@ matching and its limits on compositional task structures"). With tables f‚ÇÅ, f‚
 
 A share of each table is seen; training inputs are compositions of seen facts alone. Theirs draw with replacement from
 one stream; here the inputs are ranked by a hash of (seed, input), so that a smaller training set lies within a larger
-one. Coverage itself is in `cdvae_kit.representation.functional_coverage`.
+one. Coverage itself is in `cdvae_kit.representation.methods.functional_coverage`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.io.atomic import atomic_file
-from cdvae_kit.io.reading import ReadResult
+from cdvae_kit.io.crystals.reading import ReadResult
 from cdvae_kit.models.calibration import PropertyPrediction, check_names
 from cdvae_kit.models.property_predictor import PropertyPredictor
 

@@ -8,31 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cdvae_kit.io.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+    from cdvae_kit.io.crystals.reading import ReadError, ReadResult, read_crystals
+    from cdvae_kit.io.crystals.records import ReadFailure
+    from cdvae_kit.io.crystals.writing import CrystalWriter, read_journal, write_crystals
     from cdvae_kit.io.download import DownloadError, download_file, git_blob_id
-    from cdvae_kit.io.reading import ReadError, ReadResult, read_crystals
-    from cdvae_kit.io.records import ReadFailure
     from cdvae_kit.io.series import LabelledSeries, SeriesReadError, class_labels, read_series
-    from cdvae_kit.io.writing import CrystalWriter, read_journal, write_crystals
 
 _HOMES = {
     "Checkpoint": "checkpoint",
     "CheckpointError": "checkpoint",
-    "CrystalWriter": "writing",
+    "CrystalWriter": "crystals.writing",
     "DownloadError": "download",
     "LabelledSeries": "series",
-    "ReadError": "reading",
-    "ReadFailure": "records",
-    "ReadResult": "reading",
+    "ReadError": "crystals.reading",
+    "ReadFailure": "crystals.records",
+    "ReadResult": "crystals.reading",
     "SeriesReadError": "series",
     "class_labels": "series",
     "download_file": "download",
     "git_blob_id": "download",
     "load_checkpoint": "checkpoint",
-    "read_crystals": "reading",
-    "read_journal": "writing",
+    "read_crystals": "crystals.reading",
+    "read_journal": "crystals.writing",
     "read_series": "series",
     "save_checkpoint": "checkpoint",
-    "write_crystals": "writing",
+    "write_crystals": "crystals.writing",
 }
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Series with labels from files: `.ts` (the form of the UEA and UCR archives) and tables with one series a row.
 
 All series of a set go into one tensor (n, channels, t), so that a set of unequal lengths or with missing values is
-refused unless the caller says what is to be done about it. Crystals are read by `reading`.
+refused unless the caller says what is to be done about it. Crystals are read by `crystals.reading`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdvae_kit.io.records import UnreadableSourceError, read_text
+from cdvae_kit.io.crystals.records import UnreadableSourceError, read_text
 
 _MISSING = {"", "?", "na", "n/a", "nan", "null", "none", "-"}
 _DELIMITERS = ",;\t "

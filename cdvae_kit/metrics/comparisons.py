@@ -18,7 +18,7 @@ from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key, map_crysta
 from cdvae_kit.metrics.reduced_cells import Prepared
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
 
 Mode: TypeAlias = Literal["group", "first", "distances"]
 """What is asked of a family.

@@ -18,7 +18,7 @@ from cdvae_kit.metrics.crystals import CrystalArrays, Crystals, as_arrays, unusa
 
 if TYPE_CHECKING:
     from cdvae_kit.crystal.batch import CrystalBatch
-    from cdvae_kit.io.reading import ReadResult
+    from cdvae_kit.io.crystals.reading import ReadResult
 
 CrystalSource: TypeAlias = "CrystalSet | ReadResult | Crystals"
 """What `crystal_set` takes."""
@@ -86,7 +86,7 @@ def read_crystal_set(
     """
     import torch
 
-    from cdvae_kit.io.reading import read_crystals
+    from cdvae_kit.io.crystals.reading import read_crystals
 
     return _from_read(
         read_crystals(

@@ -25,7 +25,7 @@ from cdvae_kit.metrics.relaxing import StabilityRequest
 from cdvae_kit.metrics.training_index import TrainingIndex
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
 
 logger = logging.getLogger(__name__)
 

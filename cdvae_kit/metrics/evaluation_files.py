@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cdvae_kit.io.atomic import refuse_existing
-from cdvae_kit.io.result_files import write_csv, write_json
+from cdvae_kit.io.results.files import write_csv, write_json
 from cdvae_kit.metrics.evaluation_result import CrystalRow, Evaluation
 
 METRICS_FILE = "metrics.json"

@@ -27,7 +27,7 @@ from cdvae_kit.metrics.uniqueness import UniquenessResult, uniqueness
 from cdvae_kit.metrics.validity import Validity, validity_of
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.metrics.relaxing import StabilityFound, StabilityRequest
 
 Found = TypeVar("Found")

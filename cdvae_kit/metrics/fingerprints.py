@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.io.named_arrays import decode_arrays, encode_arrays
+from cdvae_kit.io.results.named_arrays import decode_arrays, encode_arrays
 from cdvae_kit.metrics.crystal_nn_features import NoFingerprintError, describe_sites
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, Crystals, as_arrays
 from cdvae_kit.metrics.element_statistics import element_statistics
 from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key, map_crystals
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
 
 _KIND = "fingerprint 2"
 """Raised with every change of the code that changes a vector."""

@@ -23,7 +23,7 @@ from cdvae_kit.metrics.training_index import TrainingIndex
 from cdvae_kit.metrics.uniqueness import convention
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.metrics.evidence import Evidence
 
 # crystals whose reduced cells are held at once

@@ -24,7 +24,7 @@ import numpy as np
 if TYPE_CHECKING:
     from joblib import Parallel
 
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.metrics.crystals import CrystalArrays
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Memory(Generic[Item, Result]):
         store: where; None keeps nothing, but computes items of one key once.
         kind: name and version of the function and of all options that change its result ("fingerprint 1").
         key: digest of an item's content; `crystal_key` for a crystal.
-        encode: a result as bytes, `cdvae_kit.io.named_arrays` helps; nothing is ever unpickled.
+        encode: a result as bytes, `cdvae_kit.io.results.named_arrays` helps; nothing is ever unpickled.
         decode: the same back; a ValueError, LookupError or TypeError of it counts as nothing kept.
     """
 

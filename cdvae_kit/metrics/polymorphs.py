@@ -22,7 +22,7 @@ from cdvae_kit.metrics.parallel import Progress
 from cdvae_kit.metrics.reduced_cells import Prepared, prepare_all
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.metrics.evidence import Evidence
 
 

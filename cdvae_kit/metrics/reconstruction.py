@@ -23,7 +23,7 @@ from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key, map_crysta
 from cdvae_kit.metrics.validity import Validity, validity_of
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.metrics.evidence import Evidence
 
 Tolerances: TypeAlias = Matcher

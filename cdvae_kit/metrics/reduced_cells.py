@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.io.named_arrays import decode_arrays, encode_arrays
+from cdvae_kit.io.results.named_arrays import decode_arrays, encode_arrays
 from cdvae_kit.metrics.crystals import CrystalArrays
 from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key, map_crystals
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
 
 MATCHER_ERRORS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 """What pymatgen raises in a cell that it cannot reduce or compare."""

@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cdvae_kit.io.named_arrays import DecodeError, decode_arrays, encode_arrays
+from cdvae_kit.io.results.named_arrays import DecodeError, decode_arrays, encode_arrays
 from cdvae_kit.metrics.crystals import CrystalArrays
 from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key
 from cdvae_kit.metrics.stability import METASTABLE, StabilityResult, stability
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.relaxation.hull import ReferenceHull
     from cdvae_kit.relaxation.relax import AnyCalculator
     from cdvae_kit.relaxation.result import Relaxation

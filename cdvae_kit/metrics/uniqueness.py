@@ -21,7 +21,7 @@ from cdvae_kit.metrics.parallel import Progress
 from cdvae_kit.metrics.reduced_cells import prepare_all
 
 if TYPE_CHECKING:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.metrics.evidence import Evidence
 
 

@@ -7,27 +7,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cdvae_kit.visualization.denoising import plot_denoising
+    from cdvae_kit.visualization.crystals.denoising import plot_denoising
+    from cdvae_kit.visualization.crystals.structures import plot_grid, plot_structure
     from cdvae_kit.visualization.distributions import plot_distribution
     from cdvae_kit.visualization.elements import plot_elements
     from cdvae_kit.visualization.latent import plot_latent_map
     from cdvae_kit.visualization.losses import plot_loss
-    from cdvae_kit.visualization.report import write_report
+    from cdvae_kit.visualization.report.evaluation_page import write_report
     from cdvae_kit.visualization.scores import plot_metrics
     from cdvae_kit.visualization.space_groups import plot_space_groups
-    from cdvae_kit.visualization.structures import plot_grid, plot_structure
 
 _HOMES = {
-    "plot_denoising": "denoising",
+    "plot_denoising": "crystals.denoising",
     "plot_distribution": "distributions",
     "plot_elements": "elements",
-    "plot_grid": "structures",
+    "plot_grid": "crystals.structures",
     "plot_latent_map": "latent",
     "plot_loss": "losses",
     "plot_metrics": "scores",
     "plot_space_groups": "space_groups",
-    "plot_structure": "structures",
-    "write_report": "report",
+    "plot_structure": "crystals.structures",
+    "write_report": "report.evaluation_page",
 }
 
 __all__ = [

@@ -268,7 +268,7 @@ def _empty(label: str) -> go.Figure:
 
 
 def _static(distribution: Distribution) -> Figure:
-    from cdvae_kit.visualization.canvas import new_figure
+    from cdvae_kit.visualization.crystals.canvas import new_figure
 
     binned = bin_values(distribution)
     ours, theirs = _names_of_sets(binned)

@@ -186,7 +186,7 @@ def _static(shares: Shares) -> Figure:
     from matplotlib.colors import LinearSegmentedColormap, Normalize
     from matplotlib.patches import Rectangle
 
-    from cdvae_kit.visualization.canvas import new_figure
+    from cdvae_kit.visualization.crystals.canvas import new_figure
 
     low, high, colors, title, ticks = _scale(shares)
     mapping = ScalarMappable(Normalize(low, high), LinearSegmentedColormap.from_list("shares", colors))

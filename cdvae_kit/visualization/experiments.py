@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.representation.experiments import standard_error
 from cdvae_kit.representation.panels import Bars, Lines, Matrix, Panel, Pictures, Points
-from cdvae_kit.visualization.canvas import new_figure
+from cdvae_kit.representation.protocol import standard_error
+from cdvae_kit.visualization.crystals.canvas import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

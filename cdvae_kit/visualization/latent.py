@@ -172,7 +172,7 @@ def _interactive(
 
 
 def _static(ours: np.ndarray, theirs: np.ndarray, titles: list[str], names: list[str]) -> Figure:
-    from cdvae_kit.visualization.canvas import new_figure
+    from cdvae_kit.visualization.crystals.canvas import new_figure
 
     figure = new_figure(4.8, 4.4)
     axes = figure.subplots()

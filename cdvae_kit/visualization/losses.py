@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cdvae_kit.training.log import FIRST_COLUMNS, LAST_COLUMNS, read_metrics
-from cdvae_kit.visualization.canvas import new_figure
+from cdvae_kit.visualization.crystals.canvas import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

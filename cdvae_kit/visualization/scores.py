@@ -103,7 +103,7 @@ def _interactive(shown: Sequence[MetricValue], beside: Sequence[PublishedResult]
 
 
 def _static(shown: Sequence[MetricValue], beside: Sequence[PublishedResult]) -> Figure:
-    from cdvae_kit.visualization.canvas import new_figure
+    from cdvae_kit.visualization.crystals.canvas import new_figure
 
     figure = new_figure(5.6, 0.9 + 0.28 * max(1, len(shown)))
     axes = figure.subplots()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cdvae_kit.representation.experiments import SEEDS_OF_A_CLAIM
-from cdvae_kit.representation.registry import experiment_names, load_experiment
-from cdvae_kit.representation.running import RESULTS, read_results
-from cdvae_kit.visualization.experiment_page import claims_as_markdown
+from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
+from cdvae_kit.representation.experiments.running import RESULTS, read_results
+from cdvae_kit.representation.protocol import SEEDS_OF_A_CLAIM
+from cdvae_kit.visualization.report.experiment_page import claims_as_markdown
 
 OUTPUT = Path(__file__).with_name("claims.md")
 HEAD = """# Claims of the experiments on representations

@@ -21,11 +21,11 @@ import numpy as np
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets import load_dataset
-from cdvae_kit.generation.latent_optimizers import GuidedSearch, LatentOptimizer, PublishedDescent
-from cdvae_kit.generation.objectives import Goal
-from cdvae_kit.generation.optimization import OptimizationResult, optimize
-from cdvae_kit.generation.oracles import FunctionJudge
-from cdvae_kit.generation.predictors import CodeModel, PredictorJudge
+from cdvae_kit.generation.optimization.latent_optimizers import GuidedSearch, LatentOptimizer, PublishedDescent
+from cdvae_kit.generation.optimization.objectives import Goal
+from cdvae_kit.generation.optimization.oracles import FunctionJudge
+from cdvae_kit.generation.optimization.predictors import CodeModel, PredictorJudge
+from cdvae_kit.generation.optimization.run import OptimizationResult, optimize
 from cdvae_kit.metrics.fingerprints import fingerprints
 from cdvae_kit.models import CDVAE
 from cdvae_kit.models.latent_predictor import LatentPredictor
@@ -140,8 +140,8 @@ def _rates(result: OptimizationResult, prop: str, thresholds: tuple[float, ...],
 
 
 def _winners(model: CDVAE, result: OptimizationResult, known: CrystalBatch) -> dict[str, Any]:
-    from cdvae_kit.generation.ranking import best_of_each_start, rank
-    from cdvae_kit.generation.remoteness import remoteness
+    from cdvae_kit.generation.optimization.ranking import best_of_each_start, rank
+    from cdvae_kit.generation.optimization.remoteness import remoteness
 
     trials = result.trials
     prop = next(name.removeprefix("judged_") for name in trials.numbers if name.startswith("judged_"))

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import Result
 
 import tests.representation.toy as toy_module
-from cdvae_kit.representation.experiments import PartResult
+from cdvae_kit.representation.protocol import PartResult
 from tests.representation.toy import Toy
 
 Run = Callable[..., Result]
@@ -20,10 +20,10 @@ Run = Callable[..., Result]
 def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
     experiment = Toy()
     monkeypatch.setattr(toy_module, "EXPERIMENT", experiment)
-    monkeypatch.setattr("cdvae_kit.representation.registry._HOMES", {"toy": "toy"})
+    monkeypatch.setattr("cdvae_kit.representation.experiments.registry._HOMES", {"toy": "toy"})
     monkeypatch.setattr(
-        "cdvae_kit.representation.registry.import_module",
-        lambda name: {"cdvae_kit.representation.toy": toy_module}[name],
+        "cdvae_kit.representation.experiments.registry.import_module",
+        lambda name: {"cdvae_kit.representation.experiments.toy": toy_module}[name],
     )
     return experiment
 
@@ -94,8 +94,8 @@ def toys(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> tuple[Toy, Toy]:
     """Two experiments, of which the second reads data."""
     second = Reader()
     homes = {"toy": toy, "reader": second}
-    monkeypatch.setattr("cdvae_kit.representation.registry.experiment_names", lambda: list(homes))
-    monkeypatch.setattr("cdvae_kit.representation.registry.load_experiment", lambda name: homes[name])
+    monkeypatch.setattr("cdvae_kit.representation.experiments.registry.experiment_names", lambda: list(homes))
+    monkeypatch.setattr("cdvae_kit.representation.experiments.registry.load_experiment", lambda name: homes[name])
     return toy, second
 
 

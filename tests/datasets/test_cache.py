@@ -19,7 +19,7 @@ import torch
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets import cache, load_crystals
-from cdvae_kit.io.reading import ReadError, ReadResult, read_crystals
+from cdvae_kit.io.crystals.reading import ReadError, ReadResult, read_crystals
 
 HEADER = 'Lattice="{0} 0 0 0 {0} 0 {1} 0 {0}" Properties=species:S:1:pos:R:3 energy={2} material_id={3}'
 

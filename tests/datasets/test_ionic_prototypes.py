@@ -17,7 +17,7 @@ from cdvae_kit.datasets import DATASETS, load_ionic_prototypes
 from cdvae_kit.datasets.ionic_prototypes import IonicCrystal, ionic_crystals
 from cdvae_kit.datasets.ionic_radii import ANION_RADII, CATION_RADII, Ion, anion_radius, cation_radius
 from cdvae_kit.datasets.prototype_cells import PROTOTYPES
-from cdvae_kit.io.reading import read_crystals
+from cdvae_kit.io.crystals.reading import read_crystals
 
 COULOMB = 14.399645478  # e^2 / (4 pi epsilon_0) in eV angstrom, CODATA 2018
 

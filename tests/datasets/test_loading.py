@@ -8,7 +8,7 @@ import torch
 
 from cdvae_kit.crystal import CrystalBatch, concatenate
 from cdvae_kit.datasets import load_dataset, load_ionic_prototypes, split_crystals
-from cdvae_kit.io.reading import ReadError
+from cdvae_kit.io.crystals.reading import ReadError
 
 SALT = """2
 Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.generation.constraints import Constraints, ContradictoryConstraintsError, elements
-from cdvae_kit.generation.latent_optimizers import GuidedSearch
-from cdvae_kit.generation.objectives import Goal
-from cdvae_kit.generation.optimization import optimize
-from cdvae_kit.generation.oracles import FunctionJudge
+from cdvae_kit.generation.optimization.constraints import Constraints, ContradictoryConstraintsError, elements
+from cdvae_kit.generation.optimization.latent_optimizers import GuidedSearch
+from cdvae_kit.generation.optimization.objectives import Goal
+from cdvae_kit.generation.optimization.oracles import FunctionJudge
+from cdvae_kit.generation.optimization.run import optimize
 from cdvae_kit.metrics import check_composition, densities
 from cdvae_kit.metrics.crystals import as_arrays
 from cdvae_kit.models import decoding

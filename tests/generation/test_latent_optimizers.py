@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdvae_kit.generation.bayesian_search import BayesianSearch
-from cdvae_kit.generation.latent_optimizers import Feedback, GuidedSearch, PublishedDescent
 from cdvae_kit.generation.latent_region import LatentRegion
+from cdvae_kit.generation.optimization.bayesian_search import BayesianSearch
+from cdvae_kit.generation.optimization.latent_optimizers import Feedback, GuidedSearch, PublishedDescent
 from cdvae_kit.seeding import make_generator
 
 DIM = 4

@@ -6,7 +6,7 @@ import torch
 
 from cdvae_kit.generation.latent_region import LatentRegion, path_noise
 from cdvae_kit.generation.neighbors import latent_neighbors, nearest_codes
-from cdvae_kit.generation.remoteness import remoteness
+from cdvae_kit.generation.optimization.remoteness import remoteness
 from cdvae_kit.seeding import make_generator
 from tests.models.tiny import some_crystals, tiny_model
 

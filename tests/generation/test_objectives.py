@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdvae_kit.generation.objectives import (
+from cdvae_kit.generation.optimization.objectives import (
     Goal,
     PropertyObjective,
     PropertyRange,

@@ -17,13 +17,13 @@ import torch
 from pymatgen.core import Structure
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.generation.bayesian_search import BayesianSearch
-from cdvae_kit.generation.constraints import Constraints
-from cdvae_kit.generation.latent_optimizers import GuidedSearch, PublishedDescent
-from cdvae_kit.generation.objectives import Goal, TargetOutsideDataError, UnknownPropertyError
-from cdvae_kit.generation.optimization import OptimizationResult, optimize
-from cdvae_kit.generation.oracles import FunctionJudge
-from cdvae_kit.generation.trials import Relaxed
+from cdvae_kit.generation.optimization.bayesian_search import BayesianSearch
+from cdvae_kit.generation.optimization.constraints import Constraints
+from cdvae_kit.generation.optimization.latent_optimizers import GuidedSearch, PublishedDescent
+from cdvae_kit.generation.optimization.objectives import Goal, TargetOutsideDataError, UnknownPropertyError
+from cdvae_kit.generation.optimization.oracles import FunctionJudge
+from cdvae_kit.generation.optimization.run import OptimizationResult, optimize
+from cdvae_kit.generation.optimization.trials import Relaxed
 from cdvae_kit.io import read_crystals
 from cdvae_kit.models import CDVAE
 from tests.generation.toys import LinearEnsemble, volume_per_atom

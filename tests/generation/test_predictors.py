@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cdvae_kit.generation.objectives import Goal, UnknownPropertyError, predicted_values
-from cdvae_kit.generation.predictors import CodeModel, PredictorJudge
+from cdvae_kit.generation.optimization.objectives import Goal, UnknownPropertyError, predicted_values
+from cdvae_kit.generation.optimization.predictors import CodeModel, PredictorJudge
 from cdvae_kit.models.latent_predictor import LatentPredictor, encoder_digest
 from cdvae_kit.models.property_predictor import PropertyPredictor
 from cdvae_kit.seeding import make_generator

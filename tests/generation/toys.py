@@ -6,7 +6,7 @@ import torch
 from pymatgen.core import Structure
 from torch import Tensor
 
-from cdvae_kit.generation.objectives import PropertyRange
+from cdvae_kit.generation.optimization.objectives import PropertyRange
 from cdvae_kit.seeding import make_generator
 
 RANGES = {

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from cdvae_kit.io.named_arrays import DecodeError, decode_arrays, encode_arrays
+from cdvae_kit.io.results.named_arrays import DecodeError, decode_arrays, encode_arrays
 
 arrays = st.sampled_from(["bool", "int8", "uint8", "int16", "int32", "int64", "float32", "float64"]).flatmap(
     lambda name: npst.arrays(np.dtype(name), npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))

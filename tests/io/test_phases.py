@@ -8,7 +8,7 @@ import pytest
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from cdvae_kit.io import ReadError
-from cdvae_kit.io.phases import read_phases
+from cdvae_kit.io.crystals.phases import read_phases
 
 
 def test_plain_json(tmp_path: Path) -> None:

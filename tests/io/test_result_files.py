@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cdvae_kit.io.result_files import write_csv, write_json
+from cdvae_kit.io.results.files import write_csv, write_json
 
 
 def test_json_knows_no_nan(tmp_path: Path) -> None:

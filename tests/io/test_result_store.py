@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cdvae_kit.io.result_store import MIN_MAX_BYTES, ResultStore, ResultStoreError
+from cdvae_kit.io.results.store import MIN_MAX_BYTES, ResultStore, ResultStoreError
 
 
 def key(number: int) -> bytes:
@@ -76,7 +76,7 @@ def test_a_limit_that_nothing_fits_in_is_refused(tmp_path):
 def test_the_file_stays_bounded_and_the_results_used_last_stay(tmp_path, monkeypatch):
     limit = 400_000
     clock = 1_000_000_000
-    monkeypatch.setattr("cdvae_kit.io.result_store.time.time", lambda: clock)
+    monkeypatch.setattr("cdvae_kit.io.results.store.time.time", lambda: clock)
     with ResultStore(tmp_path, max_bytes=limit) as store:
         store.put(values(0, 100, size=1_000))
         for start in range(100, 3_000, 50):
@@ -237,7 +237,7 @@ def test_a_kill_between_or_in_two_writes_loses_nothing_that_was_written(tmp_path
         import sys
         from pathlib import Path
         from tests.io.test_result_store import values
-        from cdvae_kit.io.result_store import ResultStore
+        from cdvae_kit.io.results.store import ResultStore
         store = ResultStore(sys.argv[1])
         for i in range(1_000_000):
             store.put(values(i, i + 1))
@@ -302,7 +302,7 @@ def test_the_cache_of_the_user_is_the_default(tmp_path, monkeypatch):
 FULL_DISK = """
     import logging, resource, sys
     from tests.io.test_result_store import values, key
-    from cdvae_kit.io.result_store import ResultStore, ResultStoreError
+    from cdvae_kit.io.results.store import ResultStore, ResultStoreError
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
     store = ResultStore(sys.argv[1], required=sys.argv[2] == "required")
     store.put(values(0, 100))

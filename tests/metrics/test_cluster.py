@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cdvae_kit.io.result_store import ResultStore
+from cdvae_kit.io.results.store import ResultStore
 from cdvae_kit.metrics.cluster import workers
 from cdvae_kit.metrics.parallel import Memory, map_crystals
 from tests.metrics.test_memory import Counted, memory_in, num_calls, square, squares

@@ -261,7 +261,7 @@ def test_pairs_whose_names_differ_are_told(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_a_second_evaluation_asks_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
 
     with ResultStore(tmp_path) as store:
         first = evaluate([salt(), crushed(), None], reference=[salt(4.3)], store=store)
@@ -283,7 +283,7 @@ def gold_copper() -> Structure:
 
 
 def test_stability_and_sun_rates_stand_beside_their_convention(tmp_path: Path) -> None:
-    from cdvae_kit.io.result_store import ResultStore
+    from cdvae_kit.io.results.store import ResultStore
 
     request = StabilityRequest("emt", fmax=0.02)
     crystals = [copper(), copper(), gold_copper(), salt(), None]

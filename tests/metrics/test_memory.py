@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cdvae_kit.io.named_arrays import decode_arrays, encode_arrays
-from cdvae_kit.io.result_store import ResultStore, ResultStoreError
+from cdvae_kit.io.results.named_arrays import decode_arrays, encode_arrays
+from cdvae_kit.io.results.store import ResultStore, ResultStoreError
 from cdvae_kit.metrics.crystals import CrystalArrays, unusable
 from cdvae_kit.metrics.parallel import Memory, crystal_key, map_crystals
 

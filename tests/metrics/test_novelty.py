@@ -8,7 +8,7 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.crystal.conversion import structures_to_batch
-from cdvae_kit.io.result_store import ResultStore
+from cdvae_kit.io.results.store import ResultStore
 from cdvae_kit.metrics import MATCHERS, TrainingIndex, novelty
 from cdvae_kit.metrics import comparisons as comparisons_module
 from cdvae_kit.metrics.crystals import CrystalArrays, as_arrays

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from cdvae_kit.io.result_store import ResultStore
+from cdvae_kit.io.results.store import ResultStore
 from cdvae_kit.metrics import MATCHERS, Matcher, polymorphs, reconstruction
 from cdvae_kit.metrics import comparisons as comparisons_module
 from tests.metrics.same_crystals import (

@@ -6,7 +6,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.crystal.conversion import structures_to_batch
-from cdvae_kit.io.result_store import ResultStore
+from cdvae_kit.io.results.store import ResultStore
 from cdvae_kit.metrics import Tolerances, reconstruction
 
 

@@ -7,7 +7,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.io import read_crystals
-from cdvae_kit.io.result_store import ResultStore
+from cdvae_kit.io.results.store import ResultStore
 from cdvae_kit.metrics import MATCHERS, uniqueness
 from cdvae_kit.metrics import comparisons as comparisons_module
 from cdvae_kit.metrics.crystals import as_arrays

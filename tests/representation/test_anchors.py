@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdvae_kit.representation.anchors import select_anchors
+from cdvae_kit.representation.methods.anchors import select_anchors
 from cdvae_kit.seeding import make_generator
 
 METHODS = ("uniform", "stratified", "farthest", "kmeans")

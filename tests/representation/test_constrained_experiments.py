@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.representation.constrained_on_crystals import (
+from cdvae_kit.representation.experiments.invariance_constrained.invariance_constrained_crystals import (
     FREE,
     KINDS,
     RANGES,
@@ -26,11 +26,11 @@ from cdvae_kit.representation.constrained_on_crystals import (
     rattled_crystals,
     standardised,
 )
-from cdvae_kit.representation.constrained_on_gaussians import FALSE, TRUE, gaussian_classes
-from cdvae_kit.representation.experiments import Experiment, ExperimentResult
+from cdvae_kit.representation.experiments.invariance_constrained.on_gaussians import FALSE, TRUE, gaussian_classes
+from cdvae_kit.representation.experiments.registry import load_experiment
+from cdvae_kit.representation.experiments.running import run_experiment
 from cdvae_kit.representation.panels import Bars, Lines
-from cdvae_kit.representation.registry import load_experiment
-from cdvae_kit.representation.running import run_experiment
+from cdvae_kit.representation.protocol import Experiment, ExperimentResult
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import Transform
 from cdvae_kit.transforms.crystal_motions import AtomPermutation, CrystalRotation, OriginShift, Supercell
@@ -187,8 +187,9 @@ def test_rattled_crystals_are_one_compound_whose_atoms_stay_inside_the_cell() ->
 
 def test_users_of_images_load_neither_pymatgen_nor_the_crystals() -> None:
     code = (
-        "import sys; import cdvae_kit.representation.constrained_discovery as c; c.EXPERIMENT.parts(quick=True); "
-        "import cdvae_kit.representation.constrained_on_images, cdvae_kit.representation.constrained_on_crystals; "
+        "import sys; from cdvae_kit.representation.experiments.invariance_constrained import invariance_constrained; "
+        "invariance_constrained.EXPERIMENT.parts(quick=True); from cdvae_kit.representation.experiments."
+        "invariance_constrained import on_images, invariance_constrained_crystals; "
         "print([m for m in ('pymatgen', 'torch_geometric', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

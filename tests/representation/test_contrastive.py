@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdvae_kit.representation.contrastive import SimCLR
-from cdvae_kit.representation.encoder import MLPEncoder, embed
-from cdvae_kit.representation.fitting import FitSettings, fit
-from cdvae_kit.representation.probing import knn_probe
-from cdvae_kit.representation.similarity import effective_rank
+from cdvae_kit.representation.methods.contrastive import SimCLR
+from cdvae_kit.representation.methods.encoder import MLPEncoder, embed
+from cdvae_kit.representation.methods.fitting import FitSettings, fit
+from cdvae_kit.representation.methods.probing import knn_probe
+from cdvae_kit.representation.methods.similarity import effective_rank
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms import Identity
 from cdvae_kit.transforms.base import Generator, Params, Transform, normal

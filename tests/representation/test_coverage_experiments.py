@@ -13,20 +13,26 @@ import torch
 from cdvae_kit.crystal import CrystalBatch, concatenate
 from cdvae_kit.datasets.perovskite_tables import perovskite_table
 from cdvae_kit.datasets.two_hop import TwoHopTask
-from cdvae_kit.representation.coverage_on_crystals import (
+from cdvae_kit.representation.experiments.functional_coverage.composition_coverage import (
     CompositionCoverage,
     answers_of_other_sites,
     compare_splits,
     perovskite_sites,
     split_table,
 )
-from cdvae_kit.representation.coverage_on_tables import FunctionalCoverage, Learning, Scored, Setup, learn
-from cdvae_kit.representation.experiments import PartResult
-from cdvae_kit.representation.fitting import FitSettings
-from cdvae_kit.representation.functional_coverage import coverage_depth
-from cdvae_kit.representation.registry import load_experiment
-from cdvae_kit.representation.running import run_experiment
-from cdvae_kit.representation.token_learners import TokenTransformer, WiredMLP
+from cdvae_kit.representation.experiments.functional_coverage.functional_coverage import (
+    FunctionalCoverage,
+    Learning,
+    Scored,
+    Setup,
+    learn,
+)
+from cdvae_kit.representation.experiments.functional_coverage.token_learners import TokenTransformer, WiredMLP
+from cdvae_kit.representation.experiments.registry import load_experiment
+from cdvae_kit.representation.experiments.running import run_experiment
+from cdvae_kit.representation.methods.fitting import FitSettings
+from cdvae_kit.representation.methods.functional_coverage import coverage_depth
+from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import seeded_weights
 
 
@@ -170,7 +176,7 @@ def test_real_perovskites_are_read_into_a_table(
     shared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cdvae_kit.datasets.loading import load_dataset
-    from cdvae_kit.representation import coverage_on_crystals
+    from cdvae_kit.representation.experiments.functional_coverage import composition_coverage as coverage_on_crystals
 
     lines = _first_records(shared_dir / "data/perov_5/val.csv.gz", 60)
     (tmp_path / "val.csv").write_text(lines)
@@ -198,7 +204,7 @@ def _first_records(path: Path, count: int) -> str:
 def test_the_experiments_are_registered_and_tokens_need_no_crystals() -> None:
     assert load_experiment("composition-coverage").name == "composition-coverage"
     code = (
-        "import sys\nfrom cdvae_kit.representation.registry import load_experiment\n"
+        "import sys\nfrom cdvae_kit.representation.experiments.registry import load_experiment\n"
         "load_experiment('functional-coverage')\nassert 'pymatgen' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

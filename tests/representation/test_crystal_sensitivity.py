@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.representation.crystal_sensitivity import (
+from cdvae_kit.representation.experiments.invariance_transfer.crystal_sensitivity import (
     DISPLACEMENTS,
     EXACT,
     STRAINS,
@@ -18,9 +18,9 @@ from cdvae_kit.representation.crystal_sensitivity import (
     crystal_transforms,
     perovskites,
 )
-from cdvae_kit.representation.encoder import CrystalVAEEncoder, SetTransformer
-from cdvae_kit.representation.registry import load_experiment
-from cdvae_kit.representation.running import run_experiment
+from cdvae_kit.representation.experiments.registry import load_experiment
+from cdvae_kit.representation.experiments.running import run_experiment
+from cdvae_kit.representation.methods.encoder import CrystalVAEEncoder, SetTransformer
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.crystal_motions import AtomDisplacement
 from cdvae_kit.visualization.experiments import plot_experiment

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.representation.curriculum import (
+from cdvae_kit.representation.methods.curriculum import (
     AdaptiveAugmentation,
     AugmentationPolicy,
     CurriculumSettings,
@@ -24,9 +24,9 @@ from cdvae_kit.representation.curriculum import (
     curriculum_fraction,
     one_step_hypergradient,
 )
-from cdvae_kit.representation.encoder import ConvEncoder, MLPEncoder, SetTransformer
-from cdvae_kit.representation.environments import RadialEncoder
-from cdvae_kit.representation.fitting import FitSettings, fit
+from cdvae_kit.representation.methods.encoder import ConvEncoder, MLPEncoder, SetTransformer
+from cdvae_kit.representation.methods.environments import RadialEncoder
+from cdvae_kit.representation.methods.fitting import FitSettings, fit
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Generator, Identity, Params, Transform, per_sample
 from cdvae_kit.transforms.crystal_motions import AtomDisplacement, CrystalRotation

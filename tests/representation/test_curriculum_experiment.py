@@ -7,16 +7,25 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from cdvae_kit.representation.curriculum_arms import ALL_LABELS, ARMS, NONE, POLICY, RANDOM, RIGHT, UNIFORM, weight_name
-from cdvae_kit.representation.curriculum_experiment import CRYSTAL_ARMS, CRYSTAL_OPERATIONS, CRYSTALS
-from cdvae_kit.representation.curriculum_on_crystals import OPERATIONS as ON_CRYSTALS
-from cdvae_kit.representation.curriculum_on_crystals import GeometryAlone, heated_crystals
-from cdvae_kit.representation.curriculum_on_digits import OPERATIONS, shifted_digits
-from cdvae_kit.representation.encoder import embed
-from cdvae_kit.representation.environments import RadialEncoder
-from cdvae_kit.representation.experiments import Claim, Experiment, ExperimentResult
-from cdvae_kit.representation.registry import load_experiment
-from cdvae_kit.representation.running import run_experiment
+from cdvae_kit.representation.experiments.curriculum.arms import (
+    ALL_LABELS,
+    ARMS,
+    NONE,
+    POLICY,
+    RANDOM,
+    RIGHT,
+    UNIFORM,
+    weight_name,
+)
+from cdvae_kit.representation.experiments.curriculum.curriculum import CRYSTAL_ARMS, CRYSTAL_OPERATIONS, CRYSTALS
+from cdvae_kit.representation.experiments.curriculum.on_crystals import OPERATIONS as ON_CRYSTALS
+from cdvae_kit.representation.experiments.curriculum.on_crystals import GeometryAlone, heated_crystals
+from cdvae_kit.representation.experiments.curriculum.on_digits import OPERATIONS, shifted_digits
+from cdvae_kit.representation.experiments.registry import load_experiment
+from cdvae_kit.representation.experiments.running import run_experiment
+from cdvae_kit.representation.methods.encoder import embed
+from cdvae_kit.representation.methods.environments import RadialEncoder
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Identity
 from cdvae_kit.visualization.experiments import plot_experiment

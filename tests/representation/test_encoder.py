@@ -11,7 +11,7 @@ from torch import nn
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.models import CDVAE, CDVAEConfig
-from cdvae_kit.representation.encoder import (
+from cdvae_kit.representation.methods.encoder import (
     ConvEncoder,
     CrystalVAEEncoder,
     Encoder,
@@ -21,7 +21,7 @@ from cdvae_kit.representation.encoder import (
     as_encoder,
     embed,
 )
-from cdvae_kit.representation.environments import RadialEncoder
+from cdvae_kit.representation.methods.environments import RadialEncoder
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Transform
 from cdvae_kit.transforms.crystal_motions import (
@@ -133,8 +133,10 @@ def test_the_encoder_of_a_cdvae_gives_its_mean(zoo: CrystalBatch) -> None:
 def test_users_of_images_series_and_tokens_never_load_pymatgen() -> None:
     code = (
         "import sys, torch\n"
-        "from cdvae_kit.representation import contrastive, encoder, fitting, probing, registry, running, similarity\n"
-        "from cdvae_kit.representation import curriculum_experiment, relative, relative_stitching\n"
+        "from cdvae_kit.representation.methods import contrastive, encoder, fitting, probing, relative, similarity\n"
+        "from cdvae_kit.representation.experiments import registry, running\n"
+        "from cdvae_kit.representation.experiments.curriculum import curriculum\n"
+        "from cdvae_kit.representation.experiments.relative import relative\n"
         "from cdvae_kit.datasets import composed_images\n"
         "from cdvae_kit.transforms import images, random_field, time_series, tokens\n"
         "encoder.embed(encoder.ConvEncoder(in_channels=3), torch.zeros(1, 3, 8, 8))\n"

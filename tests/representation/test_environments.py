@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.representation.encoder import SetTransformer
-from cdvae_kit.representation.environments import (
+from cdvae_kit.representation.methods.encoder import SetTransformer
+from cdvae_kit.representation.methods.environments import (
     Composition,
     EnvironmentEncoder,
     RadialDistribution,
     mean_over_atoms,
 )
-from cdvae_kit.representation.obow import Vocabulary
+from cdvae_kit.representation.methods.obow import Vocabulary
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Transform
 from cdvae_kit.transforms.crystal_motions import AtomPermutation, CrystalRotation, OriginShift, Supercell

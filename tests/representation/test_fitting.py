@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cdvae_kit.representation.encoder import MLPEncoder, Objective, embed
-from cdvae_kit.representation.fitting import FitDivergedError, FitSettings, Supervision, fit
+from cdvae_kit.representation.methods.encoder import MLPEncoder, Objective, embed
+from cdvae_kit.representation.methods.fitting import FitDivergedError, FitSettings, Supervision, fit
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms import Compose
 

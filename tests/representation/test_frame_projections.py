@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from cdvae_kit.nn.losses import nt_xent
-from cdvae_kit.representation.encoder import MLPEncoder, as_encoder, embed
-from cdvae_kit.representation.fitting import FitSettings, fit
-from cdvae_kit.representation.frame_projections import (
+from cdvae_kit.representation.methods.encoder import MLPEncoder, as_encoder, embed
+from cdvae_kit.representation.methods.fitting import FitSettings, fit
+from cdvae_kit.representation.methods.frame_projections import (
     FeatureMapper,
     FrameProjections,
     ScalogramEncoder,

@@ -8,8 +8,7 @@ import torch
 from cdvae_kit.crystal.symmetry import crystal_system
 from cdvae_kit.datasets.ionic_prototypes import load_ionic_prototypes
 from cdvae_kit.datasets.prototype_cells import PROTOTYPES
-from cdvae_kit.representation.experiments import Experiment, ExperimentResult
-from cdvae_kit.representation.frames_on_diffraction import (
+from cdvae_kit.representation.experiments.frame_projections.diffraction_frames import (
     QUICK,
     compare_on_crystals,
     counted,
@@ -17,9 +16,10 @@ from cdvae_kit.representation.frames_on_diffraction import (
     prototype_patterns,
     score_features,
 )
-from cdvae_kit.representation.probing import TooFewSamplesError
-from cdvae_kit.representation.registry import load_experiment
-from cdvae_kit.representation.running import run_experiment
+from cdvae_kit.representation.experiments.registry import load_experiment
+from cdvae_kit.representation.experiments.running import run_experiment
+from cdvae_kit.representation.methods.probing import TooFewSamplesError
+from cdvae_kit.representation.protocol import Experiment, ExperimentResult
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.visualization.experiments import plot_experiment
 

@@ -11,12 +11,7 @@ import torch
 
 from cdvae_kit.datasets.signals import SignalLaw, periodic_signals
 from cdvae_kit.io.series import LabelledSeries, read_series
-from cdvae_kit.representation.experiments import Experiment, ExperimentResult
-from cdvae_kit.representation.panels import Bars, Pictures
-from cdvae_kit.representation.probing import TooFewSamplesError, linear_probe
-from cdvae_kit.representation.registry import load_experiment
-from cdvae_kit.representation.running import run_experiment
-from cdvae_kit.representation.series_arms import (
+from cdvae_kit.representation.experiments.frame_projections.series_arms import (
     AUGMENTATIONS,
     SeriesArms,
     SeriesSettings,
@@ -25,7 +20,12 @@ from cdvae_kit.representation.series_arms import (
     untrained,
     without_network,
 )
-from cdvae_kit.representation.series_comparison import compare_on_series
+from cdvae_kit.representation.experiments.frame_projections.series_comparison import compare_on_series
+from cdvae_kit.representation.experiments.registry import load_experiment
+from cdvae_kit.representation.experiments.running import run_experiment
+from cdvae_kit.representation.methods.probing import TooFewSamplesError, linear_probe
+from cdvae_kit.representation.panels import Bars, Pictures
+from cdvae_kit.representation.protocol import Experiment, ExperimentResult
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.visualization.experiments import plot_experiment
 
@@ -161,8 +161,9 @@ def test_a_comparison_refuses_sets_that_do_not_fit() -> None:
 
 def test_users_of_series_load_neither_pymatgen_nor_the_crystals() -> None:
     code = (
-        "import sys; import cdvae_kit.representation.frames_on_signals as f; f.EXPERIMENT.parts(quick=True); "
-        "import cdvae_kit.representation.series_comparison; "
+        "import sys; from cdvae_kit.representation.experiments.frame_projections import frame_projections; "
+        "frame_projections.EXPERIMENT.parts(quick=True); "
+        "import cdvae_kit.representation.experiments.frame_projections.series_comparison; "
         "print([m for m in ('pymatgen', 'torch_geometric', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.datasets.two_hop import Structure, TwoHopTask
-from cdvae_kit.representation.functional_coverage import (
+from cdvae_kit.representation.methods.functional_coverage import (
     coverage_depth,
     equivalence_classes,
     functional_coverage,

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cdvae_kit.representation.encoder import ConvEncoder, MLPEncoder
-from cdvae_kit.representation.fitting import FitSettings, Supervision, fit
-from cdvae_kit.representation.invariance_constrained import (
+from cdvae_kit.representation.methods.encoder import ConvEncoder, MLPEncoder
+from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
+from cdvae_kit.representation.methods.invariance_constrained import (
     InvarianceConstraint,
     PrimalDual,
     metropolis_hastings,

@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cdvae_kit.representation.encoder import MLPEncoder, embed
-from cdvae_kit.representation.experiments import ExperimentResult
-from cdvae_kit.representation.fitting import FitSettings
-from cdvae_kit.representation.invariance_constrained import InvarianceConstraint, PrimalDual
-from cdvae_kit.representation.invariance_discovery import (
+from cdvae_kit.representation.methods.encoder import MLPEncoder, embed
+from cdvae_kit.representation.methods.fitting import FitSettings
+from cdvae_kit.representation.methods.invariance_constrained import InvarianceConstraint, PrimalDual
+from cdvae_kit.representation.methods.invariance_discovery import (
     Discovery,
     Reading,
     discover_invariances,
@@ -23,6 +22,7 @@ from cdvae_kit.representation.invariance_discovery import (
     mean_loss,
     read_multiplier,
 )
+from cdvae_kit.representation.protocol import ExperimentResult
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import Params
 from cdvae_kit.transforms.vectors import SignFlip

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdvae_kit.representation.invariance_measures import (
+from cdvae_kit.representation.methods.invariance_measures import (
     ProbeData,
     Table,
     mean_table,
@@ -16,8 +16,8 @@ from cdvae_kit.representation.invariance_measures import (
     sensitivity_of_pairs,
     transfer_matrix,
 )
-from cdvae_kit.representation.probing import prototype_probe
-from cdvae_kit.representation.similarity import sensitivity
+from cdvae_kit.representation.methods.probing import prototype_probe
+from cdvae_kit.representation.methods.similarity import sensitivity
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms import Identity
 from cdvae_kit.transforms.images import Brightness, FlipHorizontal, Invert, Rotate

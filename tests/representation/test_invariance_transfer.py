@@ -12,14 +12,7 @@ import torch
 from torch import nn
 
 from cdvae_kit.datasets.composed_images import ComposedImages, make_sprites, paired_by_transform
-from cdvae_kit.representation.encoder import ConvEncoder, MLPEncoder
-from cdvae_kit.representation.experiments import Claim, ExperimentResult
-from cdvae_kit.representation.fitting import FitSettings, Supervision, fit
-from cdvae_kit.representation.invariance_measures import sensitivity_of_pairs
-from cdvae_kit.representation.invariance_transfer import EXPERIMENT, InvarianceTransfer
-from cdvae_kit.representation.registry import load_experiment
-from cdvae_kit.representation.running import run_experiment
-from cdvae_kit.representation.transforms_2d import (
+from cdvae_kit.representation.experiments.invariance_transfer.comparisons import (
     GROUP_NAMES,
     Setup,
     a_third,
@@ -28,6 +21,13 @@ from cdvae_kit.representation.transforms_2d import (
     nested_choice,
     two_choices,
 )
+from cdvae_kit.representation.experiments.invariance_transfer.invariance_transfer import EXPERIMENT, InvarianceTransfer
+from cdvae_kit.representation.experiments.registry import load_experiment
+from cdvae_kit.representation.experiments.running import run_experiment
+from cdvae_kit.representation.methods.encoder import ConvEncoder, MLPEncoder
+from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
+from cdvae_kit.representation.methods.invariance_measures import sensitivity_of_pairs
+from cdvae_kit.representation.protocol import Claim, ExperimentResult
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.visualization.experiments import plot_experiment
 
@@ -156,7 +156,7 @@ def test_progress_rises_to_one() -> None:
 
 def test_users_of_images_load_neither_pymatgen_nor_graphs() -> None:
     code = (
-        "import sys, cdvae_kit.representation.invariance_transfer\n"
+        "import sys, cdvae_kit.representation.experiments.invariance_transfer.invariance_transfer\n"
         "print([name for name in ('pymatgen', 'torch_geometric', 'e3nn', 'PIL', 'matplotlib') if name in sys.modules])"
     )
     root = Path(__file__).resolve().parents[2]

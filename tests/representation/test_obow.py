@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from cdvae_kit.nn.losses import kl_to_soft_target
-from cdvae_kit.representation.encoder import ConvEncoder
-from cdvae_kit.representation.fitting import FitSettings, fit
-from cdvae_kit.representation.local_features import LocalFeatures, OneLevel, StagedEncoder, as_levelled
-from cdvae_kit.representation.obow import (
+from cdvae_kit.representation.methods.encoder import ConvEncoder
+from cdvae_kit.representation.methods.fitting import FitSettings, fit
+from cdvae_kit.representation.methods.local_features import LocalFeatures, OneLevel, StagedEncoder, as_levelled
+from cdvae_kit.representation.methods.obow import (
     BagPredictor,
     OnlineBagOfWords,
     StudentView,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cdvae_kit.representation import obow_on_crystals, obow_on_images
-from cdvae_kit.representation.experiments import Experiment, ExperimentResult
-from cdvae_kit.representation.obow_on_images import (
+from cdvae_kit.representation.experiments.obow import obow as obow_on_images
+from cdvae_kit.representation.experiments.obow import obow_crystals as obow_on_crystals
+from cdvae_kit.representation.experiments.obow.obow import (
     ARMS,
     FROZEN,
     IN_USE,
@@ -27,8 +27,9 @@ from cdvae_kit.representation.obow_on_images import (
     part_encoder,
     patches_of_words,
 )
+from cdvae_kit.representation.experiments.running import run_experiment
 from cdvae_kit.representation.panels import Lines, Pictures
-from cdvae_kit.representation.running import run_experiment
+from cdvae_kit.representation.protocol import Experiment, ExperimentResult
 from cdvae_kit.visualization.experiments import plot_experiment
 
 
@@ -133,8 +134,8 @@ def test_the_bag_of_a_supercell_is_measured_and_an_encoder_of_cells_does_not_pas
     crystal_trial: ExperimentResult,
 ) -> None:
     from cdvae_kit.datasets.ionic_prototypes import load_ionic_prototypes
-    from cdvae_kit.representation.encoder import SetTransformer
-    from cdvae_kit.representation.local_features import OneLevel
+    from cdvae_kit.representation.methods.encoder import SetTransformer
+    from cdvae_kit.representation.methods.local_features import OneLevel
     from cdvae_kit.seeding import seeded_weights
 
     (claim,) = obow_on_crystals.EXPERIMENT.claims(crystal_trial)
@@ -149,7 +150,7 @@ def test_the_bag_of_a_supercell_is_measured_and_an_encoder_of_cells_does_not_pas
 
 def test_users_of_images_load_neither_pymatgen_nor_the_crystals() -> None:
     code = (
-        "import sys; import cdvae_kit.representation.obow_on_images as o; o.EXPERIMENT.parts(quick=True); "
+        "import sys; import cdvae_kit.representation.experiments.obow.obow as o; o.EXPERIMENT.parts(quick=True); "
         "print([m for m in ('pymatgen', 'torch_geometric', 'sklearn', 'lightning') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdvae_kit.representation.probing import (
+from cdvae_kit.representation.methods.probing import (
     ProbeScore,
     TooFewSamplesError,
     draw_labels,

@@ -10,9 +10,7 @@ import pytest
 import torch
 
 from cdvae_kit.datasets import load_digits
-from cdvae_kit.representation.experiments import Claim, Experiment, ExperimentResult
-from cdvae_kit.representation.panels import Lines, Pictures
-from cdvae_kit.representation.random_fields import (
+from cdvae_kit.representation.experiments.random_fields import (
     ARMS,
     KINDS,
     STRENGTHS,
@@ -22,8 +20,10 @@ from cdvae_kit.representation.random_fields import (
     measured,
     warp_of,
 )
-from cdvae_kit.representation.registry import load_experiment
-from cdvae_kit.representation.running import run_experiment
+from cdvae_kit.representation.experiments.registry import load_experiment
+from cdvae_kit.representation.experiments.running import run_experiment
+from cdvae_kit.representation.panels import Lines, Pictures
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.visualization.experiments import plot_experiment
 
@@ -103,7 +103,7 @@ def test_claims_hold_and_fail_with_the_numbers(experiment: Experiment) -> None:
 
 def test_users_of_images_load_neither_pymatgen_nor_the_crystals() -> None:
     code = (
-        "import sys; import cdvae_kit.representation.random_fields as r; r.EXPERIMENT.parts(quick=True); "
+        "import sys; import cdvae_kit.representation.experiments.random_fields as r; r.EXPERIMENT.parts(quick=True); "
         "print([m for m in ('pymatgen', 'torch_geometric', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.models import CDVAE
-from cdvae_kit.representation.encoder import CrystalVAEEncoder, MLPEncoder, embed
-from cdvae_kit.representation.relative import (
+from cdvae_kit.representation.methods.encoder import CrystalVAEEncoder, MLPEncoder, embed
+from cdvae_kit.representation.methods.relative import (
     RelativeEncoder,
     compare_spaces,
     inverse_relative_projection,

@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 import torch
 
-from cdvae_kit.representation.experiments import Claim, ExperimentResult
-from cdvae_kit.representation.relative_arms import carried_back, cross_scores, own_and_stitched
-from cdvae_kit.representation.relative_digits import QUICK, split_digits, stitch_autoencoders
-from cdvae_kit.representation.relative_stitching import EXPERIMENT
-from cdvae_kit.representation.running import run_experiment
+from cdvae_kit.representation.experiments.relative.arms import carried_back, cross_scores, own_and_stitched
+from cdvae_kit.representation.experiments.relative.on_digits import QUICK, split_digits, stitch_autoencoders
+from cdvae_kit.representation.experiments.relative.relative import EXPERIMENT
+from cdvae_kit.representation.experiments.running import run_experiment
+from cdvae_kit.representation.protocol import Claim, ExperimentResult
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.visualization.experiments import plot_experiment
 

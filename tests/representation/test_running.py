@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from cdvae_kit.representation.experiments import Claim, ExperimentResult, PartResult, standard_error
-from cdvae_kit.representation.registry import experiment_names, load_experiment
-from cdvae_kit.representation.running import RESULTS, as_json, read_results, run_experiment
+from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
+from cdvae_kit.representation.experiments.running import RESULTS, as_json, read_results, run_experiment
+from cdvae_kit.representation.protocol import Claim, ExperimentResult, PartResult, standard_error
 from tests.representation.toy import Toy
 
 
@@ -151,7 +151,7 @@ def test_an_unknown_arm_names_those_that_there_are() -> None:
 
 
 def test_an_unknown_experiment_names_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cdvae_kit.representation.registry._HOMES", {"toy": "toy", "other": "other"})
+    monkeypatch.setattr("cdvae_kit.representation.experiments.registry._HOMES", {"toy": "toy", "other": "other"})
     with pytest.raises(ValueError, match="no experiment 'nonsense'; there are other, toy"):
         load_experiment("nonsense")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdvae_kit.representation.similarity import (
+from cdvae_kit.representation.methods.similarity import (
     derangement,
     effective_rank,
     linear_cka,

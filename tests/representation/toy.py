@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cdvae_kit.representation.experiments import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
 
 
 class Toy(Experiment):

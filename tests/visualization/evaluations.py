@@ -8,7 +8,7 @@ import numpy as np
 from cdvae_kit.crystal.symmetry import crystal_system
 from cdvae_kit.metrics.crystals import CrystalArrays, unusable
 from cdvae_kit.metrics.evaluation_result import CrystalRow, Distribution, Evaluation, MetricValue
-from cdvae_kit.visualization.scene import element_symbol
+from cdvae_kit.visualization.crystals.scene import element_symbol
 
 SPITE = "<script>window.spite = 1</script>"
 """What a material id, a reason or a setting from a file may hold."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cdvae_kit.representation.experiments import Claim, ExperimentResult
 from cdvae_kit.representation.panels import Bars
-from cdvae_kit.visualization.experiment_page import ShownExperiment, claims_as_markdown, write_experiment_page
+from cdvae_kit.representation.protocol import Claim, ExperimentResult
+from cdvae_kit.visualization.report.experiment_page import ShownExperiment, claims_as_markdown, write_experiment_page
 from tests.visualization.browser import open_page
 
 VOID = {"meta", "img", "br", "link"}

@@ -15,7 +15,7 @@ import pytest
 from cdvae_kit.metrics.crystals import CrystalArrays, unusable
 from cdvae_kit.metrics.evaluation_result import Evaluation
 from cdvae_kit.visualization import space_groups, write_report
-from cdvae_kit.visualization.report import _data
+from cdvae_kit.visualization.report.evaluation_page import _data
 from tests.visualization.evaluations import SPITE, crystal, empty_evaluation, evaluation, row
 
 SECTIONS = ["numbers", "distributions", "elements", "latent", "crystals", "failures", "reading", "settings"]
@@ -278,7 +278,7 @@ def test_an_unknown_data_set_is_refused_before_anything_is_written(tmp_path: Pat
 
 
 def test_without_pymatviz_the_page_says_what_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cdvae_kit.visualization.report_sections.can_draw_wheels", lambda: False)
+    monkeypatch.setattr("cdvae_kit.visualization.report.sections.can_draw_wheels", lambda: False)
     reader = report_of(evaluation(), tmp_path)
     assert (
         "Not drawn: the wheels of space groups need pymatviz: python -m pip install 'cdvae-kit[report]'" in reader.text

@@ -8,7 +8,7 @@ from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.lattice import lattice_parameters, plane_spacings
-from cdvae_kit.visualization.scene import (
+from cdvae_kit.visualization.crystals.scene import (
     FACE_TOLERANCE,
     Scene,
     corner_atom,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdvae_kit.visualization.selection import failure_kinds, reason_kind, select_crystals
+from cdvae_kit.visualization.report.selection import failure_kinds, reason_kind, select_crystals
 from tests.visualization.evaluations import row
 
 

@@ -1,0 +1,187 @@
+"""What an optimisation leaves on the disk: what is done, batch by batch, and in the end its tables.
+
+Every file appears whole or not at all, so that a run that was killed goes on from its last finished batch.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.generation.optimization.trials import Trials
+from cdvae_kit.io.atomic import atomic_file, refuse_existing
+from cdvae_kit.io.crystals.writing import write_crystals
+from cdvae_kit.metrics.crystals import as_arrays, formula
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE, TRIALS_FOLDER, SUMMARY_FILE = "run.json", "trials", "summary.json"
+CANDIDATES_FILE, CANDIDATES_FOLDER = "candidates.extxyz", "candidates"
+_OURS = (RUN_FILE, TRIALS_FOLDER, SUMMARY_FILE, CANDIDATES_FILE, CANDIDATES_FOLDER, "history.csv", "history.parquet")
+
+
+class RunFiles:
+    """The folder of one run; without a folder nothing is kept.
+
+    Args:
+        folder: of the run.
+        settings: what tells this run from another; a folder with others is not resumed.
+        resume: go on with what is there.
+        overwrite: remove the run that is there.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.settings = json.loads(json.dumps(settings))
+        if self.folder is None:
+            return
+        if resume and overwrite:
+            raise ValueError("choose one: overwrite starts anew, resume goes on")
+        if self.folder.exists() and (self.folder / RUN_FILE).exists():
+            if resume:
+                self._check_same()
+                return
+            refuse_existing(self.folder, overwrite=overwrite)
+            self._remove()
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise FileExistsError(f"{self.folder} holds files that are no optimisation's; choose another folder")
+        else:
+            refuse_existing(self.folder, overwrite=True)
+        (self.folder / TRIALS_FOLDER).mkdir(parents=True, exist_ok=True)
+        self._write(RUN_FILE, json.dumps(self.settings, indent=2) + "\n")
+
+    def _check_same(self) -> None:
+        assert self.folder is not None
+        there = json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
+        other = sorted(
+            name for name in {*there, *self.settings} if there.get(name, None) != self.settings.get(name, None)
+        )
+        if other:
+            raise ValueError(
+                f"{self.folder} cannot be resumed: it is a run with another {', '.join(other)}. Give the options of "
+                "the first run, or another folder"
+            )
+
+    def _remove(self) -> None:
+        assert self.folder is not None
+        # the run file last: a kill in between leaves a folder that is still known as a run
+        for name in reversed(_OURS):
+            path = self.folder / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def load(self, name: str) -> Trials | None:
+        """The trials of that name, None where they are not there or cannot be read."""
+        if self.folder is None or not (path := self._trials_path(name)).exists():
+            return None
+        try:
+            return Trials.from_json(path.read_text(encoding="utf-8"))
+        except (ValueError, KeyError) as error:
+            # a damaged disk; the batch is made anew
+            logger.warning("%s cannot be read and is made anew: %s", path, error)
+            return None
+
+    def keep(self, name: str, trials: Trials) -> None:
+        """Puts trials on the disk."""
+        if self.folder is not None:
+            self._write(f"{TRIALS_FOLDER}/{name}.json", trials.to_json())
+
+    def forget(self, prefix: str) -> None:
+        """Removes the trials whose name starts so."""
+        if self.folder is not None:
+            for path in (self.folder / TRIALS_FOLDER).glob(f"{prefix}*.json"):
+                path.unlink()
+
+    def _trials_path(self, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / TRIALS_FOLDER / f"{name}.json"
+
+    def _write(self, name: str, text: str) -> None:
+        assert self.folder is not None
+        with atomic_file(self.folder / name, overwrite=True) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def write_results(
+        self, history: Mapping[str, list[Any]], candidates: CrystalBatch | None, summary: Mapping[str, Any]
+    ) -> None:
+        """The tables: every trial, the candidates as one file and as CIFs, and what is said of the whole."""
+        if self.folder is None:
+            return
+        import pyarrow
+        from pyarrow import parquet
+
+        with atomic_file(self.folder / "history.parquet", overwrite=True) as temporary:
+            parquet.write_table(pyarrow.table(dict(history)), temporary)
+        with (
+            atomic_file(self.folder / "history.csv", overwrite=True) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
+            table = csv.writer(file)
+            table.writerow(history)
+            table.writerows(zip(*history.values(), strict=True))
+        for name in (CANDIDATES_FILE, CANDIDATES_FOLDER):
+            if candidates is not None:
+                write_crystals(candidates, self.folder / name, overwrite=True)
+        self._write(SUMMARY_FILE, json.dumps(plain(summary), indent=2) + "\n")
+
+
+def history(trials: Trials, start_names: list[str]) -> dict[str, list[Any]]:
+    """Every trial as a row of a table: where from, what it is, what was said of it, and why it is no candidate."""
+    arrays = as_arrays(trials.crystals)
+    columns: dict[str, list[Any]] = {
+        "start_name": [start_names[int(start)] for start in trials.numbers["start"]],
+        "formula": [formula(crystal.reduced_composition) for crystal in arrays],
+        "num_atoms": [len(crystal.atomic_numbers) for crystal in arrays],
+    }
+    for name, column in trials.numbers.items():
+        if name in ("start", "snapshot", "step"):
+            columns[name] = column.astype(int).tolist()
+        elif name in ("valid", "allowed", "submitted", "relaxed"):
+            columns[name] = (column == 1).tolist()
+        else:
+            columns[name] = [None if math.isnan(value) else value for value in column.tolist()]
+    columns["reason"] = list(trials.reasons)
+    return columns
+
+
+def plain(value: Any) -> Any:
+    """The same in what JSON knows; NaN becomes null."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def model_digest(model: nn.Module) -> str:
+    """Of all weights: another model's run is not resumed."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

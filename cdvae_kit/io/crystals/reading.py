@@ -1,0 +1,233 @@
+"""Crystals from files: `read_crystals` takes any format, one bad record costs only itself.
+
+Files are cut into records by `records` and `tables`; what a record says is found out in `parsing`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from cdvae_kit.crystal.batch import CrystalBatch
+from cdvae_kit.io.crystals.parsing import ParsedRecords, ParseOptions, parse_records
+from cdvae_kit.io.crystals.records import (
+    ReadFailure,
+    ReadFormat,
+    Record,
+    UnreadableSourceError,
+    detect_format,
+    folder_records,
+    read_text,
+    stem_of,
+    text_records,
+    zip_records,
+)
+from cdvae_kit.io.crystals.tables import (
+    DEFAULT_ID_COLUMN,
+    csv_records,
+    database_records,
+    journal_records,
+    json_records,
+    parquet_records,
+)
+
+_RECORDS_A_TASK = 64
+_TASKS_A_WAVE = 8
+
+Progress = Callable[[int, int | None], None]
+"""Called with the number of records done and of all records (None while the files are still being cut)."""
+
+
+class ReadError(Exception):
+    """A path that gives no crystal, or with `strict` a record that gives none."""
+
+
+@dataclass(frozen=True)
+class ReadResult:
+    """What a path held.
+
+    Attributes:
+        crystals: those that could be read, in the order of the file.
+        failures: the other records, in the order of the file.
+        failed_at: which record each failure is, counted from 0; empty where that was not kept.
+    """
+
+    crystals: CrystalBatch
+    failures: list[ReadFailure]
+    failed_at: tuple[int, ...] = ()
+
+    @property
+    def num_records(self) -> int:
+        return len(self.crystals) + len(self.failures)
+
+
+def read_crystals(
+    path: str | os.PathLike[str],
+    *,
+    format: ReadFormat = "auto",
+    strict: bool = False,
+    max_atoms: int | None = None,
+    min_distance: float | None = 0.1,
+    reduce: Literal["niggli"] | None = None,
+    id_column: str = DEFAULT_ID_COLUMN,
+    num_workers: int = 1,
+    progress: Progress | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> ReadResult:
+    """All crystals of a file, a folder or an archive, and what is wrong with the records that give none.
+
+    Numbers beside a crystal (columns, key-value pairs, entries of `properties`) become properties, NaN where a crystal
+    has none. Crystals come as the file has them; the frame of a CIF, which has no orientation, is pymatgen's.
+
+    Args:
+        path: CIF (one or many blocks), POSCAR, extxyz, ASE database, CSV or Parquet in CDVAE's form, pymatgen JSON, a
+            `CrystalWriter`'s journal, each also as .gz where it is text; a folder or a zip of CIF, POSCAR and extxyz.
+        format: what it is, where its name does not say so.
+        strict: raise `ReadError` at the first record that fails, in place of listing it.
+        max_atoms: crystals with more atoms fail.
+        min_distance: angstrom; crystals with atoms closer than this, periodic images included, fail. By default only
+            what cannot be told from a site given twice: whether a crystal is physical is a metric's question.
+        reduce: "niggli" gives the Niggli-reduced cell in its standard frame, as CDVAE prepares its data.
+        id_column: the column of the names in CSV and Parquet.
+        num_workers: processes that parse.
+        progress: called after each part of the work.
+        dtype: of coordinates, lattices and properties.
+
+    Raises:
+        ReadError: the path cannot be read, or nothing in it gives a crystal.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "salt.extxyz"
+    >>> lines = ["2", 'Lattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3', "Cs 0 0 0", "Cl 1.5 1.5 1.5"]
+    >>> _ = file.write_text("\\n".join(lines))
+    >>> read_crystals(file).crystals.atomic_numbers
+    tensor([55, 17])
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ReadError(f"cannot read {path}: there is no such file or folder; check the spelling")
+    if num_workers < 1:
+        raise ValueError(f"num_workers must be at least 1, got {num_workers}")
+    try:
+        records = list(_records(path, format, id_column))
+    except UnreadableSourceError as error:
+        raise ReadError(f"cannot read {path}: it {_predicate(str(error))}") from error
+    options = ParseOptions(max_atoms, min_distance, reduce)
+    runs: list[list[ReadFailure] | ParsedRecords] = []
+    num_done = 0
+    if progress is not None:
+        progress(0, len(records))
+    with contextlib.closing(_parsed_runs(_runs(records), options, num_workers)) as parsed_runs:
+        for run in parsed_runs:
+            runs.append(run)
+            failures = run.failures if isinstance(run, ParsedRecords) else run
+            if strict and failures:
+                raise ReadError(f"{failures[0]} (strict reading stops at the first bad record)")
+            num_done += len(failures) + (len(run.names) if isinstance(run, ParsedRecords) else 0)
+            if progress is not None:
+                progress(num_done, len(records))
+    failures, failed_at = _failures(runs)
+    parsed = [run for run in runs if isinstance(run, ParsedRecords) and run.names]
+    if not parsed:
+        first = f"; the first: {failures[0]}" if failures else ""
+        raise ReadError(
+            f"no crystal could be read from {path}: {len(failures)} of {len(records)} records failed{first}"
+        )
+    return ReadResult(_assemble(parsed, dtype), failures, tuple(failed_at))
+
+
+def _failures(runs: Sequence[list[ReadFailure] | ParsedRecords]) -> tuple[list[ReadFailure], list[int]]:
+    """The failures of all runs, and which record each of them is."""
+    failures: list[ReadFailure] = []
+    places: list[int] = []
+    start = 0
+    for run in runs:
+        found, where = (run.failures, run.failed_at) if isinstance(run, ParsedRecords) else (run, range(len(run)))
+        failures.extend(found)
+        places.extend(start + place for place in where)
+        start += len(found) + (len(run.names) if isinstance(run, ParsedRecords) else 0)
+    return failures, places
+
+
+def _predicate(message: str) -> str:
+    return message if message.startswith(("is ", "holds ", "has ", "cannot be ")) else f"is not understood: {message}"
+
+
+def _records(path: Path, kind: ReadFormat, id_column: str) -> Iterator[Record | ReadFailure]:
+    if path.is_dir():
+        return folder_records(path, kind)
+    if kind in ("auto", "folder"):
+        kind = detect_format(path)
+    if kind == "zip":
+        return zip_records(path)
+    if kind == "csv":
+        return csv_records(path, id_column)
+    if kind == "parquet":
+        return parquet_records(path, id_column)
+    if kind == "json":
+        return json_records(path)
+    if kind == "ase_db":
+        return database_records(path, "json" if path.suffix.lower() == ".json" else "db")
+    if kind == "journal":
+        return journal_records(path)
+    return text_records(kind, read_text(path), str(path), stem_of(path))
+
+
+def _runs(records: Sequence[Record | ReadFailure]) -> list[list[Record] | list[ReadFailure]]:
+    """The records in order, cut where the kind changes and into tasks for the workers."""
+    runs: list[list] = []
+    for record in records:
+        if not runs or type(runs[-1][0]) is not type(record) or len(runs[-1]) >= _RECORDS_A_TASK:
+            runs.append([])
+        runs[-1].append(record)
+    return runs
+
+
+def _parsed_runs(
+    runs: Sequence[list[Record] | list[ReadFailure]], options: ParseOptions, num_workers: int
+) -> Generator[list[ReadFailure] | ParsedRecords, None, None]:
+    if num_workers == 1 or len(runs) == 1:
+        for run in runs:
+            yield _parse_run(run, options)
+        return
+    from joblib import Parallel, delayed
+
+    # in waves: tasks that are under way cannot be called off cleanly when strict reading stops
+    wave = num_workers * _TASKS_A_WAVE
+    with Parallel(n_jobs=num_workers) as workers:
+        for start in range(0, len(runs), wave):
+            yield from workers(delayed(_parse_run)(run, options) for run in runs[start : start + wave])
+
+
+def _parse_run(run: list[Record] | list[ReadFailure], options: ParseOptions) -> list[ReadFailure] | ParsedRecords:
+    if isinstance(run[0], ReadFailure):
+        return run
+    return parse_records(run, options)
+
+
+def _assemble(parsed: Sequence[ParsedRecords], dtype: torch.dtype) -> CrystalBatch:
+    tables = [properties for run in parsed for properties in run.properties]
+    names = dict.fromkeys(name for table in tables for name in table)
+    columns = {
+        name: torch.tensor([table.get(name, float("nan")) for table in tables], dtype=torch.float64).to(dtype)
+        for name in names
+    }
+
+    def joined(field: str) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([getattr(run, field) for run in parsed]))
+
+    return CrystalBatch(
+        joined("frac_coords").to(dtype),
+        joined("lattice").to(dtype),
+        joined("atomic_numbers"),
+        joined("num_atoms"),
+        properties=columns,
+        material_ids=[name for run in parsed for name in run.names],
+    )

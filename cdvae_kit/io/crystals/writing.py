@@ -1,0 +1,327 @@
+"""Crystals into files: whole at once with `write_crystals`, or while they are made with `CrystalWriter`.
+
+No file ever stands half-written under its final name. What goes into the files is made by `encoding`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, get_args
+
+import numpy as np
+import torch
+
+from cdvae_kit.crystal.batch import CrystalBatch, concatenate
+from cdvae_kit.io.atomic import atomic_file, atomic_folder, refuse_existing, sync
+from cdvae_kit.io.crystals import encoding
+from cdvae_kit.io.crystals.reading import ReadError, read_crystals
+from cdvae_kit.io.crystals.records import UnreadableSourceError, read_text
+from cdvae_kit.io.crystals.tables import DEFAULT_ID_COLUMN, check_journal_header
+
+logger = logging.getLogger(__name__)
+
+WriteFormat = Literal["auto", "extxyz", "cif", "cif_folder", "poscar_folder", "ase_db", "parquet", "csv", "json"]
+"""What to write; "auto" goes by the ending of the path, a path without one is a folder of CIFs."""
+
+_SUFFIXES: dict[str, WriteFormat] = {
+    ".extxyz": "extxyz",
+    ".xyz": "extxyz",
+    ".cif": "cif",
+    ".db": "ase_db",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".json": "json",
+    "": "cif_folder",
+}
+_TEXTS: dict[WriteFormat, Callable[[CrystalBatch], str]] = {
+    "extxyz": encoding.extxyz_text,
+    "cif": lambda crystals: "\n".join(encoding.cif_texts(crystals)),
+    "csv": encoding.csv_text,
+    "json": encoding.json_text,
+}
+_BINARIES: dict[WriteFormat, Callable[[CrystalBatch, Path], None]] = {
+    "parquet": encoding.fill_parquet,
+    "ase_db": encoding.fill_database,
+}
+_FOLDERS: dict[WriteFormat, tuple[Callable[[CrystalBatch], list[str]], str]] = {
+    "cif_folder": (encoding.cif_texts, "{}.cif"),
+    "poscar_folder": (encoding.poscar_texts, "{}.vasp"),
+}
+
+
+def write_crystals(
+    crystals: CrystalBatch, path: str | os.PathLike[str], *, format: WriteFormat = "auto", overwrite: bool = False
+) -> None:
+    """Writes the file or the folder whole, or raises and leaves what was there.
+
+    Names and properties go along, but for a folder of POSCARs, which have no place for properties. A CIF keeps
+    lengths and angles of the cell, not its orientation; Parquet keeps every bit.
+
+    Args:
+        crystals: at least one.
+        path: `.extxyz`, `.xyz`, `.cif`, `.csv`, `.json` (each also with `.gz`), `.db`, `.parquet`, or a folder.
+        format: what to write, where the path does not say so.
+        overwrite: replace what is there; a folder only if all of its files are of this kind.
+
+    >>> import tempfile
+    >>> salt = CrystalBatch(torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5]]), 4 * torch.eye(3)[None],
+    ...     torch.tensor([55, 17]), torch.tensor([2]))
+    >>> write_crystals(salt, Path(tempfile.mkdtemp()) / "salt.cif")
+    """
+    path = Path(path)
+    format = choose_format(path, format)
+    _refuse_target(path, format, overwrite=overwrite)
+    if not len(crystals):
+        raise ValueError(f"there are no crystals to write to {path}: the batch is empty")
+    # a crystal that is not finite is written as it is; reading it back says so
+    with np.errstate(all="ignore"):
+        _write(crystals, path, format, overwrite=overwrite)
+
+
+def _write(crystals: CrystalBatch, path: Path, format: WriteFormat, *, overwrite: bool) -> None:
+    if format in _FOLDERS:
+        make_texts, pattern = _FOLDERS[format]
+        texts, names = make_texts(crystals), encoding.file_names(crystals, pattern)
+        with atomic_folder(path, overwrite=overwrite) as folder:
+            for name, text in zip(names, texts, strict=True):
+                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    elif format in _BINARIES:
+        with atomic_file(path, overwrite=overwrite) as temporary:
+            _BINARIES[format](crystals, temporary)
+    else:
+        content = _TEXTS[format](crystals).encode()
+        if path.suffix.lower() == ".gz":
+            # the time would make two equal files differ
+            content = gzip.compress(content, mtime=0)
+        with atomic_file(path, overwrite=overwrite) as temporary:
+            temporary.write_bytes(content)
+
+
+def choose_format(path: Path, format: WriteFormat = "auto") -> WriteFormat:
+    """The format that a path asks for by its ending.
+
+    >>> choose_format(Path("crystals.json.gz"))
+    'json'
+    """
+    if format not in get_args(WriteFormat):
+        raise ValueError(f"unknown format {format!r}; choose one of {', '.join(get_args(WriteFormat))}")
+    if format != "auto":
+        return format
+    if path.is_dir():
+        return "cif_folder"
+    name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    found = _SUFFIXES.get(name.suffix.lower())
+    packed = name is not path
+    if found is None or (packed and found not in _TEXTS):
+        raise ValueError(
+            f"cannot tell what to write by the ending of {path.name!r}; use {', '.join(filter(None, _SUFFIXES))} "
+            f"(.gz after {', '.join(_TEXTS)}), a name without an ending for a folder of CIFs, or name the format"
+        )
+    return found
+
+
+def _refuse_target(path: Path, format: WriteFormat, *, overwrite: bool) -> None:
+    if format not in _FOLDERS:
+        refuse_existing(path, overwrite=overwrite)
+        if path.is_dir():
+            raise IsADirectoryError(f"cannot write the file {path}: a folder has that name; choose another path")
+        return
+    if path.is_dir():
+        suffix = _FOLDERS[format][1].removeprefix("{}")
+        children = list(path.iterdir())
+        foreign = sorted(child.name for child in children if child.suffix != suffix or not child.is_file())
+        if foreign:
+            raise FileExistsError(
+                f"the folder {path} holds other things than {suffix} files ({', '.join(foreign[:3])}); replacing it "
+                "would delete them: choose a folder that is new or empty"
+            )
+        if not children:
+            return
+    refuse_existing(path, overwrite=overwrite)
+
+
+class CrystalWriter:
+    """Takes crystals as they are made and leaves one valid file of them, however the `with` block ends.
+
+    Until then every appended crystal lies in a journal beside the file (its name plus `.partial.jsonl`), which
+    `read_crystals` reads and `resume` goes on from, should the process be killed. When the block ends, by an exception
+    or an interrupt too, the file is written in one step and the journal removed; where that fails, say for a full
+    disk, the journal stays.
+
+    Args:
+        path: as in `write_crystals`; a path that may not be written is refused here, before any work.
+        format: as in `write_crystals`.
+        overwrite: replace the file that is there, at the end, and drop the journal of a killed run.
+        resume: go on from the journal of a killed run, or else from the file of an interrupted one, if there is one.
+
+    Attributes:
+        num_crystals: crystals that are in, those of the resumed run included.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: WriteFormat = "auto",
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.journal = self.path.with_name(self.path.name + ".partial.jsonl")
+        self._format = choose_format(self.path, format)
+        self._overwrite = overwrite or resume
+        _refuse_target(self.path, self._format, overwrite=self._overwrite)
+        if self.journal.exists() and not self._overwrite:
+            raise FileExistsError(
+                f"{self.journal} holds the crystals of a run that was killed; go on from it (resume=True), read it "
+                "with read_crystals, or drop it by overwriting (overwrite=True)"
+            )
+        self._resume = resume
+        self.num_crystals = 0
+        self._batches: list[CrystalBatch] = []
+        self._file: FileIO | None = None
+
+    @property
+    def crystals(self) -> CrystalBatch:
+        """All crystals that are in, on the CPU."""
+        if not self.num_crystals:
+            raise ValueError(f"no crystal has been appended to {self.path} yet")
+        dtype = self._batches[-1].lattice.dtype
+        return concatenate([_to_dtype(batch, dtype) for batch in self._batches])
+
+    def __enter__(self) -> Self:
+        before = self._load() if self._resume else None
+        content = encoding.journal_header()
+        if before is not None:
+            self._keep(before)
+            content += encoding.journal_lines(before)
+        # a new journal replaces the old one whole, so that a kill right here loses nothing
+        with atomic_file(self.journal, overwrite=self._overwrite) as temporary:
+            temporary.write_bytes(content)
+        self._file = FileIO(self.journal, "ab")
+        return self
+
+    def append(self, crystals: CrystalBatch) -> None:
+        """Puts the crystals on the disk; when it returns, a kill does not lose them."""
+        if self._file is None:
+            raise RuntimeError(
+                "append needs an open writer: with CrystalWriter(path) as writer: writer.append(crystals)"
+            )
+        crystals = _on_cpu(crystals)
+        lines = encoding.journal_lines(crystals)
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(lines):
+                written += self._file.write(lines[written:])
+            os.fsync(self._file.fileno())
+        except BaseException:
+            # half a crystal would hide those that come after it
+            self._file.truncate(end)
+            raise
+        self._keep(crystals)
+
+    def _keep(self, crystals: CrystalBatch) -> None:
+        self._batches.append(crystals)
+        self.num_crystals += len(crystals)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self.num_crystals:
+            try:
+                write_crystals(self.crystals, self.path, format=self._format, overwrite=self._overwrite)
+            except BaseException as failure:
+                failure.add_note(f"the {self.num_crystals} crystals made so far are safe in {self.journal}")
+                raise
+        else:
+            logger.warning("no crystal was made; %s is not written", self.path)
+        self.journal.unlink(missing_ok=True)
+        sync(self.path.parent)
+
+    def _load(self) -> CrystalBatch | None:
+        if self.journal.exists():
+            return read_journal(self.journal)
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return None
+        result = read_crystals(
+            self.path, format=_READ_FORMATS.get(self._format, "auto"), min_distance=None, strict=True
+        )
+        return result.crystals
+
+
+_READ_FORMATS: dict[WriteFormat, Literal["folder", "extxyz", "cif", "ase_db", "parquet", "csv", "json"]] = {
+    "extxyz": "extxyz",
+    "cif": "cif",
+    "ase_db": "ase_db",
+    "parquet": "parquet",
+    "csv": "csv",
+    "json": "json",
+    "cif_folder": "folder",
+    "poscar_folder": "folder",
+}
+
+
+def read_journal(path: str | os.PathLike[str]) -> CrystalBatch | None:
+    """Every crystal of a `CrystalWriter`'s journal, however odd, float64; None where it holds none.
+
+    Unlike `read_crystals` nothing is judged: a run that goes on must count what it has made, good or bad. A last line
+    that a kill cut short is left out.
+    """
+    try:
+        head, *lines = read_text(Path(path)).splitlines() or [""]
+        check_journal_header(head)
+    except UnreadableSourceError as error:
+        raise ReadError(f"cannot read {path}: it {error}") from error
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines) + 1:
+                break
+            raise ReadError(f"line {number} of {path} is damaged: {error}") from error
+    if not rows:
+        return None
+    names = dict.fromkeys(name for row in rows for name in row["properties"])
+    real = torch.float64
+    return CrystalBatch(
+        torch.tensor([x for row in rows for x in row["frac_coords"]], dtype=real).reshape(-1, 3),
+        torch.tensor([row["lattice"] for row in rows], dtype=real).reshape(-1, 3, 3),
+        torch.tensor([number for row in rows for number in row["atomic_numbers"]]),
+        torch.tensor([len(row["atomic_numbers"]) for row in rows]),
+        properties={
+            name: torch.tensor([row["properties"].get(name, float("nan")) for row in rows], dtype=real)
+            for name in names
+        },
+        material_ids=None
+        if any(row[DEFAULT_ID_COLUMN] is None for row in rows)
+        else [row[DEFAULT_ID_COLUMN] for row in rows],
+    )
+
+
+def _on_cpu(crystals: CrystalBatch) -> CrystalBatch:
+    return _changed(crystals, lambda tensor: tensor.detach().cpu())
+
+
+def _to_dtype(crystals: CrystalBatch, dtype: torch.dtype) -> CrystalBatch:
+    return _changed(crystals, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
+
+
+def _changed(crystals: CrystalBatch, change: Callable[[torch.Tensor], torch.Tensor]) -> CrystalBatch:
+    fields = ("frac_coords", "lattice", "atomic_numbers", "num_atoms")
+    return CrystalBatch(
+        *(change(getattr(crystals, field)) for field in fields),
+        properties={name: change(values) for name, values in crystals.properties.items()},
+        material_ids=crystals.material_ids,
+    )

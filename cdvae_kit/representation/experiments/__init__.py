@@ -1,0 +1,1 @@
+"""What judges the papers' claims: files named after their command, a folder where a paper has several."""

@@ -1,0 +1,1 @@
+"""The experiments `frame-projections` and `diffraction-frames`."""

@@ -1,0 +1,1 @@
+"""The experiments `functional-coverage` and `composition-coverage`."""

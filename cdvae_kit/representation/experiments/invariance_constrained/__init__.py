@@ -1,0 +1,1 @@
+"""The experiments `invariance-constrained` and `invariance-constrained-crystals`."""

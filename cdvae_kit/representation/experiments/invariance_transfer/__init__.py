@@ -1,0 +1,1 @@
+"""The experiments `invariance-transfer` and `crystal-sensitivity`."""

@@ -1,0 +1,1 @@
+"""The experiments `obow` and `obow-crystals`."""

@@ -1,0 +1,335 @@
+"""Runs an experiment over seeds, keeps each finished part, and writes and reads `results.json`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdvae_kit import __version__
+from cdvae_kit.io.atomic import atomic_file, refuse_existing
+from cdvae_kit.representation.protocol import (
+    SEEDS_OF_A_CLAIM,
+    Claim,
+    Experiment,
+    ExperimentResult,
+    PartResult,
+)
+
+logger = logging.getLogger(__name__)
+
+RESULTS = "results.json"
+FORMAT_VERSION = 1
+_PARTS = "parts"
+
+
+def run_experiment(
+    experiment: Experiment,
+    *,
+    seeds: Sequence[int],
+    folder: str | os.PathLike[str] | None = None,
+    quick: bool = False,
+    overwrite: bool = False,
+    draw: Callable[[ExperimentResult, Path], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> ExperimentResult:
+    """Runs every part for every seed.
+
+    Args:
+        experiment: what to run.
+        seeds: at least one; a claim needs three.
+        folder: where `results.json` goes. Finished parts lie in it meanwhile, and a run that was killed takes them
+            over; made if it is not there.
+        quick: the sizes of a trial.
+        overwrite: start anew where the folder holds results or parts of another run.
+        draw: called with the result and the folder before `results.json` appears; if it fails, the parts are there
+            still.
+        progress: told the percentage that is done, and 100.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"expected at least one seed, all different, got {list(seeds)}")
+    parts = list(experiment.parts(quick=quick))
+    keep = None if folder is None else _PartsOnDisk(Path(folder), experiment, quick=quick, overwrite=overwrite)
+    total = len(parts) * len(seeds)
+    found: dict[str, list[PartResult]] = {part: [] for part in parts}
+    seconds = 0.0
+    for done, (seed, part) in enumerate((seed, part) for seed in seeds for part in parts):
+        result, spent = _one_part(experiment, part, seed, quick, keep, _percentage(progress, done, total))
+        found[part].append(result)
+        seconds += spent
+    if progress is not None:
+        progress(100, 100)
+    whole = ExperimentResult(
+        experiment.name,
+        experiment.paper,
+        quick,
+        tuple(seeds),
+        _arms(experiment, found),
+        {part: tuple(result.details for result in results) for part, results in found.items()},
+        seconds,
+    )
+    claims = experiment.claims(whole)
+    if folder is not None and draw is not None:
+        draw(whole, Path(folder))
+    if keep is not None:
+        keep.finish(whole, claims)
+    return whole
+
+
+def _one_part(
+    experiment: Experiment,
+    part: str,
+    seed: int,
+    quick: bool,
+    keep: _PartsOnDisk | None,
+    progress: Callable[[float], object],
+) -> tuple[PartResult, float]:
+    kept = None if keep is None else keep.read(part, seed)
+    if kept is not None:
+        return kept
+    start = time.monotonic()
+    result = experiment.run(part, seed, quick=quick, progress=progress)
+    seconds = time.monotonic() - start
+    if keep is not None:
+        keep.write(part, seed, result, seconds)
+    return result, seconds
+
+
+def _percentage(progress: Callable[[int, int], object] | None, done: int, total: int) -> Callable[[float], object]:
+    if progress is None:
+        return lambda share: None
+    progress(100 * done // total, 100)
+    return lambda share: progress(int(100 * (done + min(max(share, 0.0), 1.0)) / total), 100)
+
+
+def _arms(experiment: Experiment, found: Mapping[str, Sequence[PartResult]]) -> dict[str, tuple[float, ...]]:
+    arms: dict[str, tuple[float, ...]] = {}
+    for part, results in found.items():
+        names = list(results[0].values)
+        for result in results:
+            if list(result.values) != names:
+                raise RuntimeError(f"part {part!r} of {experiment.name} has other arms for another seed")
+        for name in names:
+            if name in arms:
+                raise RuntimeError(f"two parts of {experiment.name} have an arm {name!r}")
+            arms[name] = tuple(float(result.values[name]) for result in results)
+    return arms
+
+
+def run_experiments(
+    experiments: Sequence[Experiment],
+    *,
+    seeds: Sequence[int],
+    folder: str | os.PathLike[str],
+    quick: bool = False,
+    overwrite: bool = False,
+    draw: Callable[[Experiment, ExperimentResult, Path], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[tuple[ExperimentResult, list[Claim]]]:
+    """Runs several, each into a folder of its name within `folder`, and takes those over that are finished there.
+
+    Args:
+        experiments: what to run, in order.
+        seeds: as for `run_experiment`.
+        folder: made if it is not there; results of other seeds or sizes within it are refused before anything runs.
+        quick: the sizes of a trial.
+        overwrite: start all of them anew.
+        draw: called with each experiment that is run, its result and its folder.
+        progress: told how much of the work is done and how much there is, all experiments counting alike.
+    """
+    places = {experiment.name: Path(folder) / experiment.name for experiment in experiments}
+    finished = {
+        one.name: _finished(places[one.name], one, seeds=seeds, quick=quick)
+        for one in experiments
+        if not overwrite and (places[one.name] / RESULTS).exists()
+    }
+    Path(folder).mkdir(exist_ok=True)
+    total = 100 * len(experiments)
+    for i, experiment in enumerate(experiments):
+        name = experiment.name
+        if name not in finished:
+            finished[name] = run_experiment(
+                experiment,
+                seeds=seeds,
+                folder=places[name],
+                quick=quick,
+                overwrite=overwrite,
+                draw=None if draw is None else partial(draw, experiment),
+                progress=None if progress is None else _share_of(progress, i, len(experiments)),
+            )
+    if progress is not None and experiments:
+        progress(total, total)
+    return [(finished[one.name], list(one.claims(finished[one.name]))) for one in experiments]
+
+
+def _share_of(progress: Callable[[int, int], object], place: int, count: int) -> Callable[[int, int], object]:
+    return lambda done, whole: progress(place * whole + done, count * whole)
+
+
+def _finished(place: Path, experiment: Experiment, *, seeds: Sequence[int], quick: bool) -> ExperimentResult:
+    result, _ = read_results(place)
+    skipped = [part for part, details in result.details.items() if any("skipped" in found for found in details)]
+    if experiment.data is not None and skipped and not quick:
+        raise FileExistsError(
+            f"{place} exists already and holds results without {', '.join(skipped)}, whose data set is in "
+            f"{os.fspath(experiment.data)} now: choose another folder or allow overwriting"
+        )
+    if result.seeds != tuple(seeds) or result.quick != quick:
+        raise FileExistsError(
+            f"{place} exists already and holds results of seeds {list(result.seeds)}{', a trial' * result.quick}; "
+            f"asked for were {list(seeds)}{', a trial' * quick}: choose another folder or allow overwriting"
+        )
+    return result
+
+
+class _PartsOnDisk:
+    """One small file a part and seed, until `results.json` takes their place."""
+
+    def __init__(self, folder: Path, experiment: Experiment, *, quick: bool, overwrite: bool) -> None:
+        self._results = folder / RESULTS
+        self._parts = folder / _PARTS
+        # the seeds may be others in the next run; what else decides a part must agree
+        self._key: dict[str, Any] = {"experiment": experiment.name, "quick": quick, "version": __version__}
+        if experiment.data is not None:
+            self._key["data"] = os.fspath(experiment.data)
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"expected a folder for the results, but {folder} is a file")
+        if overwrite:
+            self._results.unlink(missing_ok=True)
+            shutil.rmtree(self._parts, ignore_errors=True)
+        if not folder.exists():
+            refuse_existing(folder, overwrite=False)  # for its parent
+            folder.mkdir()
+        refuse_existing(self._results, overwrite=False)
+        self._parts.mkdir(exist_ok=True)
+
+    def read(self, part: str, seed: int) -> tuple[PartResult, float] | None:
+        """A finished part, or None."""
+        path = self._path(part, seed)
+        if not path.exists():
+            return None
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            key, name, result = kept["key"], (kept["part"], kept["seed"]), PartResult(kept["values"], kept["details"])
+            seconds = float(kept["seconds"])
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("%s is damaged (%s) and is computed anew", path, error)
+            return None
+        if key != self._key or name != (part, seed):
+            raise FileExistsError(
+                f"{path.parent} exists already and holds parts of another run ({key}); choose another folder or allow "
+                "overwriting"
+            )
+        return PartResult({arm: _number(value) for arm, value in result.values.items()}, result.details), seconds
+
+    def write(self, part: str, seed: int, result: PartResult, seconds: float) -> None:
+        content = {
+            "key": self._key,
+            "part": part,
+            "seed": seed,
+            "values": result.values,
+            "details": result.details,
+            "seconds": seconds,
+        }
+        _write_json(self._path(part, seed), content)
+
+    def finish(self, result: ExperimentResult, claims: Sequence[Claim]) -> None:
+        _write_json(self._results, as_json(result, claims))
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+    def _path(self, part: str, seed: int) -> Path:
+        # a part's name may hold anything; different names may share a stem, hence their sum
+        stem = re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-")[:40]
+        return self._parts / f"{stem}-{zlib.crc32(part.encode()):08x}-seed{seed}.json"
+
+
+def as_json(result: ExperimentResult, claims: Sequence[Claim]) -> dict[str, Any]:
+    """What `results.json` holds; what is no number is null."""
+    notes = []
+    if result.quick:
+        notes.append("the sizes of a trial: these numbers support no claim")
+    if len(result.seeds) < SEEDS_OF_A_CLAIM:
+        notes.append(f"a claim needs {SEEDS_OF_A_CLAIM} seeds, these are {len(result.seeds)}")
+    return {
+        "format": FORMAT_VERSION,
+        "experiment": result.experiment,
+        "paper": result.paper,
+        "quick": result.quick,
+        "seeds": list(result.seeds),
+        "notes": notes,
+        "arms": {
+            arm: {
+                "per_seed": list(values),
+                "mean": result.mean(arm),
+                "standard_error": result.standard_error(arm),
+            }
+            for arm, values in result.arms.items()
+        },
+        "claims": [
+            {
+                "text": claim.text,
+                "relation": claim.relation,
+                "threshold": claim.threshold,
+                "value": claim.value,
+                "holds": bool(claim.holds),
+            }
+            for claim in claims
+        ],
+        "details": {part: list(details) for part, details in result.details.items()},
+        "seconds": result.seconds,
+        "versions": {"cdvae_kit": __version__, "torch": torch.__version__},
+    }
+
+
+def read_results(path: str | os.PathLike[str]) -> tuple[ExperimentResult, list[Claim]]:
+    """The numbers and claims of a `results.json`, or of the folder that holds it."""
+    path = Path(path)
+    path = path / RESULTS if path.is_dir() else path
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
+        raise ValueError(f"{path} holds no results of an experiment in format {FORMAT_VERSION}")
+    result = ExperimentResult(
+        content["experiment"],
+        content["paper"],
+        content["quick"],
+        tuple(content["seeds"]),
+        {arm: tuple(_number(value) for value in found["per_seed"]) for arm, found in content["arms"].items()},
+        {part: tuple(details) for part, details in content["details"].items()},
+        content["seconds"],
+    )
+    claims = [
+        Claim(claim["text"], _number(claim["value"]), claim["threshold"], claim["relation"])
+        for claim in content["claims"]
+    ]
+    return result, claims
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(_without_nan(content), indent=1, allow_nan=False)
+    with atomic_file(path, overwrite=True) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return value

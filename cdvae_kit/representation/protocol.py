@@ -1,0 +1,150 @@
+"""What an experiment is, and what it found: arms, seeds, claims. `experiments.running` runs one and keeps its results.
+
+A method adds an experiment by a module with `EXPERIMENT`, an instance of a class that follows `Experiment`, and by one
+line in `experiments.registry`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+from cdvae_kit.representation.panels import Bars, Panel
+
+SEEDS_OF_A_CLAIM = 3
+"""With fewer seeds a claim is looked at, not supported."""
+
+ShareDone: TypeAlias = Callable[[float], object]
+"""Called with the share of the work that is done, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What one part found for one seed.
+
+    Attributes:
+        values: arm and its number; the names of arms are unique in an experiment.
+        details: anything else that JSON can hold, for figures.
+    """
+
+    values: Mapping[str, float]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper, as an inequality about a number."""
+
+    text: str
+    value: float
+    threshold: float
+    relation: Literal["at least", "at most"] = "at least"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the inequality is true; of a value that is not a number it is not.
+
+        A mean of shares that lies on the threshold counts: the last digits of a float are not what it says.
+
+        >>> Claim("on it", 0.4 - 0.1, 0.3).holds, Claim("below", 0.2999, 0.3).holds
+        (True, False)
+        """
+        value = round(self.value, 9) if math.isfinite(self.value) else self.value
+        return value >= self.threshold if self.relation == "at least" else value <= self.threshold
+
+
+@dataclass(frozen=True)
+class ExperimentResult:
+    """All numbers of an experiment.
+
+    Attributes:
+        experiment: its name.
+        paper: its source.
+        quick: whether the sizes were those of a trial, which supports no claim.
+        seeds: the seeds, in order.
+        arms: arm to one value a seed.
+        details: part to one mapping a seed, as `PartResult` gave them.
+        seconds: the time that all parts took.
+
+    >>> result = ExperimentResult("toy", "none", False, (0, 1), {"a": (0.4, 0.6), "b": (0.1, 0.2)}, {}, 0.0)
+    >>> result.mean("a"), round(result.standard_error("a"), 3), round(result.difference("a", "b"), 3)
+    (0.5, 0.1, 0.35)
+    """
+
+    experiment: str
+    paper: str
+    quick: bool
+    seeds: tuple[int, ...]
+    arms: Mapping[str, tuple[float, ...]]
+    details: Mapping[str, tuple[Mapping[str, Any], ...]]
+    seconds: float
+
+    def per_seed(self, arm: str) -> tuple[float, ...]:
+        """The values of an arm, one a seed."""
+        if arm not in self.arms:
+            raise KeyError(f"{self.experiment} has no arm {arm!r}; it has {', '.join(self.arms)}")
+        return self.arms[arm]
+
+    def mean(self, arm: str) -> float:
+        """The mean over seeds; not a number where one of them is none."""
+        return math.fsum(self.per_seed(arm)) / len(self.seeds)
+
+    def standard_error(self, arm: str) -> float:
+        """Of the mean over seeds; not a number for a single seed."""
+        return standard_error(self.per_seed(arm))
+
+    def difference(self, arm: str, other: str) -> float:
+        """The mean over seeds of arm − other."""
+        return self.mean(arm) - self.mean(other)
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean of `values`, by their sample variance; not a number for fewer than two."""
+    count = len(values)
+    if count < 2:
+        return math.nan
+    mean = math.fsum(values) / count
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1) / count)
+
+
+class Experiment(Protocol):
+    """What `generate-crystals represent` runs.
+
+    The work falls into parts. A part is computed for one seed at a time and kept when it is finished, so that a killed
+    run goes on from there; what several arms share (data, a trained network) belongs in one part. A part and a seed
+    alone decide the result.
+    """
+
+    name: str
+    """On the command line: lower case, with hyphens."""
+    paper: str
+    """Authors, title, venue, arXiv number."""
+    summary: str
+    """One line: what is compared with what."""
+    data: str | os.PathLike[str] | None = None
+    """The folder of data sets that are read, None for where `generate-crystals download` puts them."""
+    reads_data: bool = False
+    """Whether any part reads a data set."""
+
+    def with_data(self, folder: str | os.PathLike[str]) -> Experiment:
+        """The same experiment on the data sets in `folder`; `ValueError` where it reads none."""
+        raise ValueError(f"{self.name} reads no data set: leave the folder {os.fspath(folder)} out")
+
+    def parts(self, *, quick: bool) -> Sequence[str]:
+        """Names of the parts, always in the same order."""
+        ...
+
+    def run(self, part: str, seed: int, *, quick: bool, progress: ShareDone | None = None) -> PartResult:
+        """Computes one part; `quick` takes sizes that fit a test of some seconds and shows no effect."""
+        ...
+
+    def claims(self, result: ExperimentResult) -> Sequence[Claim]:
+        """The claims, judged on all seeds."""
+        ...
+
+    def panels(self, result: ExperimentResult) -> Sequence[Panel]:
+        """What the figure shows; the arms as bars unless the experiment says otherwise."""
+        return [Bars(self.summary, "value", result.arms)]
