@@ -17,7 +17,7 @@ MatcherChoice = Literal["mattergen", "mattergen-disordered", "lemat", "cdvae"]
 """`cdvae_kit.metrics.MatcherName`, likewise."""
 
 BackendName = Literal["processes", "dask", "ray"]
-"""`cdvae_kit.metrics.cluster.Backend`, likewise."""
+"""`cdvae_kit.metrics.computing.cluster.Backend`, likewise."""
 
 _COMPARE = "What to compare with"
 _JUDGE = "How to judge"
@@ -151,7 +151,7 @@ def evaluate(
 
     from cdvae_kit.cli.evaluation_table import print_evaluation
     from cdvae_kit.io.results.store import ResultStore
-    from cdvae_kit.metrics.cluster import workers as cluster_workers
+    from cdvae_kit.metrics.computing.cluster import workers as cluster_workers
     from cdvae_kit.metrics.evaluation import EvaluationSettings
     from cdvae_kit.metrics.evaluation import evaluate as evaluate_crystals
     from cdvae_kit.metrics.evaluation_files import CRYSTALS_FILE, METRICS_FILE, refuse_evaluation, save_evaluation

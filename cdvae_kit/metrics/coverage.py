@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.metrics.fingerprints import Fingerprint, stack
+from cdvae_kit.metrics.computing.nearest import NearestVectors
+from cdvae_kit.metrics.fingerprints.vectors import Fingerprint, stack
 from cdvae_kit.metrics.metric import COUNT, SHARE, Columns, Family, Measured, Metric, Need, mean, number, rate
-from cdvae_kit.metrics.nearest import NearestVectors
 
 if TYPE_CHECKING:
     from cdvae_kit.metrics.evidence import Evidence

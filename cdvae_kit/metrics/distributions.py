@@ -6,16 +6,22 @@ The published protocol (Xie et al., ICLR 2022, arXiv 2110.06197) takes at most 1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cdvae_kit.metrics.computing.divergences import (
+    binned,
+    expected_divergence,
+    jensen_shannon,
+    quantile_edges,
+    vendi_score,
+)
 from cdvae_kit.metrics.crystals import CrystalArrays, Crystals, as_arrays, symbol
-from cdvae_kit.metrics.divergences import binned, divergence, quantile_edges, vendi_score
 from cdvae_kit.metrics.evaluation_result import Distribution
-from cdvae_kit.metrics.fingerprints import Fingerprint, stack
+from cdvae_kit.metrics.fingerprints.vectors import Fingerprint, stack
 from cdvae_kit.metrics.metric import Columns, Family, Measured, Metric, Need, labels_of, missing, number
 
 if TYPE_CHECKING:
@@ -169,6 +175,29 @@ def distance(ours: np.ndarray, theirs: np.ndarray, unit: str) -> Measured:
     found = wasserstein(ours, theirs)
     note = found.reason or f"{unit + ', ' if unit else ''}of {found.num_generated} valid crystals"
     return number(found.value, found.num_generated, note=note)
+
+
+def divergence(
+    ours: Sequence[Hashable],
+    theirs: Sequence[Hashable],
+    num_crystals: int,
+    *,
+    crystals: Sequence[int] | None = None,
+) -> Measured:
+    """Jensen-Shannon divergence, with what drawing so many crystals from the reference would show beside it.
+
+    Args:
+        ours: labels of the generated crystals.
+        theirs: of the reference.
+        num_crystals: that `ours` are of.
+        crystals: which crystal each of `theirs` belongs to, where a crystal has several.
+    """
+    value = jensen_shannon(ours, theirs)
+    expected = expected_divergence(theirs, num_generated=num_crystals, crystals=crystals)
+    if value is None or expected is None:
+        return missing("a set has no crystal that can be counted")
+    note = f"bits; {expected:.4f} of as many crystals drawn from the reference itself"
+    return number(value, num_crystals, note=note)
 
 
 def _measured(evidence: Evidence) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:

@@ -18,11 +18,11 @@ from cdvae_kit.metrics.distributions import densities, volumes_per_atom
 from cdvae_kit.metrics.evaluation_result import CrystalRow, Evaluation, MetricValue
 from cdvae_kit.metrics.evaluation_settings import EvaluationSettings
 from cdvae_kit.metrics.evidence import Encode, Evidence, ProgressFactory, PropertyFunction, silent
+from cdvae_kit.metrics.matching.training_index import TrainingIndex
 from cdvae_kit.metrics.metric import Columns, Metric
 from cdvae_kit.metrics.properties import property_names
 from cdvae_kit.metrics.registry import FAMILIES
 from cdvae_kit.metrics.relaxing import StabilityRequest
-from cdvae_kit.metrics.training_index import TrainingIndex
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore

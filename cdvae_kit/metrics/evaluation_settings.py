@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cdvae_kit.metrics.composition_rules import COMPOSITION_RULES, CompositionRule
 from cdvae_kit.metrics.coverage import COVERAGE_CUTOFFS, Cutoffs
-from cdvae_kit.metrics.matching import Matcher, MatcherName, matcher_of
+from cdvae_kit.metrics.matching.matcher import Matcher, MatcherName, matcher_of
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
+from cdvae_kit.metrics.computing.parallel import Progress
 from cdvae_kit.metrics.crystal_set import CrystalSet, CrystalSource, crystal_set
 from cdvae_kit.metrics.crystals import CrystalArrays
 from cdvae_kit.metrics.distributions import sample_valid
 from cdvae_kit.metrics.evaluation_settings import EvaluationSettings
-from cdvae_kit.metrics.fingerprints import Fingerprint, fingerprints_of
+from cdvae_kit.metrics.fingerprints.vectors import Fingerprint, fingerprints_of
+from cdvae_kit.metrics.matching.training_index import TrainingIndex
 from cdvae_kit.metrics.metric import Need
 from cdvae_kit.metrics.novelty import NoveltyResult, novelty
-from cdvae_kit.metrics.parallel import Progress
 from cdvae_kit.metrics.symmetry import space_groups
-from cdvae_kit.metrics.training_index import TrainingIndex
 from cdvae_kit.metrics.uniqueness import UniquenessResult, uniqueness
 from cdvae_kit.metrics.validity import Validity, validity_of
 

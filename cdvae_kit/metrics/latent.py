@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.metrics.divergences import frechet_distance
+from cdvae_kit.metrics.computing.divergences import frechet_distance
 from cdvae_kit.metrics.metric import Family, Measured, Metric, number
 
 if TYPE_CHECKING:

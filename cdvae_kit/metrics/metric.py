@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from cdvae_kit.metrics.computing.intervals import bootstrap_interval
 from cdvae_kit.metrics.evaluation_result import (
     COUNT,
     SECTIONS,
@@ -21,7 +22,6 @@ from cdvae_kit.metrics.evaluation_result import (
     MetricValue,
     SectionName,
 )
-from cdvae_kit.metrics.intervals import bootstrap_interval
 
 if TYPE_CHECKING:
     from cdvae_kit.metrics.evidence import Evidence

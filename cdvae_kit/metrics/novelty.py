@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.metrics.comparisons import families, judge
+from cdvae_kit.metrics.computing.parallel import Progress
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, Crystals, as_arrays
-from cdvae_kit.metrics.matching import Matcher, MatcherName, matcher_of
+from cdvae_kit.metrics.matching.comparisons import families, judge
+from cdvae_kit.metrics.matching.matcher import Matcher, MatcherName, matcher_of
+from cdvae_kit.metrics.matching.reduced_cells import prepare_all
+from cdvae_kit.metrics.matching.training_index import TrainingIndex
 from cdvae_kit.metrics.metric import SHARE, Columns, Family, Measured, Metric, Need, rate
-from cdvae_kit.metrics.parallel import Progress
-from cdvae_kit.metrics.reduced_cells import prepare_all
-from cdvae_kit.metrics.training_index import TrainingIndex
 from cdvae_kit.metrics.uniqueness import convention
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cdvae_kit.metrics.computing.intervals import Interval, wilson_interval
+from cdvae_kit.metrics.computing.parallel import Progress
 from cdvae_kit.metrics.crystals import CrystalArrays
 from cdvae_kit.metrics.evaluation_result import Distribution
-from cdvae_kit.metrics.intervals import Interval, wilson_interval
 from cdvae_kit.metrics.metric import COUNT, SHARE, Columns, Family, Measured, Metric, Need, number
-from cdvae_kit.metrics.parallel import Progress
 from cdvae_kit.metrics.reconstruction import Tolerances, match_pairs
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from cdvae_kit.metrics.intervals import Interval, wilson_interval
+from cdvae_kit.metrics.computing.intervals import Interval, wilson_interval
 from cdvae_kit.metrics.metric import SHARE, Family, Measured, Metric
 from cdvae_kit.metrics.stability import MATTERGEN, STABLE, StabilityResult, in_words, judged
 

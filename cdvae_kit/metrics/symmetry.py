@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cdvae_kit.metrics.crystals import CrystalArrays
-from cdvae_kit.metrics.divergences import divergence
+from cdvae_kit.metrics.distributions import divergence
 from cdvae_kit.metrics.metric import SHARE, Columns, Family, Measured, Metric, labels_of, rate
 
 if TYPE_CHECKING:

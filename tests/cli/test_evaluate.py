@@ -13,7 +13,7 @@ from cdvae_kit.cli.evaluate import BackendName, CompositionRuleName, MatcherChoi
 from cdvae_kit.cli.evaluation_inputs import parse_cutoffs
 from cdvae_kit.io import write_crystals
 from cdvae_kit.metrics import CompositionRule, MatcherName
-from cdvae_kit.metrics.cluster import Backend
+from cdvae_kit.metrics.computing.cluster import Backend
 from tests.conftest import make_crystal
 
 Run = Callable[..., Result]
@@ -130,7 +130,7 @@ def test_a_second_run_finds_its_fingerprints(
 ) -> None:
     assert run("evaluate", files[0], "--output", "first").exit_code == 0
     # the package's function of that name hides the module
-    monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints"], "describe_sites", None)
+    monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints.vectors"], "describe_sites", None)
     again = run("evaluate", files[0], "--output", "second")
     assert again.exit_code == 0, again.output
     assert Path("first/crystals.csv").read_text() == Path("second/crystals.csv").read_text()

@@ -11,8 +11,6 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from cdvae_kit.metrics.metric import Measured, missing, number
-
 
 def shares(labels: Sequence[Hashable]) -> dict[Hashable, float]:
     """Share of each label; None stands for no label and is left out.
@@ -170,26 +168,3 @@ def frechet_distance(generated: np.ndarray, reference: np.ndarray) -> float | No
 def _square_root(matrix: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
-
-
-def divergence(
-    ours: Sequence[Hashable],
-    theirs: Sequence[Hashable],
-    num_crystals: int,
-    *,
-    crystals: Sequence[int] | None = None,
-) -> Measured:
-    """Jensen-Shannon divergence, with what drawing so many crystals from the reference would show beside it.
-
-    Args:
-        ours: labels of the generated crystals.
-        theirs: of the reference.
-        num_crystals: that `ours` are of.
-        crystals: which crystal each of `theirs` belongs to, where a crystal has several.
-    """
-    value = jensen_shannon(ours, theirs)
-    expected = expected_divergence(theirs, num_generated=num_crystals, crystals=crystals)
-    if value is None or expected is None:
-        return missing("a set has no crystal that can be counted")
-    note = f"bits; {expected:.4f} of as many crystals drawn from the reference itself"
-    return number(value, num_crystals, note=note)
