@@ -43,15 +43,13 @@ def plot_metrics(
 
 def rates_of(metrics: Mapping[str, MetricValue]) -> list[MetricValue]:
     """Those that are shares of crystals and have a value."""
-    return [
-        metric for metric in metrics.values() if metric.value is not None and theme.metric_wording(metric.name).is_rate
-    ]
+    return [metric for metric in metrics.values() if metric.value is not None and metric.is_rate]
 
 
 def _interactive(shown: Sequence[MetricValue], beside: Sequence[PublishedResult]) -> go.Figure:
     import plotly.graph_objects as go
 
-    labels = {metric.name: theme.plain(theme.metric_wording(metric.name).label) for metric in shown}
+    labels = {metric.name: theme.plain(metric.label) for metric in shown}
     traces = [
         go.Scatter(
             x=[100 * entry.value for entry in beside],
@@ -130,9 +128,7 @@ def _static(shown: Sequence[MetricValue], beside: Sequence[PublishedResult]) -> 
         capsize=2.5,
         label="this set, 95 % interval",
     )
-    axes.set_yticks(
-        list(rows.values()), [theme.metric_wording(metric.name).label for metric in shown], parse_math=False
-    )
+    axes.set_yticks(list(rows.values()), [metric.label for metric in shown], parse_math=False)
     axes.set(xlim=(-2, 102), ylim=(len(shown) - 0.4, -0.6), xlabel="share of crystals (%)")
     axes.grid(axis="x", color=theme.GRID)
     axes.set_axisbelow(True)

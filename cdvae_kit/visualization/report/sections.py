@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cdvae_kit.metrics.evaluation_result import Distribution, Evaluation, MetricValue
+from cdvae_kit.metrics.evaluation_result import COUNT, SECTIONS, SHARE, Distribution, Evaluation, MetricValue
 from cdvae_kit.metrics.published import PublishedResult
 from cdvae_kit.visualization import theme
 from cdvae_kit.visualization.distributions import bin_values, plot_distribution
@@ -44,7 +44,6 @@ _TILES = (
 )
 _MOST_TILES = 6
 _MOST_REASONS = 25
-_WHOLE = ("n_gen", "n_ref", "n_ref_with_fp", "relaxed", "judged")
 _DATASETS = {"perov_5": "Perov-5", "carbon_24": "Carbon-24", "mp_20": "MP-20", "mpts_52": "MPTS-52"}
 
 
@@ -136,7 +135,7 @@ def _tiles(metrics: Mapping[str, MetricValue]) -> str:
     if not shown:
         return ""
     tiles = "".join(
-        f'<div class="tile"><div class="name">{escape(theme.metric_wording(metric.name).label)}</div>'
+        f'<div class="tile"><div class="name">{escape(metric.label)}</div>'
         f'<div class="value">{_value(metric)}</div>'
         f'<div class="range">{" of ".join(filter(None, [_interval(metric), f"{metric.num_crystals:,}"]))}</div></div>'
         for metric in shown
@@ -152,7 +151,7 @@ def _numbers(
         return Section("numbers", "Numbers", "Numbers", '<p class="panel">Nothing was measured.</p>\n')
     body = ""
     if rates := rates_of(metrics):
-        words = "; ".join(f"{theme.metric_wording(metric.name).label} {_plain_value(metric)}" for metric in rates)
+        words = "; ".join(f"{metric.label} {_plain_value(metric)}" for metric in rates)
         body += figures.add(
             "rates",
             plot_metrics(metrics, published=published, interactive=True),
@@ -163,7 +162,7 @@ def _numbers(
         )
     beside = '<th scope="col">Published</th>' if published else ""
     rows = ""
-    for name, heading in theme.SECTIONS.items():
+    for name, heading in SECTIONS.items():
         members = [metric for metric in metrics.values() if metric.section == name]
         if members:
             rows += f'<tr class="section"><th colspan="{6 if published else 5}" scope="colgroup">{heading}</th></tr>\n'
@@ -185,16 +184,15 @@ def _numbers(
 
 
 def _row(metric: MetricValue, published: Sequence[PublishedResult]) -> str:
-    wording = theme.metric_wording(metric.name)
-    label = escape(wording.label)
-    if wording.better:
-        words = f"{wording.better} is better"
-        arrow = {"higher": "↑", "lower": "↓"}[wording.better]
+    label = escape(metric.label)
+    if metric.better:
+        words = f"{metric.better} is better"
+        arrow = {"higher": "↑", "lower": "↓"}[metric.better]
         label += f'&nbsp;<span class="aim" title="{words}" aria-label="{words}">{arrow}</span>'
     entries = [entry for entry in published if entry.metric == metric.name]
     cell = ""
     if published:
-        cell = f'<td class="published">{"<br>".join(_entry(entry, wording) for entry in entries)}</td>'
+        cell = f'<td class="published">{"<br>".join(_entry(entry, metric) for entry in entries)}</td>'
     return (
         f'<tr><th scope="row">{label}<br><code>{escape(metric.name)}</code></th>'
         f'<td class="number">{_value(metric)}</td><td class="number">{_interval(metric)}</td>'
@@ -207,8 +205,8 @@ def _first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _entry(entry: PublishedResult, wording: theme.Wording) -> str:
-    value = f"{100 * entry.value:.2f} %" if wording.is_rate else f"{entry.value:g}"
+def _entry(entry: PublishedResult, metric: MetricValue) -> str:
+    value = f"{100 * entry.value:.2f} %" if metric.is_rate else f"{entry.value:g}"
     name = escape(entry.model)
     if entry.source.startswith("arXiv:"):
         number = entry.source.removeprefix("arXiv:")
@@ -222,20 +220,20 @@ def _value(metric: MetricValue) -> str:
 
 
 def _plain_value(metric: MetricValue) -> str:
-    return "none" if metric.value is None else _number(metric.value, metric.name)
+    return "none" if metric.value is None else _number(metric.value, metric.unit)
 
 
 def _interval(metric: MetricValue) -> str:
     if metric.low is None or metric.high is None:
         return ""
-    low, high = (_number(end, metric.name) for end in (metric.low, metric.high))
+    low, high = (_number(end, metric.unit) for end in (metric.low, metric.high))
     return f"{low.removesuffix(' %')} – {high}"
 
 
-def _number(value: float, name: str) -> str:
-    if name in _WHOLE:
+def _number(value: float, unit: str) -> str:
+    if unit == COUNT:
         return f"{value:,.0f}"
-    if theme.metric_wording(name).is_rate:
+    if unit == SHARE:
         return f"{100 * value:.1f} %"
     return f"{value:.4g}"
 
@@ -275,7 +273,7 @@ def _distribution(entry: Distribution, metrics: Mapping[str, MetricValue], figur
         metric = metrics.get(prefix + entry.name)
         if metric is not None and metric.value is not None:
             detail = f" ({metric.note})" if metric.note else ""
-            notes.append(f"{theme.metric_wording(metric.name).label.split(',')[0]}: {_plain_value(metric)}{detail}.")
+            notes.append(f"{metric.label.split(',')[0]}: {_plain_value(metric)}{detail}.")
     label = theme.quantity_label(entry.name, entry.unit)
     return figures.add(
         entry.name,
