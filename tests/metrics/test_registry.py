@@ -117,3 +117,11 @@ def test_a_function_of_the_whole_set_is_a_metric() -> None:
 def test_a_function_that_fails_gives_no_number_but_the_reason(function: StructureFunction, words: str) -> None:
     value = evaluate([SALT], settings=PLAIN, metrics=[metric_of(function, "mine")]).metrics["mine"]
     assert value.value is None and words in value.note
+
+
+def test_a_metric_of_one_s_own_stands_in_the_report(tmp_path: Path) -> None:
+    from cdvae_kit.visualization import write_report
+
+    found = evaluate([SALT, None], settings=PLAIN, metrics=[EDGE])
+    page = write_report(found, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "mean edge" in page and "<code>mean_edge</code>" in page and "lower is better" in page
