@@ -103,7 +103,7 @@ def evaluate(
     calculator: Annotated[
         str | None,
         typer.Option(
-            metavar="emt|lj|chgnet|mace|orb|mattersim|module:function",
+            metavar="emt|lj|chgnet|sevenn|mace|orb|mattersim|module:function",
             rich_help_panel=_STABLE,
             help="Relax by it; with --train the S.U.N. rates too.",
         ),

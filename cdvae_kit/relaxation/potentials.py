@@ -99,7 +99,7 @@ class LennardJones:
         good = [i for i, reason in enumerate(reasons) if reason is None]
         if len(good) == len(crystals):
             return PotentialValues(*self._sums(crystals.to(self.device), size), reasons)
-        values = _no_values(crystals)
+        values = no_values(crystals)
         if good:
             kept = ~torch.isin(crystals.batch, crystals.batch[lost])
             part = crystals.select(good).to(self.device)
@@ -177,7 +177,7 @@ class CHGNetPotential:
             if graph is not None:
                 graphs.append(graph)
                 good.append(i)
-        values = _no_values(crystals)
+        values = no_values(crystals)
         if not graphs:
             return PotentialValues(values.energies, values.forces, values.stresses, reasons)
         found = self.model.predict_graph(graphs, task="efs", batch_size=self.batch_size)
@@ -201,7 +201,8 @@ class CHGNetPotential:
 _CHGNET_ELEMENTS = 94
 
 
-def _no_values(crystals: CrystalBatch) -> PotentialValues:
+def no_values(crystals: CrystalBatch) -> PotentialValues:
+    """NaN throughout, for a potential to fill in."""
     nan = float("nan")
     return PotentialValues(
         torch.full((len(crystals),), nan, dtype=torch.float64),
