@@ -76,14 +76,21 @@ def stability_request(
         return None
     from cdvae_kit.io.crystals.phases import read_phases
     from cdvae_kit.metrics.relaxing import StabilityRequest
-    from cdvae_kit.relaxation import ReferenceHull, make_calculator, phases_of
+    from cdvae_kit.relaxation import ReferenceHull, phases_of
 
-    if ":" in calculator and "" not in sys.path:
-        # a module beside the user's files
-        sys.path.insert(0, "")
-    make_calculator(calculator, device=device)
+    find_calculator(calculator, device)
     phases = None if hull is None else ReferenceHull(phases_of(read_phases(hull)), name=hull.name)
     return StabilityRequest(calculator, phases, fmax=fmax, max_steps=max_steps, threshold=threshold, device=device)
+
+
+def find_calculator(name: str, device: str) -> None:
+    """Raises where there is no such calculator, before anything is read."""
+    from cdvae_kit.relaxation import make_calculator
+
+    if ":" in name and "" not in sys.path:
+        # a module beside the user's files
+        sys.path.insert(0, "")
+    make_calculator(name, device=device)
 
 
 def encoder_of(name_or_path: str, device: str) -> Encode:
