@@ -46,6 +46,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "generation": ("optimization",),
     "representation": ("methods", "experiments"),
     "io": ("results", "crystals"),
+    "metrics": ("computing", "fingerprints", "matching"),
 }
 # a folder for each paper whose experiments need several files
 ROOMS_WITH_FOLDERS = {("representation", "experiments")}

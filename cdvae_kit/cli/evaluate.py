@@ -17,7 +17,7 @@ MatcherChoice = Literal["mattergen", "mattergen-disordered", "lemat", "cdvae"]
 """`cdvae_kit.metrics.MatcherName`, likewise."""
 
 BackendName = Literal["processes", "dask", "ray"]
-"""`cdvae_kit.metrics.cluster.Backend`, likewise."""
+"""`cdvae_kit.metrics.computing.cluster.Backend`, likewise."""
 
 _COMPARE = "What to compare with"
 _JUDGE = "How to judge"
@@ -91,11 +91,19 @@ def evaluate(
     num_samples: Annotated[
         int, typer.Option(min=1, rich_help_panel=_JUDGE, help="Valid crystals that distances are taken of.")
     ] = 1000,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            rich_help_panel=_JUDGE,
+            help="A metric of your own: from structures to one value each, or to one number. Repeatable.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, rich_help_panel=_JUDGE, help="Of draws and intervals.")] = 0,
     calculator: Annotated[
         str | None,
         typer.Option(
-            metavar="emt|lj|chgnet|mace|orb|mattersim|module:function",
+            metavar="emt|lj|chgnet|sevenn|mace|orb|mattersim|module:function",
             rich_help_panel=_STABLE,
             help="Relax by it; with --train the S.U.N. rates too.",
         ),
@@ -143,7 +151,7 @@ def evaluate(
 
     from cdvae_kit.cli.evaluation_table import print_evaluation
     from cdvae_kit.io.results.store import ResultStore
-    from cdvae_kit.metrics.cluster import workers as cluster_workers
+    from cdvae_kit.metrics.computing.cluster import workers as cluster_workers
     from cdvae_kit.metrics.evaluation import EvaluationSettings
     from cdvae_kit.metrics.evaluation import evaluate as evaluate_crystals
     from cdvae_kit.metrics.evaluation_files import CRYSTALS_FILE, METRICS_FILE, refuse_evaluation, save_evaluation
@@ -158,6 +166,7 @@ def evaluate(
         num_samples=num_samples,
         seed=seed,
     )
+    own_metrics = inputs.own_metrics(metric or [])
     stability = inputs.stability_request(
         calculator, hull, threshold=threshold, fmax=fmax, max_steps=max_steps, device=device
     )
@@ -185,6 +194,7 @@ def evaluate(
             num_workers=workers,
             store=store,
             progress=progress_bar,
+            metrics=own_metrics,
         )
     found = inputs.with_files(found, generated=generated, reference=reference, train=train)
     print_evaluation(found)

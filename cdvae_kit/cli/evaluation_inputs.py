@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +16,10 @@ from cdvae_kit.cli.console import print_note, progress_bar
 if TYPE_CHECKING:
     from cdvae_kit.metrics.coverage import Cutoffs
     from cdvae_kit.metrics.crystal_set import CrystalSet
-    from cdvae_kit.metrics.evaluation import Encode
     from cdvae_kit.metrics.evaluation_result import Evaluation
-    from cdvae_kit.metrics.evaluation_sections import PropertyFunction
-    from cdvae_kit.metrics.stability_section import StabilityRequest
+    from cdvae_kit.metrics.evidence import Encode, PropertyFunction
+    from cdvae_kit.metrics.metric import Metric
+    from cdvae_kit.metrics.relaxing import StabilityRequest
 
 REPORT_FILE = "report.html"
 
@@ -75,15 +75,22 @@ def stability_request(
     if calculator is None:
         return None
     from cdvae_kit.io.crystals.phases import read_phases
-    from cdvae_kit.metrics.stability_section import StabilityRequest
-    from cdvae_kit.relaxation import ReferenceHull, make_calculator, phases_of
+    from cdvae_kit.metrics.relaxing import StabilityRequest
+    from cdvae_kit.relaxation import ReferenceHull, phases_of
 
-    if ":" in calculator and "" not in sys.path:
-        # a module beside the user's files
-        sys.path.insert(0, "")
-    make_calculator(calculator, device=device)
+    find_calculator(calculator, device)
     phases = None if hull is None else ReferenceHull(phases_of(read_phases(hull)), name=hull.name)
     return StabilityRequest(calculator, phases, fmax=fmax, max_steps=max_steps, threshold=threshold, device=device)
+
+
+def find_calculator(name: str, device: str) -> None:
+    """Raises where there is no such calculator, before anything is read."""
+    from cdvae_kit.relaxation import make_calculator
+
+    if ":" in name and "" not in sys.path:
+        # a module beside the user's files
+        sys.path.insert(0, "")
+    make_calculator(name, device=device)
 
 
 def encoder_of(name_or_path: str, device: str) -> Encode:
@@ -101,6 +108,19 @@ def predictors_of(name_or_path: str, device: str) -> dict[str, PropertyFunction]
     from cdvae_kit.models.property_predictor import PropertyPredictor
 
     return property_functions(PropertyPredictor.from_pretrained(name_or_path, device=device))
+
+
+def own_metrics(names: Sequence[str]) -> list[Metric]:
+    """The user's own metrics; one that cannot be had is an error here, not after an hour."""
+    from cdvae_kit.metrics.user_metrics import load_metric
+
+    found = []
+    for name in names:
+        try:
+            found.append(load_metric(name))
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--metric") from error
+    return found
 
 
 def known_units() -> dict[str, str]:

@@ -17,6 +17,7 @@ from cdvae_kit.cli.optimize import optimize
 from cdvae_kit.cli.outcome import ErrorReport
 from cdvae_kit.cli.predict import predict
 from cdvae_kit.cli.reconstruct import reconstruct
+from cdvae_kit.cli.relax import relax
 from cdvae_kit.cli.represent import represent
 from cdvae_kit.cli.sample import sample
 from cdvae_kit.cli.train import train
@@ -36,7 +37,7 @@ report = ErrorReport()
 
 COMMANDS = (
     *(sample, train, reconstruct, interpolate, neighbors, optimize),
-    *(evaluate, predict, train_predictor, represent, download, info),
+    *(relax, evaluate, predict, train_predictor, represent, download, info),
 )
 for command in COMMANDS:
     app.command()(report.guard(command))

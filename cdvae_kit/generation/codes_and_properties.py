@@ -13,7 +13,7 @@ import numpy as np
 from cdvae_kit.crystal.conversion import structures_to_batch
 from cdvae_kit.crystal.symmetry import niggli_reduce
 from cdvae_kit.metrics.crystals import CrystalArrays
-from cdvae_kit.metrics.evaluation_sections import PropertyFunction
+from cdvae_kit.metrics.evidence import PropertyFunction
 from cdvae_kit.models.cdvae import CDVAE
 from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.property_predictor import PropertyPredictor

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.metrics.comparisons import families, judge
+from cdvae_kit.metrics.computing.parallel import Progress
 from cdvae_kit.metrics.crystals import Crystals, as_arrays
-from cdvae_kit.metrics.matching import Matcher, MatcherName, matcher_of
-from cdvae_kit.metrics.parallel import Progress
-from cdvae_kit.metrics.reduced_cells import prepare_all
+from cdvae_kit.metrics.matching.comparisons import families, judge
+from cdvae_kit.metrics.matching.matcher import Matcher, MatcherName, matcher_of
+from cdvae_kit.metrics.matching.reduced_cells import prepare_all
+from cdvae_kit.metrics.metric import SHARE, Columns, Family, Measured, Metric, rate
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore
+    from cdvae_kit.metrics.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -151,3 +153,39 @@ def _result(
     return UniquenessResult(
         groups, unique, tuple(reasons), tuple(sorted(failures)), num_pairs, num_comparisons, matcher
     )
+
+
+# The numbers of an evaluation
+
+
+def convention(evidence: Evidence) -> str:
+    """When crystals are the same, and what they are held against, in words."""
+    index = evidence.training_index
+    words = evidence.settings.structure_matcher.describe()
+    return words if index is None else f"{words}; {len(index)} training crystals"
+
+
+def _unique(evidence: Evidence) -> Measured:
+    return rate(evidence.uniqueness.unique, seed=evidence.seed, note=convention(evidence))
+
+
+def _columns(evidence: Evidence) -> Columns:
+    return Columns({"unique": evidence.uniqueness.unique.tolist()})
+
+
+FAMILY = Family(
+    "uniqueness",
+    (
+        Metric(
+            "unique",
+            "unique",
+            "uniqueness",
+            "higher",
+            SHARE,
+            "Zeni et al., Nature 639, 624 (2025), arXiv:2312.03687",
+            (),
+            _unique,
+        ),
+    ),
+    columns=_columns,
+)

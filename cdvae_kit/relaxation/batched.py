@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from cdvae_kit.relaxation.outcome import (
 )
 from cdvae_kit.relaxation.potentials import BatchedPotential, PotentialValues
 from cdvae_kit.relaxation.result import Frame, Relaxation, RelaxationSettings, Start
+from cdvae_kit.relaxation.symmetry import Operations, operations_of, symmetrise
 
 logger = logging.getLogger(__name__)
 
@@ -104,13 +106,18 @@ def iter_relax_batched(
     waiting.reverse()
     under_way = _enter([], starts)
     frames: dict[int, list[Frame]] = {}
+    operations: dict[int, Operations] = {}
     while waiting or len(under_way.place):
         room = atoms_at_once - len(under_way.coords)
         entering = _take(waiting, starts, room, alone=not len(under_way.place))
         if entering:
             under_way = under_way.join(_enter(entering, starts))
+            if settings.keep_symmetry:
+                operations.update((place, operations_of(starts[place])) for place in entering)
         crystals = under_way.crystals()
         values = _evaluate(crystals, under_way, potential, settings)
+        if settings.keep_symmetry:
+            _symmetrise(values, crystals, [operations[place] for place in under_way.place.tolist()])
         first = under_way.steps == 0
         under_way = replace(under_way, initial_energy=torch.where(first, values.energies, under_way.initial_energy))
         if settings.keep_trajectory:
@@ -124,6 +131,17 @@ def iter_relax_batched(
             converged = bool(largest[b] < settings.fmax)
             yield place, _result(b, starts[place], under_way, crystals, values, converged, settings, frames)
         under_way = _step(under_way, coords_force, strain_force).select(~done)
+
+
+def _symmetrise(values: PotentialValues, crystals: CrystalBatch, operations: Sequence[Operations]) -> None:
+    """Puts the forces and the stress of each crystal in place that have its symmetry."""
+    bounds = crystals.ptr.tolist()
+    for b, (start, end) in enumerate(pairwise(bounds)):
+        if values.reasons[b] is None:
+            forces, stress = symmetrise(
+                values.forces[start:end].numpy(), values.stresses[b].numpy(), crystals.lattice[b].numpy(), operations[b]
+            )
+            values.forces[start:end], values.stresses[b] = torch.from_numpy(forces), torch.from_numpy(stress)
 
 
 def _take(waiting: list[int], starts: Sequence[Start], room: int, *, alone: bool) -> list[int]:

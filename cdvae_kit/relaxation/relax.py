@@ -14,6 +14,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
 from ase.optimize.fire2 import FIRE2
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from cdvae_kit.relaxation.batched import iter_relax_batched
 from cdvae_kit.relaxation.calculators import describe_calculator, make_calculator, make_potential
@@ -35,6 +36,7 @@ from cdvae_kit.relaxation.result import (
     Start,
 )
 from cdvae_kit.relaxation.starts import starts_of
+from cdvae_kit.relaxation.symmetry import Operations, idealised, operations_of, symmetrise
 from cdvae_kit.typing import Progress
 
 AnyCalculator: TypeAlias = "str | BaseCalculator | BatchedPotential"
@@ -55,6 +57,8 @@ def relax(
     min_distance: float = 0.5,
     max_volume_change: float = 5.0,
     keep_trajectory: bool = False,
+    keep_symmetry: bool = False,
+    symprec: float = 0.1,
     device: str = "auto",
     num_workers: int = 1,
     progress: Progress | None = None,
@@ -64,8 +68,8 @@ def relax(
     Args:
         crystals: a batch, or structures, ASE atoms, arrays and None in any mixture.
         calculator: by name, ready made, or a `BatchedPotential`.
-        fmax: as `max_steps`, `relax_cell`, `optimizer`, `min_distance`, `max_volume_change` and `keep_trajectory`, see
-            `RelaxationSettings`.
+        fmax: as `max_steps`, `relax_cell`, `optimizer`, `min_distance`, `max_volume_change`, `keep_trajectory`,
+            `keep_symmetry` and `symprec`, see `RelaxationSettings`.
         device: for a calculator that is given by name.
         num_workers: processes; -1 takes every core. A potential that takes batches runs in this one.
         progress: told after every crystal.
@@ -76,9 +80,17 @@ def relax(
     ('3.59', 'the calculator failed: NotImplementedError: No EMT-potential for Pu')
     """
     settings = RelaxationSettings(
-        fmax, max_steps, relax_cell, optimizer, min_distance, max_volume_change, keep_trajectory
+        fmax,
+        max_steps,
+        relax_cell,
+        optimizer,
+        min_distance,
+        max_volume_change,
+        keep_trajectory,
+        keep_symmetry,
+        symprec,
     )
-    starts = starts_of(crystals, min_distance=min_distance)
+    starts = _starts(crystals, settings)
     if progress is not None:
         progress(0, len(starts))
     results: dict[int, Relaxation] = {}
@@ -102,8 +114,13 @@ def iter_relax(
     What was given stays with the caller when the rest is interrupted.
     """
     settings = settings or RelaxationSettings()
-    starts = starts_of(crystals, min_distance=settings.min_distance)
+    starts = _starts(crystals, settings)
     yield from _iter_starts(starts, calculator, settings, device, num_workers)
+
+
+def _starts(crystals: Crystals, settings: RelaxationSettings) -> list[Start]:
+    starts = starts_of(crystals, min_distance=settings.min_distance)
+    return [idealised(start, settings.symprec) for start in starts] if settings.keep_symmetry else starts
 
 
 def _iter_starts(
@@ -146,10 +163,11 @@ def relax_one(start: Start, calculator: BaseCalculator, settings: RelaxationSett
     if hasattr(calculator, "reset"):
         calculator.reset()
     atoms.calc = calculator
+    operations = operations_of(start) if settings.keep_symmetry else None
     seen = _Seen()
     with np.errstate(all="ignore"):
         try:
-            fault = _run(atoms, seen, settings)
+            fault = _run(atoms, seen, settings, operations)
         except CALCULATOR_ERRORS as error:
             fault = calculator_fault(error)
     if fault is not None:
@@ -182,8 +200,34 @@ class _Seen:
     frames: list[Frame] = field(default_factory=list)
 
 
-def _run(atoms: Atoms, seen: _Seen, settings: RelaxationSettings) -> str | None:
+class _KeepSymmetry:
+    """ASE's constraint: forces and stress with the symmetry of the crystal, whatever the calculator gives."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    def adjust_positions(self, atoms: Atoms, new: np.ndarray) -> None:
+        """They move along symmetric forces."""
+
+    def adjust_cell(self, atoms: Atoms, cell: np.ndarray) -> None:
+        """Likewise."""
+
+    def get_removed_dof(self, atoms: Atoms) -> int:
+        return 0
+
+    def adjust_forces(self, atoms: Atoms, forces: np.ndarray) -> None:
+        forces[:] = symmetrise(forces, np.zeros((3, 3)), atoms.cell.array, self.operations)[0]
+
+    def adjust_stress(self, atoms: Atoms, stress: np.ndarray) -> None:
+        none = np.zeros((len(atoms), 3))
+        full = symmetrise(none, voigt_6_to_full_3x3_stress(stress), atoms.cell.array, self.operations)[1]
+        stress[:] = full_3x3_to_voigt_6_stress(full)
+
+
+def _run(atoms: Atoms, seen: _Seen, settings: RelaxationSettings, operations: Operations | None) -> str | None:
     """Lets the optimizer go as long as the crystal is one; gives what went wrong."""
+    if operations is not None:
+        atoms.set_constraint(_KeepSymmetry(operations))
     target = FrechetCellFilter(atoms) if settings.relax_cell else atoms
     optimizer = _OPTIMIZERS[settings.optimizer](target, logfile=None)
     initial_volume = atoms.cell.volume

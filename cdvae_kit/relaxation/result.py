@@ -52,6 +52,8 @@ class RelaxationSettings:
         min_distance: angstrom; atoms nearer than this, before or after, are a failure.
         max_volume_change: a cell that grows or shrinks by more than this factor is a failure.
         keep_trajectory: keep every step.
+        keep_symmetry: relax the idealised primitive cell of each crystal within its space group.
+        symprec: angstrom, up to which an atom may be off its place in the group that is kept.
     """
 
     fmax: float = 0.05
@@ -61,6 +63,8 @@ class RelaxationSettings:
     min_distance: float = 0.5
     max_volume_change: float = 5.0
     keep_trajectory: bool = False
+    keep_symmetry: bool = False
+    symprec: float = 0.1
 
     def __post_init__(self) -> None:
         if not self.fmax > 0:
@@ -73,10 +77,13 @@ class RelaxationSettings:
             raise ValueError(f"min_distance must be a distance in angstrom, got {self.min_distance}")
         if not self.max_volume_change > 1:
             raise ValueError(f"max_volume_change must be a factor over 1, got {self.max_volume_change}")
+        if not self.symprec > 0:
+            raise ValueError(f"symprec must be a positive length in angstrom, got {self.symprec}")
 
     def __str__(self) -> str:
         what = "cell and positions" if self.relax_cell else "positions in a fixed cell"
-        return f"{self.optimizer}, {what}, forces under {self.fmax:g} eV/A, at most {self.max_steps} steps"
+        kept = f", symmetry within {self.symprec:g} A kept" if self.keep_symmetry else ""
+        return f"{self.optimizer}, {what}, forces under {self.fmax:g} eV/A, at most {self.max_steps} steps{kept}"
 
 
 @dataclass(frozen=True)

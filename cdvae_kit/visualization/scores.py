@@ -47,9 +47,7 @@ def plot_metrics(
 
 def rates_of(metrics: Mapping[str, MetricValue]) -> list[MetricValue]:
     """Those that are shares of crystals and have a value."""
-    return [
-        metric for metric in metrics.values() if metric.value is not None and theme.metric_wording(metric.name).is_rate
-    ]
+    return [metric for metric in metrics.values() if metric.value is not None and metric.is_rate]
 
 
 class _Rate(NamedTuple):
@@ -66,7 +64,7 @@ def _rates(shown: Sequence[MetricValue]) -> dict[str, _Rate]:
     """By the metric's name, in the order of the rows."""
     return {
         metric.name: _Rate(
-            theme.metric_wording(metric.name).label,
+            metric.label,
             100 * _number(metric.value),
             100 * _reach(metric.low, metric.value),
             100 * _reach(metric.value, metric.high),

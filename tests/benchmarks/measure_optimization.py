@@ -26,7 +26,7 @@ from cdvae_kit.generation.optimization.objectives import Goal
 from cdvae_kit.generation.optimization.oracles import FunctionJudge
 from cdvae_kit.generation.optimization.predictors import CodeModel, PredictorJudge
 from cdvae_kit.generation.optimization.run import OptimizationResult, optimize
-from cdvae_kit.metrics.fingerprints import fingerprints
+from cdvae_kit.metrics.fingerprints.vectors import fingerprints
 from cdvae_kit.models import CDVAE
 from cdvae_kit.models.latent_predictor import LatentPredictor
 from cdvae_kit.models.property_predictor import PropertyPredictor

@@ -13,7 +13,7 @@ from cdvae_kit.metrics import Cutoffs, validity
 from cdvae_kit.metrics.crystal_set import CrystalSet, crystal_set
 from cdvae_kit.metrics.evaluation import Evaluation, EvaluationSettings, evaluate
 from cdvae_kit.metrics.evaluation_files import save_evaluation
-from cdvae_kit.metrics.stability_section import StabilityRequest
+from cdvae_kit.metrics.relaxing import StabilityRequest
 from tests.metrics.conftest import ParitySet
 
 PLAIN = EvaluationSettings(fingerprints=False)
@@ -266,7 +266,7 @@ def test_a_second_evaluation_asks_the_store(tmp_path: Path, monkeypatch: pytest.
     with ResultStore(tmp_path) as store:
         first = evaluate([salt(), crushed(), None], reference=[salt(4.3)], store=store)
         # the package's function of that name hides the module
-        monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints"], "describe_sites", None)
+        monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints.vectors"], "describe_sites", None)
         again = evaluate([salt(), crushed(), None], reference=[salt(4.3)], store=store)
     assert first.metrics == again.metrics and first.crystals == again.crystals
 

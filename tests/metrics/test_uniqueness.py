@@ -9,8 +9,8 @@ from pymatgen.core import Lattice, Structure
 from cdvae_kit.io import read_crystals
 from cdvae_kit.io.results.store import ResultStore
 from cdvae_kit.metrics import MATCHERS, uniqueness
-from cdvae_kit.metrics import comparisons as comparisons_module
 from cdvae_kit.metrics.crystals import as_arrays
+from cdvae_kit.metrics.matching import comparisons as comparisons_module
 from tests.metrics.same_crystals import (
     DESCRIPTIONS,
     caesium_chloride,

@@ -16,7 +16,7 @@ from cdvae_kit.generation.latent_region import LatentRegion
 from cdvae_kit.generation.neighbors import nearest_codes
 from cdvae_kit.generation.optimization.trials import encode_each
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, as_arrays
-from cdvae_kit.metrics.fingerprints import composition_fingerprint, fingerprints_of
+from cdvae_kit.metrics.fingerprints.vectors import composition_fingerprint, fingerprints_of
 from cdvae_kit.metrics.novelty import novelty
 
 if TYPE_CHECKING:

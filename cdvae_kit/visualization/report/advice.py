@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cdvae_kit.metrics.evaluation_result import Evaluation, MetricValue
-from cdvae_kit.visualization import theme
 
 _CEILING = 0.99
 
@@ -66,11 +65,9 @@ def advice(evaluation: Evaluation, dataset: str | None) -> list[Advice]:
 
 def _saturated(metrics: Mapping[str, MetricValue]) -> Advice | None:
     names = [
-        theme.metric_wording(name).label
-        for name, metric in metrics.items()
-        if theme.metric_wording(name).better == "higher"
-        and theme.metric_wording(name).is_rate
-        and (metric.value or 0.0) >= _CEILING
+        metric.label
+        for metric in metrics.values()
+        if metric.better == "higher" and metric.is_rate and (metric.value or 0.0) >= _CEILING
     ]
     if not names:
         return None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from cdvae_kit.metrics.evaluation_result import Distribution, Evaluation, MetricValue
+from cdvae_kit.metrics.evaluation_result import COUNT, SECTIONS, SHARE, Distribution, Evaluation, MetricValue
 from cdvae_kit.metrics.published import PublishedResult
 from cdvae_kit.visualization import theme
 from cdvae_kit.visualization.distributions import bin_values, plot_distribution
@@ -45,7 +45,6 @@ _TILES = (
 )
 _MOST_TILES = 6
 _MOST_REASONS = 25
-_WHOLE = ("n_gen", "n_ref", "n_ref_with_fp", "relaxed", "judged")
 _html = partial(fragment, "evaluation.html.jinja")
 
 _DATASETS = {"perov_5": "Perov-5", "carbon_24": "Carbon-24", "mp_20": "MP-20", "mpts_52": "MPTS-52"}
@@ -138,7 +137,7 @@ def _tiles(metrics: Mapping[str, MetricValue]) -> Markup | str:
         "tiles",
         shown=[
             {
-                "name": theme.metric_wording(metric.name).label,
+                "name": metric.label,
                 "value": _plain_value(metric),
                 "range": " of ".join(filter(None, [_interval(metric), f"{metric.num_crystals:,}"])),
             }
@@ -155,7 +154,7 @@ def _numbers(
         return Section("numbers", "Numbers", "Numbers", _html("panel", words="Nothing was measured."))
     figure: Markup | str = ""
     if rates := rates_of(metrics):
-        words = "; ".join(f"{theme.metric_wording(metric.name).label} {_plain_value(metric)}" for metric in rates)
+        words = "; ".join(f"{metric.label} {_plain_value(metric)}" for metric in rates)
         figure = figures.add(
             "rates",
             plot_metrics(metrics, published=published, interactive=True),
@@ -165,7 +164,7 @@ def _numbers(
             + (" Open diamonds: what papers print." if published else ""),
         )
     groups = []
-    for name, heading in theme.SECTIONS.items():
+    for name, heading in SECTIONS.items():
         if members := [metric for metric in metrics.values() if metric.section == name]:
             groups.append((heading, [_row(metric, published) for metric in members]))
     intro = (
@@ -179,22 +178,21 @@ def _numbers(
 
 
 def _row(metric: MetricValue, published: Sequence[PublishedResult]) -> dict[str, Any]:
-    wording = theme.metric_wording(metric.name)
     return {
-        "label": wording.label,
-        "better": wording.better,
+        "label": metric.label,
+        "better": metric.better,
         "name": metric.name,
         "value": _plain_value(metric),
         "interval": _interval(metric),
         "num_crystals": f"{metric.num_crystals:,}",
-        "published": [_entry(entry, wording) for entry in published if entry.metric == metric.name],
+        "published": [_entry(entry, metric) for entry in published if entry.metric == metric.name],
         "note": metric.note,
     }
 
 
-def _entry(entry: PublishedResult, wording: theme.Wording) -> dict[str, str]:
+def _entry(entry: PublishedResult, metric: MetricValue) -> dict[str, str]:
     return {
-        "value": f"{100 * entry.value:.2f} %" if wording.is_rate else f"{entry.value:g}",
+        "value": f"{100 * entry.value:.2f} %" if metric.is_rate else f"{entry.value:g}",
         "model": entry.model,
         "arxiv": entry.source.removeprefix("arXiv:") if entry.source.startswith("arXiv:") else "",
         "remark": ", ".join(filter(None, [entry.protocol if entry.protocol != "generation" else "", entry.note])),
@@ -206,20 +204,20 @@ def _first_upper(text: str) -> str:
 
 
 def _plain_value(metric: MetricValue) -> str:
-    return "none" if metric.value is None else _number(metric.value, metric.name)
+    return "none" if metric.value is None else _number(metric.value, metric.unit)
 
 
 def _interval(metric: MetricValue) -> str:
     if metric.low is None or metric.high is None:
         return ""
-    low, high = (_number(end, metric.name) for end in (metric.low, metric.high))
+    low, high = (_number(end, metric.unit) for end in (metric.low, metric.high))
     return f"{low.removesuffix(' %')} – {high}"
 
 
-def _number(value: float, name: str) -> str:
-    if name in _WHOLE:
+def _number(value: float, unit: str) -> str:
+    if unit == COUNT:
         return f"{value:,.0f}"
-    if theme.metric_wording(name).is_rate:
+    if unit == SHARE:
         return f"{100 * value:.1f} %"
     return f"{value:.4g}"
 
@@ -257,7 +255,7 @@ def _distribution(entry: Distribution, metrics: Mapping[str, MetricValue], figur
         metric = metrics.get(prefix + entry.name)
         if metric is not None and metric.value is not None:
             detail = f" ({metric.note})" if metric.note else ""
-            notes.append(f"{theme.metric_wording(metric.name).label.split(',')[0]}: {_plain_value(metric)}{detail}.")
+            notes.append(f"{metric.label.split(',')[0]}: {_plain_value(metric)}{detail}.")
     label = theme.quantity_label(entry.name, entry.unit)
     return figures.add(
         entry.name,

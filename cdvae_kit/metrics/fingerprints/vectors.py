@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cdvae_kit.io.results.named_arrays import decode_arrays, encode_arrays
-from cdvae_kit.metrics.crystal_nn_features import NoFingerprintError, describe_sites
+from cdvae_kit.metrics.computing.parallel import Memory, Progress, crystal_key, map_crystals
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, Crystals, as_arrays
-from cdvae_kit.metrics.element_statistics import element_statistics
-from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key, map_crystals
+from cdvae_kit.metrics.fingerprints.crystal_nn_features import NoFingerprintError, describe_sites
+from cdvae_kit.metrics.fingerprints.element_statistics import element_statistics
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore
@@ -122,7 +122,7 @@ def composition_fingerprint(composition: Composition) -> np.ndarray:
 @cache
 def composition_scaler() -> tuple[np.ndarray, np.ndarray]:
     """Means and deviations (132,) of the published protocol."""
-    text = files("cdvae_kit.metrics").joinpath("composition_scaler.json").read_text(encoding="utf-8")
+    text = files("cdvae_kit.metrics.fingerprints").joinpath("composition_scaler.json").read_text(encoding="utf-8")
     content = json.loads(text)
     return np.array(content["means"]), np.array(content["stds"])
 

@@ -1,6 +1,6 @@
-"""The part of an evaluation that relaxes: energies above the hull, stable crystals, S.U.N. rates.
+"""Relaxes whole sets of crystals and holds them against a hull, with what is known kept on the disk.
 
-Relaxing is in `cdvae_kit.relaxation`, judging in `stability`; here both are put on whole sets, with results kept.
+Relaxing one crystal is in `cdvae_kit.relaxation`, judging in `stability`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cdvae_kit.io.results.named_arrays import DecodeError, decode_arrays, encode_arrays
+from cdvae_kit.metrics.computing.parallel import Memory, Progress, crystal_key
 from cdvae_kit.metrics.crystals import CrystalArrays
-from cdvae_kit.metrics.evaluation_result import Distribution, MetricValue
-from cdvae_kit.metrics.evaluation_section import Section, number
-from cdvae_kit.metrics.intervals import Interval
-from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key
-from cdvae_kit.metrics.stability import METASTABLE, StabilityResult, stability, sun_of
+from cdvae_kit.metrics.stability import METASTABLE, StabilityResult, stability
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore
@@ -159,60 +154,6 @@ def relax_and_keep(
     return [done[i] for i in range(len(crystals))]
 
 
-def stability_section(
-    found: StabilityFound,
-    unique: Sequence[bool | None],
-    novel: Sequence[bool | None] | None,
-    *,
-    groups: Sequence[int | None],
-    matcher: str,
-    training: str,
-) -> Section:
-    """Rates of stable crystals, and S.U.N. where novelty is known, with the convention beside them.
-
-    Args:
-        found: by `judge_stability`.
-        unique: one flag a generated crystal.
-        novel: likewise; None without a training set.
-        groups: which crystals are the same; None where a crystal could not be judged.
-        matcher: in words.
-        training: what novelty is judged by, in words.
-    """
-    result = found.result
-    metrics = [
-        _rate("stable", result.stable_rate, result.convention),
-        _rate("metastable", result.metastable_rate, f"within {result.threshold:g} eV/atom of the hull"),
-        number("relaxed", result.num_converged, result.num_crystals, "stability", note="converged"),
-        number("judged", result.num_judged, result.num_crystals, "stability", note="have an energy above the hull"),
-        number("rms_relaxation", result.mean_rms_angstrom, result.num_matching, "stability", note="Å, of what matches"),
-    ]
-    if novel is not None:
-        both = sun_of(result, unique, novel, groups=groups, matcher=matcher, reference=training)
-        for prefix, rates in zip(("", "meta"), both, strict=True):
-            metrics.append(_rate(f"{prefix}sun", rates.sun, rates.convention))
-            metrics += [
-                _rate(f"{prefix}{name}", rates.rates[letters], f"as in {prefix}sun")
-                for name, letters in (("stable_unique", "SU"), ("stable_novel", "SN"))
-            ]
-    energies = result.energies_above_hull
-    verdicts = {
-        "stable": [None if np.isnan(e) else flag for e, flag in zip(energies, result.stable, strict=True)],
-        "metastable": [None if np.isnan(e) else flag for e, flag in zip(energies, result.metastable, strict=True)],
-    }
-    values = {
-        "energy_above_hull": energies,
-        "relaxation_steps": np.array([relaxation.steps for relaxation in found.relaxations], dtype=np.float64),
-        "max_force": np.array([_or_nan(relaxation.max_force) for relaxation in found.relaxations], dtype=np.float64),
-        "rms_relaxation": np.array([_or_nan(crystal.rms_angstrom) for crystal in result.crystals], dtype=np.float64),
-    }
-    reasons = [
-        crystal.reason or (None if crystal.converged else f"not relaxed: {relaxation.reason}")
-        for crystal, relaxation in zip(result.crystals, found.relaxations, strict=True)
-    ]
-    shown = Distribution("energy_above_hull", "eV/atom", energies, None, "continuous")
-    return Section(metrics, verdicts, values, reasons, [shown])
-
-
 def _hull_of(
     generated: Sequence[CrystalArrays],
     reference: Sequence[CrystalArrays],
@@ -248,15 +189,6 @@ def _hull_of(
 
 def _given(crystal: CrystalArrays) -> CrystalArrays | None:
     return None if crystal.fault is not None else crystal
-
-
-def _rate(name: str, interval: Interval, note: str) -> MetricValue:
-    value = 0.0 if interval.value is None else interval.value
-    return MetricValue(name, value, interval.low, interval.high, interval.num_crystals, "stability", note)
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value
 
 
 def _encode(relaxation: Relaxation) -> bytes:

@@ -15,7 +15,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias, get_args
 
-from cdvae_kit.metrics.parallel import WorkerLostError, context_workers
+from cdvae_kit.metrics.computing.parallel import WorkerLostError, context_workers
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def workers(backend: Backend = "processes", *, address: str | None = None, num_w
             one, Dask and Ray start workers on this machine and stop them at the end.
         num_workers: processes, -1 for every core; of a cluster with an address all cores are used, whatever it says.
 
-    >>> from cdvae_kit.metrics.parallel import map_crystals
+    >>> from cdvae_kit.metrics.computing.parallel import map_crystals
     >>> with workers("processes", num_workers=2):
     ...     map_crystals(abs, [-1, 2, -3])
     [1, 2, 3]

@@ -4,7 +4,7 @@ The numbers are those of pymatgen's `CrystalNN` with its defaults and of matmine
 "ops" (Zimmermann and Jain 2020, RSC Adv. 10, 6063, doi 10.1039/C9RA07755C; Ward et al. 2018, Comput. Mater. Sci. 152,
 60), worked out for all sites at once from `voronoi_neighbors` and `order_parameters`. The definition jumps in places; a
 site at which rounding alone decides is handed to pymatgen itself, so that both decide alike. Vectors of whole crystals
-are in `fingerprints`.
+are in `vectors`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ from importlib.resources import files
 import numpy as np
 
 from cdvae_kit.metrics.crystals import CrystalArrays, symbol
-from cdvae_kit.metrics.order_parameters import (
+from cdvae_kit.metrics.fingerprints.order_parameters import (
     LARGEST_COORDINATION,
     ORDER_PARAMETERS,
     angles,
     directions,
     order_parameters,
 )
-from cdvae_kit.metrics.voronoi_neighbors import CoincidentSitesError, OpenCellError, VoronoiFaces, voronoi_faces
+from cdvae_kit.metrics.fingerprints.voronoi_neighbors import (
+    CoincidentSitesError,
+    OpenCellError,
+    VoronoiFaces,
+    voronoi_faces,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +137,7 @@ def describe_sites(crystal: CrystalArrays, *, features: bool = True) -> SiteDesc
 
 def _ask_pymatgen(crystal: CrystalArrays, sites: np.ndarray, found: np.ndarray | None, numbers: np.ndarray) -> None:
     """Write what pymatgen says of some sites in the place of what was found."""
-    from cdvae_kit.metrics.crystal_nn_by_pymatgen import describe_by_pymatgen
+    from cdvae_kit.metrics.fingerprints.crystal_nn_by_pymatgen import describe_by_pymatgen
 
     logger.debug("pymatgen describes %d of %d sites, where rounding decides", len(sites), len(numbers))
     with _told_as_no_fingerprint():
@@ -235,7 +240,7 @@ def _features(crystal: CrystalArrays, shells: _Shells, block: np.ndarray) -> tup
 
 def _decided(crystal: CrystalArrays, shells: _Shells, site: int, n: int, *, by_order: bool) -> list[float]:
     """The order parameters of one site on which rounding decides."""
-    from cdvae_kit.metrics.crystal_nn_by_pymatgen import order_parameters_in_order, order_parameters_of
+    from cdvae_kit.metrics.fingerprints.crystal_nn_by_pymatgen import order_parameters_in_order, order_parameters_of
 
     with _told_as_no_fingerprint():
         if by_order:
@@ -249,7 +254,7 @@ def _decided(crystal: CrystalArrays, shells: _Shells, site: int, n: int, *, by_o
 @cache
 def element_table() -> tuple[np.ndarray, np.ndarray]:
     """Covalent radii (angstrom) and Pauling electronegativities by atomic number, (119,); NaN where there is none."""
-    text = files("cdvae_kit.metrics").joinpath("crystal_nn_elements.json").read_text(encoding="utf-8")
+    text = files("cdvae_kit.metrics.fingerprints").joinpath("crystal_nn_elements.json").read_text(encoding="utf-8")
     content = json.loads(text)
     radii, electronegativities = (
         np.array([np.nan, *(np.nan if value is None else value for value in content[name])])

@@ -53,5 +53,5 @@ def element_properties() -> np.ndarray:
 
 @cache
 def _content() -> dict[str, list[float | None]]:
-    text = files("cdvae_kit.metrics").joinpath("magpie_elements.json").read_text(encoding="utf-8")
+    text = files("cdvae_kit.metrics.fingerprints").joinpath("magpie_elements.json").read_text(encoding="utf-8")
     return {name: values for name, values in json.loads(text).items() if name != "source"}

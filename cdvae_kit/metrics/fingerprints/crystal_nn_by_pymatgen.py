@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cdvae_kit.metrics.crystals import CrystalArrays
-from cdvae_kit.metrics.order_parameters import LARGEST_COORDINATION, ORDER_PARAMETERS
+from cdvae_kit.metrics.fingerprints.order_parameters import LARGEST_COORDINATION, ORDER_PARAMETERS
 
 if TYPE_CHECKING:
     from pymatgen.analysis.local_env import CrystalNN, LocalStructOrderParams

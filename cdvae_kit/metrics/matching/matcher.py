@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, formula
-from cdvae_kit.metrics.match_prefilter import may_match
-from cdvae_kit.metrics.reduced_cells import FAILED, MATCHER_ERRORS, Prepared, prepare_all
+from cdvae_kit.metrics.matching.prefilter import may_match
+from cdvae_kit.metrics.matching.reduced_cells import FAILED, MATCHER_ERRORS, Prepared, prepare_all
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
