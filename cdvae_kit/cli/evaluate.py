@@ -91,6 +91,14 @@ def evaluate(
     num_samples: Annotated[
         int, typer.Option(min=1, rich_help_panel=_JUDGE, help="Valid crystals that distances are taken of.")
     ] = 1000,
+    extended: Annotated[
+        bool,
+        typer.Option(
+            "--extended",
+            rich_help_panel=_JUDGE,
+            help="What costs more too: templates, and uniqueness, novelty and memorisation without a tolerance.",
+        ),
+    ] = False,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -165,6 +173,7 @@ def evaluate(
         fingerprints=fingerprints,
         num_samples=num_samples,
         seed=seed,
+        extended=extended,
     )
     own_metrics = inputs.own_metrics(metric or [])
     stability = inputs.stability_request(

@@ -202,6 +202,7 @@ def _about(evidence: Evidence) -> dict[str, Any]:
         "num_samples": settings.num_samples,
         "symprec": settings.symprec,
         "seed": settings.seed,
+        **({"extended": True} if settings.extended else {}),
         **({} if stability is None else {"stability_threshold": stability.threshold, "fmax": stability.fmax}),
         "versions": {
             "cdvae-kit": __version__,

@@ -23,6 +23,7 @@ class EvaluationSettings:
         num_samples: valid crystals that the published distances and diversities are taken of.
         symprec: angstrom, of the space groups.
         seed: of that draw and of every interval.
+        extended: what costs more, too: templates, and uniqueness, novelty and memorisation without a tolerance.
     """
 
     rule: CompositionRule = "smact-2014"
@@ -32,6 +33,7 @@ class EvaluationSettings:
     num_samples: int = 1000
     symprec: float = 0.1
     seed: int = 0
+    extended: bool = False
 
     def __post_init__(self) -> None:
         if self.rule not in COMPOSITION_RULES:

@@ -94,6 +94,7 @@ class Evidence:
             "stability": self.stability is not None,
             "predicted": (self.predicted or self.paired) and self.reference is not None,
             "pairs": self.paired and self.reference is not None,
+            "extended": self.settings.extended,
         }
         return all(given[need] for need in needs)
 

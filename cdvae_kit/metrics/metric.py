@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -41,10 +41,10 @@ __all__ = [
     "rate",
 ]
 
-Need: TypeAlias = Literal["reference", "train", "fingerprints", "codes", "stability", "predicted", "pairs"]
-"""What must be given: sets, fingerprints, codes of a model, a calculator, structures that were predicted, pairs."""
+Need: TypeAlias = Literal["reference", "train", "fingerprints", "codes", "stability", "predicted", "pairs", "extended"]
+"""What must be given: sets, fingerprints, codes of a model, a calculator, predicted structures, pairs, more time."""
 
-NEEDS: tuple[Need, ...] = ("reference", "train", "fingerprints", "codes", "stability", "predicted", "pairs")
+NEEDS: tuple[Need, ...] = get_args(Need)
 
 
 @dataclass(frozen=True)

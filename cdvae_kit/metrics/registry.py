@@ -5,6 +5,7 @@ A new metric goes into the module of its family; a new family is named here.
 
 from __future__ import annotations
 
+from cdvae_kit.metrics.continuous import FAMILY as CONTINUOUS
 from cdvae_kit.metrics.coverage import FAMILY as COVERAGE
 from cdvae_kit.metrics.distributions import FAMILY as DISTRIBUTIONS
 from cdvae_kit.metrics.latent import FAMILY as LATENT
@@ -15,7 +16,9 @@ from cdvae_kit.metrics.properties import FAMILY as PROPERTIES
 from cdvae_kit.metrics.reconstruction import FAMILY as RECONSTRUCTION
 from cdvae_kit.metrics.stability import FAMILY as STABILITY
 from cdvae_kit.metrics.sun import FAMILY as SUN
+from cdvae_kit.metrics.supply import FAMILY as SUPPLY
 from cdvae_kit.metrics.symmetry import FAMILY as SYMMETRY
+from cdvae_kit.metrics.templates import FAMILY as TEMPLATES
 from cdvae_kit.metrics.uniqueness import FAMILY as UNIQUENESS
 from cdvae_kit.metrics.validity import FAMILY as VALIDITY
 
@@ -26,12 +29,15 @@ FAMILIES: tuple[Family, ...] = (
     PROPERTIES,
     LATENT,
     SYMMETRY,
+    TEMPLATES,
     UNIQUENESS,
     NOVELTY,
+    CONTINUOUS,
     STABILITY,
     SUN,
     POLYMORPHS,
     RECONSTRUCTION,
+    SUPPLY,
 )
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cdvae_kit.crystal.symmetry import symmetry_of
 from cdvae_kit.relaxation.result import Start
 
 if TYPE_CHECKING:
-    from moyopy import Cell
+    from moyopy import MoyoDataset
 
 _EXACT = 1e-4
 """Angstrom; an idealised crystal has its symmetry far better than that."""
@@ -37,14 +38,10 @@ def idealised(start: Start, symprec: float) -> Start:
     """The primitive standard cell of the crystal, with exactly the symmetry that it has within `symprec` (angstrom)."""
     if start.fault is not None:
         return start
-    from moyopy import MoyoDataset
-
-    try:
-        cell = MoyoDataset(_cell(start), symprec=symprec).prim_std_cell
-    except ValueError as error:
-        return Start(
-            start.lattice, start.frac_coords, start.atomic_numbers, f"no space group found at {symprec:g} A: {error}"
-        )
+    found = _symmetry(start, symprec)
+    if found is None:
+        return Start(start.lattice, start.frac_coords, start.atomic_numbers, f"no space group found at {symprec:g} A")
+    cell = found.prim_std_cell
     return Start(
         np.array(cell.basis, dtype=np.float64),
         np.array(cell.positions, dtype=np.float64),
@@ -54,11 +51,11 @@ def idealised(start: Start, symprec: float) -> Start:
 
 def operations_of(start: Start) -> Operations:
     """The operations of an idealised crystal."""
-    from moyopy import MoyoDataset
-
-    found = MoyoDataset(_cell(start), symprec=_EXACT).operations
-    rotations = np.array(found.rotations, dtype=np.int64).reshape(-1, 3, 3)
-    translations = np.array(found.translations, dtype=np.float64).reshape(-1, 3)
+    found = _symmetry(start, _EXACT)
+    if found is None:
+        raise ValueError("an idealised crystal has a space group; give one that `idealised` made")
+    rotations = np.array(found.operations.rotations, dtype=np.int64).reshape(-1, 3, 3)
+    translations = np.array(found.operations.translations, dtype=np.float64).reshape(-1, 3)
     permutations = np.empty((len(rotations), len(start.atomic_numbers)), dtype=np.int64)
     other_kind = start.atomic_numbers[:, None] != start.atomic_numbers
     for g, (rotation, translation) in enumerate(zip(rotations, translations, strict=True)):
@@ -89,7 +86,5 @@ def symmetrise(
     return mean / len(turns), (turns.transpose(0, 2, 1) @ stress @ turns).mean(0)
 
 
-def _cell(start: Start) -> Cell:
-    from moyopy import Cell
-
-    return Cell(start.lattice.tolist(), start.frac_coords.tolist(), start.atomic_numbers.tolist())
+def _symmetry(start: Start, symprec: float) -> MoyoDataset | None:
+    return symmetry_of(start.lattice.tolist(), start.frac_coords.tolist(), start.atomic_numbers.tolist(), symprec)
