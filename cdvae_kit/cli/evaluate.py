@@ -66,7 +66,8 @@ def evaluate(
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for metrics.json and crystals.csv.")
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for metrics.json and two tables."),
     ] = Path("evaluation"),
     report: Annotated[bool, typer.Option("--report", help="Write DIR/report.html too, with pictures.")] = False,
     coverage_cutoffs: Annotated[
@@ -162,9 +163,9 @@ def evaluate(
     from cdvae_kit.metrics.computing.cluster import workers as cluster_workers
     from cdvae_kit.metrics.evaluation import EvaluationSettings
     from cdvae_kit.metrics.evaluation import evaluate as evaluate_crystals
-    from cdvae_kit.metrics.evaluation_files import CRYSTALS_FILE, METRICS_FILE, refuse_evaluation, save_evaluation
+    from cdvae_kit.metrics.evaluation_files import FILES, refuse_evaluation, save_evaluation
 
-    names = [METRICS_FILE, CRYSTALS_FILE, *([inputs.REPORT_FILE] if report else [])]
+    names = [*FILES, *([inputs.REPORT_FILE] if report else [])]
     *_, report_path = refuse_evaluation(output, overwrite=overwrite, names=names)
     settings = EvaluationSettings(
         rule=composition_rule,

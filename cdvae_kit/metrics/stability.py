@@ -15,10 +15,11 @@ import numpy as np
 
 from cdvae_kit.metrics.computing.intervals import Interval, wilson_interval
 from cdvae_kit.metrics.computing.parallel import Progress
-from cdvae_kit.metrics.crystals import CrystalArrays
+from cdvae_kit.metrics.crystals import CrystalArrays, unusable
 from cdvae_kit.metrics.evaluation_result import Distribution
 from cdvae_kit.metrics.metric import COUNT, SHARE, Columns, Family, Measured, Metric, Need, number
 from cdvae_kit.metrics.reconstruction import Tolerances, match_pairs
+from cdvae_kit.metrics.symmetry import space_groups
 
 if TYPE_CHECKING:
     from cdvae_kit.metrics.evidence import Evidence
@@ -236,6 +237,29 @@ def judged(evidence: Evidence) -> StabilityResult:
     return evidence.relaxed.result
 
 
+def relaxed_groups(evidence: Evidence) -> list[int | None]:
+    """Space group of each generated crystal after relaxation, None where it failed or none is found."""
+    arrays = [
+        unusable("it was not relaxed")
+        if one.failed
+        else CrystalArrays(one.lattice, one.frac_coords, one.atomic_numbers)
+        for one in evidence.relaxed.relaxations
+    ]
+    return space_groups(arrays, evidence.settings.symprec)
+
+
+def _changes_group(evidence: Evidence) -> Measured:
+    pairs = [
+        (before, after)
+        for before, after in zip(evidence.groups, evidence.once(relaxed_groups), strict=True)
+        if before is not None and after is not None
+    ]
+    changed = sum(before != after for before, after in pairs)
+    up = sum(after > before for before, after in pairs)
+    note = f"of those relaxed, at symprec {evidence.settings.symprec:g} A; {up} into a group of higher number"
+    return in_words(rate([before != after for before, after in pairs]), note if changed else note.split(";")[0])
+
+
 def in_words(interval: Interval, note: str) -> Measured:
     """A rate with its interval as a number of an evaluation; 0 of no crystals."""
     value = 0.0 if interval.value is None else interval.value
@@ -309,6 +333,16 @@ FAMILY = Family(
             MATTERGEN,
             _NEEDS,
             _rms_relaxation,
+        ),
+        Metric(
+            "relaxed_into_another_group",
+            "relaxed into another space group",
+            "stability",
+            "lower",
+            SHARE,
+            "this package",
+            _NEEDS,
+            _changes_group,
         ),
     ),
     columns=_columns,

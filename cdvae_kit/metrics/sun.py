@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cdvae_kit.metrics.computing.intervals import Interval, wilson_interval
-from cdvae_kit.metrics.metric import SHARE, Family, Measured, Metric
-from cdvae_kit.metrics.stability import MATTERGEN, STABLE, StabilityResult, in_words, judged
+from cdvae_kit.metrics.metric import SHARE, Family, Measured, Metric, Need
+from cdvae_kit.metrics.stability import MATTERGEN, STABLE, StabilityResult, in_words, judged, relaxed_groups
 
 if TYPE_CHECKING:
     from cdvae_kit.metrics.evidence import Evidence
@@ -139,6 +139,8 @@ def sun_of(
 
 # The numbers of an evaluation
 
+_KAZEEV = "Kazeev et al., ICML 2025, arXiv:2503.02407"
+
 
 def _sun(evidence: Evidence) -> tuple[SunResult, SunResult]:
     index = evidence.training_index
@@ -169,4 +171,41 @@ def _sun_metrics(prefix: Literal["", "meta"]) -> Iterator[Metric]:
     yield metric(f"{prefix}stable_novel", f"{prefix}stable and novel", "SN")
 
 
-FAMILY = Family("sun", (*_sun_metrics(""), *_sun_metrics("meta")))
+def _symmetric_sun(evidence: Evidence) -> tuple[SunResult, SunResult]:
+    """S.U.N. of what is not P1 once it is relaxed."""
+    result, index = judged(evidence), evidence.training_index
+    groups = evidence.once(relaxed_groups)
+    both = []
+    for threshold in (STABLE, result.threshold):
+        flags = [
+            None if crystal.energy_above_hull is None or group is None else crystal.is_stable(threshold) and group != 1
+            for crystal, group in zip(result.crystals, groups, strict=True)
+        ]
+        both.append(
+            sun(
+                flags,
+                evidence.uniqueness.unique.tolist(),
+                evidence.novelty.novel.tolist(),
+                threshold=threshold,
+                groups=evidence.kinds,
+                calculator=result.calculator,
+                hull=result.hull,
+                matcher=evidence.settings.structure_matcher.describe(),
+                reference=f"{0 if index is None else len(index)} training crystals",
+            )
+        )
+    return both[0], both[1]
+
+
+def _symmetric_metric(prefix: Literal["", "meta"]) -> Metric:
+    def measure(evidence: Evidence) -> Measured:
+        rates = evidence.once(_symmetric_sun)[1 if prefix else 0]
+        note = f"as in {prefix}sun, and not P1 at symprec {evidence.settings.symprec:g} A once relaxed"
+        return in_words(rates.sun, note)
+
+    label = "metastable, symmetric, unique and novel" if prefix else "stable, symmetric, unique and novel (S.S.U.N.)"
+    needs: tuple[Need, ...] = ("stability", "train")
+    return Metric(f"{prefix}ssun", label, "stability", "higher", SHARE, _KAZEEV, needs, measure)
+
+
+FAMILY = Family("sun", (*_sun_metrics(""), *_sun_metrics("meta"), _symmetric_metric(""), _symmetric_metric("meta")))
