@@ -10,7 +10,7 @@ import typer
 from cdvae_kit.cli.console import print_note, print_result, progress_bar
 from cdvae_kit.cli.options import Device, Overwrite
 
-CompositionRuleName = Literal["smact-2014", "smact", "charge"]
+CompositionRuleName = Literal["smact-2014", "smact", "smact-mixed", "charge"]
 """`cdvae_kit.metrics.CompositionRule`; a test holds the two together."""
 
 MatcherChoice = Literal["mattergen", "mattergen-disordered", "lemat", "cdvae"]
