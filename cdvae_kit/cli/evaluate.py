@@ -16,6 +16,9 @@ CompositionRuleName = Literal["smact-2014", "smact", "smact-mixed", "charge"]
 MatcherChoice = Literal["mattergen", "mattergen-disordered", "lemat", "cdvae"]
 """`cdvae_kit.metrics.MatcherName`, likewise."""
 
+ProtocolChoice = Literal["cdvae", "diffcsp", "mattergen", "lemat", "omatg", "crystalite"]
+"""`cdvae_kit.metrics.protocols.ProtocolName`, likewise."""
+
 BackendName = Literal["processes", "dask", "ray"]
 """`cdvae_kit.metrics.computing.cluster.Backend`, likewise."""
 
@@ -26,6 +29,7 @@ _WORK = "How to work"
 
 
 def evaluate(
+    context: typer.Context,
     generated: Annotated[Path, typer.Argument(metavar="GENERATED", exists=True, help="Crystals to judge: any format.")],
     reference: Annotated[
         Path | None,
@@ -77,6 +81,13 @@ def evaluate(
             rich_help_panel=_JUDGE,
             help="When two crystals are near: mp_20's unless given. A data set's name puts its published numbers into "
             "the report.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        ProtocolChoice | None,
+        typer.Option(
+            rich_help_panel=_JUDGE,
+            help="As that paper judges: sets rule, matcher, thresholds, and says what it cannot set.",
         ),
     ] = None,
     composition_rule: Annotated[
@@ -176,6 +187,10 @@ def evaluate(
         seed=seed,
         extended=extended,
     )
+    if protocol is not None:
+        fixed = inputs.of_protocol(protocol, settings, context)
+        settings, threshold = fixed.settings, fixed.stability.get("threshold", threshold)
+        fmax, max_steps = fixed.stability.get("fmax", fmax), int(fixed.stability.get("max_steps", max_steps))
     own_metrics = inputs.own_metrics(metric or [])
     stability = inputs.stability_request(
         calculator, hull, threshold=threshold, fmax=fmax, max_steps=max_steps, device=device
@@ -208,6 +223,8 @@ def evaluate(
         )
     found = inputs.with_files(found, generated=generated, reference=reference, train=train)
     print_evaluation(found)
+    if protocol is not None:
+        inputs.print_protocol(protocol, len(found.crystals))
     for path in save_evaluation(found, output, overwrite=overwrite):
         print_result(f"written to {path}")
     if report:
@@ -217,4 +234,4 @@ def evaluate(
         dataset = cutoffs if coverage_cutoffs is not None and isinstance(cutoffs, str) else None
         write_report(found, report_path, overwrite=overwrite, dataset=dataset)
         print_result(f"written to {report_path}")
-    print_note(f"composition rule {composition_rule}; {settings.structure_matcher.describe()}")
+    print_note(f"composition rule {settings.rule}; {settings.structure_matcher.describe()}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cdvae_kit.metrics.coverage import Cutoffs
     from cdvae_kit.metrics.crystal_set import CrystalSet
     from cdvae_kit.metrics.evaluation_result import Evaluation
+    from cdvae_kit.metrics.evaluation_settings import EvaluationSettings
     from cdvae_kit.metrics.evidence import Encode, PropertyFunction
     from cdvae_kit.metrics.metric import Metric
     from cdvae_kit.metrics.relaxing import StabilityRequest
@@ -108,6 +109,43 @@ def predictors_of(name_or_path: str, device: str) -> dict[str, PropertyFunction]
     from cdvae_kit.models.property_predictor import PropertyPredictor
 
     return property_functions(PropertyPredictor.from_pretrained(name_or_path, device=device))
+
+
+class ProtocolSettings(NamedTuple):
+    """What a protocol sets, of the evaluation and of stability."""
+
+    settings: EvaluationSettings
+    stability: Mapping[str, float]
+
+
+def of_protocol(name: str, settings: EvaluationSettings, context: typer.Context) -> ProtocolSettings:
+    """The settings of a protocol; an option that says otherwise is an error."""
+    from cdvae_kit.metrics.protocols import clashes, protocol_of, protocol_settings
+
+    options = {"rule": "composition_rule"}
+    names = ("matcher", "fingerprints", "num_samples", "threshold", "fmax", "max_steps")
+    given = {
+        key: context.params[options.get(key, key)]
+        for key in ("rule", *names)
+        # typer has no name of its own for it
+        if getattr(context.get_parameter_source(options.get(key, key)), "name", "") == "COMMANDLINE"
+    }
+    if wrong := clashes(name, given):
+        listed = ", ".join(f"--{options.get(key, key).replace('_', '-')}" for key in wrong)
+        raise typer.BadParameter(
+            f"{name} sets {listed}: leave it out, or leave the protocol out", param_hint="--protocol"
+        )
+    return ProtocolSettings(protocol_settings(name, settings), protocol_of(name).stability)
+
+
+def print_protocol(name: str, num_generated: int) -> None:
+    """What the protocol set, and what is not as there."""
+    from cdvae_kit.metrics.protocols import protocol_of
+
+    protocol = protocol_of(name)
+    print_note(f"protocol {name} ({protocol.source}) sets {protocol.describe()}")
+    for difference in protocol.differences(num_generated):
+        print_note(f"not as there: {difference}")
 
 
 def own_metrics(names: Sequence[str]) -> list[Metric]:

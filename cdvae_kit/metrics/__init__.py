@@ -25,6 +25,7 @@ from cdvae_kit.metrics.matching.training_index import TrainingIndex
 from cdvae_kit.metrics.metric import Measured, Metric
 from cdvae_kit.metrics.novelty import NoveltyResult, novelty
 from cdvae_kit.metrics.polymorphs import PolymorphResult, polymorphs
+from cdvae_kit.metrics.protocols import PROTOCOLS, Protocol, protocol_settings
 from cdvae_kit.metrics.reconstruction import PairResult, ReconstructionResult, Tolerances, reconstruction
 from cdvae_kit.metrics.relaxing import StabilityRequest
 from cdvae_kit.metrics.stability import StabilityResult, stability
@@ -36,6 +37,7 @@ __all__ = [
     "COMPOSITION_RULES",
     "COVERAGE_CUTOFFS",
     "MATCHERS",
+    "PROTOCOLS",
     "CompositionRule",
     "CoverageResult",
     "CrystalRow",
@@ -53,6 +55,7 @@ __all__ = [
     "NoveltyResult",
     "PairResult",
     "PolymorphResult",
+    "Protocol",
     "ReconstructionResult",
     "SetDistance",
     "StabilityRequest",
@@ -76,6 +79,7 @@ __all__ = [
     "novelty",
     "numbers_of_elements",
     "polymorphs",
+    "protocol_settings",
     "reconstruction",
     "sample_valid",
     "save_evaluation",

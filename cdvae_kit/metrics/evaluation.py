@@ -21,6 +21,7 @@ from cdvae_kit.metrics.evidence import Encode, Evidence, ProgressFactory, Proper
 from cdvae_kit.metrics.matching.training_index import TrainingIndex
 from cdvae_kit.metrics.metric import Columns, Metric
 from cdvae_kit.metrics.properties import property_names
+from cdvae_kit.metrics.protocols import protocol_of
 from cdvae_kit.metrics.registry import FAMILIES
 from cdvae_kit.metrics.relaxing import StabilityRequest
 
@@ -203,9 +204,20 @@ def _about(evidence: Evidence) -> dict[str, Any]:
         "symprec": settings.symprec,
         "seed": settings.seed,
         **({"extended": True} if settings.extended else {}),
+        **({} if not settings.protocol else _about_protocol(settings.protocol, len(evidence.ours))),
         **({} if stability is None else {"stability_threshold": stability.threshold, "fmax": stability.fmax}),
         "versions": {
             "cdvae-kit": __version__,
             **{name: version(name) for name in ("numpy", "scipy", "pymatgen", "smact", "moyopy")},
         },
+    }
+
+
+def _about_protocol(name: str, num_generated: int) -> dict[str, Any]:
+    protocol = protocol_of(name)
+    return {
+        "protocol": name,
+        "protocol_source": protocol.source,
+        "protocol_sets": protocol.describe(),
+        "protocol_differs": protocol.differences(num_generated),
     }

@@ -23,6 +23,7 @@ class EvaluationSettings:
         num_samples: valid crystals that the published distances and diversities are taken of.
         symprec: angstrom, of the space groups.
         seed: of that draw and of every interval.
+        protocol: name of the protocol that these are of, as `protocols.protocol_settings` makes them; "" without one.
         extended: what costs more, too: templates, and uniqueness, novelty and memorisation without a tolerance.
     """
 
@@ -33,6 +34,7 @@ class EvaluationSettings:
     num_samples: int = 1000
     symprec: float = 0.1
     seed: int = 0
+    protocol: str = ""
     extended: bool = False
 
     def __post_init__(self) -> None:
