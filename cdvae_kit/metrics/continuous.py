@@ -15,7 +15,7 @@ import numpy as np
 from cdvae_kit.metrics.crystals import CrystalArrays
 from cdvae_kit.metrics.fingerprints.average_distances import average_distances_of
 from cdvae_kit.metrics.fingerprints.element_scale import cumulative_shares
-from cdvae_kit.metrics.metric import SHARE, Columns, Family, Measured, Metric, Need, mean, missing, number
+from cdvae_kit.metrics.metric import Columns, Family, Measured, Metric, Need, mean, missing, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,7 +167,7 @@ def _memorisation_metric(scale: _Scale, label: str) -> Metric:
         return number(value, int(np.isfinite(ours).sum()), note=note)
 
     needs: tuple[Need, ...] = ("extended", "train", "reference")
-    return Metric(f"memorisation_{scale.name}", label, "uniqueness", None, SHARE, _MEEHAN, needs, compute)
+    return Metric(f"memorisation_{scale.name}", label, "uniqueness", None, "", _MEEHAN, needs, compute)
 
 
 def _columns(evidence: Evidence) -> Columns:

@@ -47,8 +47,8 @@ class Protocol:
         if num_generated != self.num_crystals:
             found.insert(
                 0,
-                f"{num_generated:,} crystals are judged, {self.num_crystals:,} there: coverage, uniqueness and novelty "
-                "change with their number",
+                f"{num_generated:,} crystals are judged, {self.num_crystals:,} there: coverage and uniqueness change "
+                "with their number",
             )
         return found
 

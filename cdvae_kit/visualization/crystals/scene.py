@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 FACE_TOLERANCE = 0.2
 """Angstrom; an atom this near to a face of the cell is drawn on the opposite face too."""
 
+BOND_REACH = 1.15
+"""Of the sum of two covalent radii."""
+
+MOST_BONDED = 300
+"""Atoms of a picture with bonds; in a fuller one they hide more than they show."""
+
 UNKNOWN_COLOR = (0.75, 0.75, 0.75)
 UNKNOWN_RADIUS = 1.0
 
@@ -57,6 +63,22 @@ class Scene(NamedTuple):
     def edges(self) -> np.ndarray:
         """(12, 2, 3): both ends of each edge of the cell, angstrom."""
         return (CORNERS @ self.lattice)[np.array(EDGES)]
+
+    @property
+    def bonds(self) -> np.ndarray:
+        """(num_bonds, 2, 3): both ends of each bond between atoms that are drawn, angstrom.
+
+        Atoms are bonded up to `BOND_REACH` times the sum of their covalent radii; none is drawn in a crystal of more
+        than `MOST_BONDED` atoms.
+        """
+        positions = self.positions
+        if len(positions) > MOST_BONDED:
+            return np.zeros((0, 2, 3))
+        radii = np.array([element_radius(number) for number in self.atomic_numbers.tolist()])
+        first, second = np.triu_indices(len(positions), 1)
+        distances = np.linalg.norm(positions[first] - positions[second], axis=-1)
+        near = (distances <= BOND_REACH * (radii[first] + radii[second])) & (distances > 0.1)
+        return np.stack([positions[first[near]], positions[second[near]]], axis=1)
 
     @property
     def elements(self) -> list[int]:

@@ -9,7 +9,15 @@ from html import escape
 from typing import Any
 
 from cdvae_kit.metrics.evaluation_result import CrystalRow, Evaluation
-from cdvae_kit.visualization.crystals.vector_picture import gradients, picture, scene_of_arrays, turning
+from cdvae_kit.visualization.crystals.scene import element_symbol
+from cdvae_kit.visualization.crystals.vector_picture import (
+    conventional_cell,
+    css_color,
+    gradients,
+    picture,
+    scene_of_arrays,
+    turning,
+)
 from cdvae_kit.visualization.report.selection import Chosen, select_crystals
 
 MOST_ATOMS = 2000
@@ -27,6 +35,9 @@ _BADGES = {
     "stable": "stable",
     "covered_joint": "near a reference",
 }
+_NO_FAILURE = frozenset({"covered_joint"})
+"""Verdicts that a good crystal may lack: what is new lies near no reference."""
+
 _VALUES = {
     "energy_above_hull": ("{:.3f} eV/atom above the hull"),
     "nearest_structure": ("structure distance {:.2f}"),
@@ -74,7 +85,7 @@ def _card(evaluation: Evaluation, entry: Chosen, turns: list[dict[str, Any]], el
     reason = f'<p class="reason">{escape(row.reason)}</p>' if row.reason else ""
     values = f'<p class="facts">{", ".join(measured)}</p>' if measured else ""
     return (
-        f'<article class="crystal">{_stage(evaluation, row, turns, elements)}<h4>{name}</h4>'
+        f'<article class="crystal">{_stage(evaluation, row, turns, elements)}{_legend(evaluation, row)}<h4>{name}</h4>'
         f'<p class="facts">{" · ".join(facts)}</p>{values}{_badges(row)}{reason}'
         f'<p class="why">Chosen: {escape(entry.rule)}.</p></article>\n'
     )
@@ -84,25 +95,44 @@ def _stage(evaluation: Evaluation, row: CrystalRow, turns: list[dict[str, Any]],
     try:
         if row.num_atoms > MOST_ATOMS:
             raise ValueError(f"{row.num_atoms:,} atoms are too many for a picture here, {MOST_ATOMS:,} at most")
-        scene = scene_of_arrays(evaluation.generated[row.index])
+        drawn = conventional_cell(evaluation.generated[row.index])
+        scene = scene_of_arrays(drawn)
     except ValueError as error:
         return f'<div class="stage"><div class="nothing">{escape(str(error))}</div></div>'
     elements.update(scene.elements)
     turns.append(turning(scene))
     label = f"Crystal {row.index}, {row.formula}"
+    if drawn is not evaluation.generated[row.index]:
+        label += f", conventional cell of {len(drawn.atomic_numbers)} atoms"
     return (
         f'<div class="stage" data-crystal="{len(turns) - 1}" data-label="{escape(label)}">{picture(scene, label)}'
         f'<button type="button" class="turn" aria-label="turn {escape(label)}">turn</button></div>'
     )
 
 
+def _legend(evaluation: Evaluation, row: CrystalRow) -> str:
+    """Which colour is which element."""
+    numbers = sorted(set(evaluation.generated[row.index].atomic_numbers.tolist()))
+    items = "".join(
+        f'<li><span class="dot" style="background:{css_color(number)}"></span>{element_symbol(number)}</li>'
+        for number in numbers
+    )
+    return f'<ul class="legend">{items}</ul>' if items else ""
+
+
 def _badges(row: CrystalRow) -> str:
     items = "".join(
-        f'<li class="{"yes" if verdict else "no"}">{"✓" if verdict else "✗"} {words}</li>'
+        _badge(verdict, words, fails=name not in _NO_FAILURE)
         for name, words in _BADGES.items()
         if (verdict := row.verdicts.get(name)) is not None
     )
     return f'<ul class="badges">{items}</ul>' if items else ""
+
+
+def _badge(verdict: bool, words: str, *, fails: bool) -> str:
+    if verdict:
+        return f'<li class="yes">✓ {words}</li>'
+    return f'<li class="no">✗ {words}</li>' if fails else f"<li>not {words}</li>"
 
 
 def _formula(formula: str) -> str:

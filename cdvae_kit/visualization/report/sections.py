@@ -7,13 +7,13 @@ All text from files (names, reasons, settings) is escaped here. How the page is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cdvae_kit.metrics.evaluation_result import COUNT, SECTIONS, SHARE, Distribution, Evaluation, MetricValue
+from cdvae_kit.metrics.evaluation_result import Distribution, Evaluation, MetricValue
 from cdvae_kit.metrics.published import PublishedResult
 from cdvae_kit.visualization import theme
 from cdvae_kit.visualization.distributions import bin_values, plot_distribution
@@ -21,30 +21,16 @@ from cdvae_kit.visualization.elements import plot_elements
 from cdvae_kit.visualization.latent import MOST_POINTS, plot_latent_map
 from cdvae_kit.visualization.report.advice import advice
 from cdvae_kit.visualization.report.crystal_cards import Cards, crystal_cards
+from cdvae_kit.visualization.report.figures import Figures
 from cdvae_kit.visualization.report.html_page import Section
+from cdvae_kit.visualization.report.numbers import DATASETS, numbers_section, plain_value, tiles_of
 from cdvae_kit.visualization.report.selection import failure_kinds
-from cdvae_kit.visualization.scores import plot_metrics, rates_of
 from cdvae_kit.visualization.space_groups import MISSING, can_draw_wheels, plot_space_groups
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_TILES = (
-    "sun",
-    "metasun",
-    "stable",
-    "valid",
-    "unique",
-    "novel",
-    "match_rate",
-    "metre",
-    "cov_recall",
-    "cov_precision",
-    "share_p1",
-)
-_MOST_TILES = 6
 _MOST_REASONS = 25
-_DATASETS = {"perov_5": "Perov-5", "carbon_24": "Carbon-24", "mp_20": "MP-20", "mpts_52": "MPTS-52"}
 
 
 @dataclass(frozen=True)
@@ -72,32 +58,14 @@ class Page:
     crystals: Sequence[Mapping[str, Any]]
 
 
-@dataclass
-class _Figures:
-    """Collects the figures while the sections are written."""
-
-    found: dict[str, go.Figure] = field(default_factory=dict)
-
-    def add(self, name: str, figure: go.Figure, heading: str, words: str, *, note: str = "") -> str:
-        """The place of a figure; `words` tell a reader who does not see it what it shows. All but `words` is HTML."""
-        name = f"figure-{len(self.found) + 1}-{''.join(c if c.isalnum() and c.isascii() else '-' for c in name)}"
-        self.found[name] = figure
-        height = figure.layout.height or 400
-        caption = f"<figcaption>{note}</figcaption>" if note else ""
-        return (
-            f'<figure class="panel"><h3>{heading}</h3><div class="figure" id="{name}" style="min-height:{height:g}px" '
-            f'role="img" aria-label="{escape(words)}"></div>{caption}</figure>\n'
-        )
-
-
 def page_of(
     evaluation: Evaluation, *, title: str | None, dataset: str | None, published: Sequence[PublishedResult]
 ) -> Page:
     """The page of an evaluation, `published` beside its numbers."""
-    figures = _Figures()
+    figures = Figures()
     cards = crystal_cards(evaluation)
     sections = [
-        _numbers(evaluation, dataset, published, figures),
+        numbers_section(evaluation, dataset, published, figures),
         _distributions(evaluation, figures),
         _elements(evaluation, figures),
         _latent(evaluation, figures),
@@ -109,12 +77,12 @@ def page_of(
     num_generated, num_reference = len(evaluation.crystals), len(evaluation.reference)
     against = f"held against {num_reference:,} reference crystals" if num_reference else "without a reference set"
     if dataset is not None:
-        against += f" ({_DATASETS.get(dataset, escape(dataset))})"
+        against += f" ({DATASETS.get(dataset, escape(dataset))})"
     version = _text(evaluation.settings.get("versions", {}).get("cdvae-kit", ""))
     return Page(
         escape(title or f"Evaluation of {_crystals_in_words(num_generated)}"),
         f"{_crystals_in_words(num_generated).capitalize()}, {against}.",
-        _tiles(evaluation.metrics),
+        tiles_of(evaluation.metrics),
         sections,
         f"Made by cdvae-kit {version}. Everything on this page is in this file; nothing is loaded from elsewhere.",
         cards.gradients,
@@ -127,121 +95,14 @@ def _crystals_in_words(number: int) -> str:
     return f"{number:,} generated crystal{'' if number == 1 else 's'}"
 
 
-# Numbers
-
-
-def _tiles(metrics: Mapping[str, MetricValue]) -> str:
-    shown = [metrics[name] for name in _TILES if name in metrics and metrics[name].value is not None][:_MOST_TILES]
-    if not shown:
-        return ""
-    tiles = "".join(
-        f'<div class="tile"><div class="name">{escape(metric.label)}</div>'
-        f'<div class="value">{_value(metric)}</div>'
-        f'<div class="range">{" of ".join(filter(None, [_interval(metric), f"{metric.num_crystals:,}"]))}</div></div>'
-        for metric in shown
-    )
-    return f'<div class="tiles">{tiles}</div>\n'
-
-
-def _numbers(
-    evaluation: Evaluation, dataset: str | None, published: Sequence[PublishedResult], figures: _Figures
-) -> Section:
-    metrics = evaluation.metrics
-    if not metrics:
-        return Section("numbers", "Numbers", "Numbers", '<p class="panel">Nothing was measured.</p>\n')
-    body = ""
-    if rates := rates_of(metrics):
-        words = "; ".join(f"{metric.label} {_plain_value(metric)}" for metric in rates)
-        body += figures.add(
-            "rates",
-            plot_metrics(metrics, published=published, interactive=True),
-            "Rates at a glance",
-            f"Rates with their intervals: {words}.",
-            note="Dots: this set, with 95 % bootstrap intervals over crystals."
-            + (" Open diamonds: what papers print." if published else ""),
-        )
-    beside = '<th scope="col">Published</th>' if published else ""
-    rows = ""
-    for name, heading in SECTIONS.items():
-        members = [metric for metric in metrics.values() if metric.section == name]
-        if members:
-            rows += f'<tr class="section"><th colspan="{6 if published else 5}" scope="colgroup">{heading}</th></tr>\n'
-            rows += "".join(_row(metric, published) for metric in members)
-    body += (
-        '<div class="panel long"><div class="scroll"><table><caption>All numbers, with what each rests on. '
-        "↑ higher is better, ↓ lower is better.</caption>"
-        '<thead><tr><th scope="col">Metric</th><th scope="col" class="number">Value</th>'
-        '<th scope="col" class="number">95 % interval</th><th scope="col" class="number">Crystals</th>'
-        f'{beside}<th scope="col">What it is</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div></div>\n'
-    )
-    intro = (
-        "A rate is a share of the crystals beside it, failures among them unless the last column says otherwise. "
-        "Intervals say what another draw of as many crystals might give."
-    )
-    if published:
-        intro += f" Published values are those that papers print for {_DATASETS.get(dataset or '', '')}."
-    return Section("numbers", "Numbers", "Numbers", body, intro)
-
-
-def _row(metric: MetricValue, published: Sequence[PublishedResult]) -> str:
-    label = escape(metric.label)
-    if metric.better:
-        words = f"{metric.better} is better"
-        arrow = {"higher": "↑", "lower": "↓"}[metric.better]
-        label += f'&nbsp;<span class="aim" title="{words}" aria-label="{words}">{arrow}</span>'
-    entries = [entry for entry in published if entry.metric == metric.name]
-    cell = ""
-    if published:
-        cell = f'<td class="published">{"<br>".join(_entry(entry, metric) for entry in entries)}</td>'
-    return (
-        f'<tr><th scope="row">{label}<br><code>{escape(metric.name)}</code></th>'
-        f'<td class="number">{_value(metric)}</td><td class="number">{_interval(metric)}</td>'
-        f'<td class="number">{metric.num_crystals:,}</td>{cell}'
-        f'<td class="words">{escape(metric.note)}</td></tr>\n'
-    )
+# Distributions
 
 
 def _first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _entry(entry: PublishedResult, metric: MetricValue) -> str:
-    value = f"{100 * entry.value:.2f} %" if metric.is_rate else f"{entry.value:g}"
-    name = escape(entry.model)
-    if entry.source.startswith("arXiv:"):
-        number = entry.source.removeprefix("arXiv:")
-        name = f'<a href="https://arxiv.org/abs/{number}" rel="noreferrer">{name}</a>'
-    remark = ", ".join(filter(None, [entry.protocol if entry.protocol != "generation" else "", entry.note]))
-    return f"{value} {name}" + (f" ({escape(remark)})" if remark else "")
-
-
-def _value(metric: MetricValue) -> str:
-    return escape(_plain_value(metric))
-
-
-def _plain_value(metric: MetricValue) -> str:
-    return "none" if metric.value is None else _number(metric.value, metric.unit)
-
-
-def _interval(metric: MetricValue) -> str:
-    if metric.low is None or metric.high is None:
-        return ""
-    low, high = (_number(end, metric.unit) for end in (metric.low, metric.high))
-    return f"{low.removesuffix(' %')} – {high}"
-
-
-def _number(value: float, unit: str) -> str:
-    if unit == COUNT:
-        return f"{value:,.0f}"
-    if unit == SHARE:
-        return f"{100 * value:.1f} %"
-    return f"{value:.4g}"
-
-
-# Distributions
-
-
-def _distributions(evaluation: Evaluation, figures: _Figures) -> Section:
+def _distributions(evaluation: Evaluation, figures: Figures) -> Section:
     shown = [entry for entry in evaluation.distributions.values() if entry.name != "element"]
     if not shown:
         body = '<p class="panel">There is no distribution to draw.</p>\n'
@@ -267,13 +128,13 @@ def _distributions(evaluation: Evaluation, figures: _Figures) -> Section:
     return Section("distributions", "Distributions", "Distributions", body, intro)
 
 
-def _distribution(entry: Distribution, metrics: Mapping[str, MetricValue], figures: _Figures) -> str:
+def _distribution(entry: Distribution, metrics: Mapping[str, MetricValue], figures: Figures) -> str:
     notes = []
     for prefix in ("wdist_", "jsd_"):
         metric = metrics.get(prefix + entry.name)
         if metric is not None and metric.value is not None:
             detail = f" ({metric.note})" if metric.note else ""
-            notes.append(f"{metric.label.split(',')[0]}: {_plain_value(metric)}{detail}.")
+            notes.append(f"{metric.label.split(',')[0]}: {plain_value(metric)}{detail}.")
     label = theme.quantity_label(entry.name, entry.unit)
     return figures.add(
         entry.name,
@@ -299,7 +160,7 @@ def _in_words(entry: Distribution, label: str) -> str:
     return f"Bars of {label}: {', '.join(parts) or 'no values'}."
 
 
-def _elements(evaluation: Evaluation, figures: _Figures) -> Section:
+def _elements(evaluation: Evaluation, figures: Figures) -> Section:
     entry = evaluation.distributions.get("element")
     if entry is None:
         return Section("elements", "Elements", "Elements", '<p class="panel">Elements were not counted.</p>\n')
@@ -307,7 +168,7 @@ def _elements(evaluation: Evaluation, figures: _Figures) -> Section:
     note = ""
     if metric is not None and metric.value is not None:
         note = escape(
-            f"Jensen–Shannon divergence: {_plain_value(metric)}" + (f" ({metric.note})." if metric.note else ".")
+            f"Jensen–Shannon divergence: {plain_value(metric)}" + (f" ({metric.note})." if metric.note else ".")
         )
     versus = "Generated over reference: blue boxes hold more than the reference, orange ones less"
     body = figures.add(
@@ -323,7 +184,7 @@ def _elements(evaluation: Evaluation, figures: _Figures) -> Section:
     return Section("elements", "Elements", "Elements", body, intro)
 
 
-def _latent(evaluation: Evaluation, figures: _Figures) -> Section:
+def _latent(evaluation: Evaluation, figures: Figures) -> Section:
     name, title = "latent", "Latent space"
     if evaluation.codes is None:
         body = '<p class="panel">No model was given, so there are no latent codes to map.</p>\n'
