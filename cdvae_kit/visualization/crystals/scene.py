@@ -28,6 +28,9 @@ FACE_TOLERANCE = 0.2
 BOND_REACH = 1.15
 """Of the sum of two covalent radii."""
 
+NEARLY_NEAREST = 1.1
+"""Of the distance to the nearest neighbour."""
+
 MOST_BONDED = 300
 """Atoms of a picture with bonds; in a fuller one they hide more than they show."""
 
@@ -68,17 +71,23 @@ class Scene(NamedTuple):
     def bonds(self) -> np.ndarray:
         """(num_bonds, 2, 3): both ends of each bond between atoms that are drawn, angstrom.
 
-        Atoms are bonded up to `BOND_REACH` times the sum of their covalent radii; none is drawn in a crystal of more
-        than `MOST_BONDED` atoms.
+        Two atoms are bonded where they are no farther apart than `BOND_REACH` times the sum of their covalent radii,
+        and hardly farther than the nearest neighbour of one of them: caesium does not bond to caesium across a
+        chloride. None is drawn in a picture of more than `MOST_BONDED` atoms.
         """
         positions = self.positions
-        if len(positions) > MOST_BONDED:
+        if not 1 < len(positions) <= MOST_BONDED:
             return np.zeros((0, 2, 3))
         radii = np.array([element_radius(number) for number in self.atomic_numbers.tolist()])
-        first, second = np.triu_indices(len(positions), 1)
-        distances = np.linalg.norm(positions[first] - positions[second], axis=-1)
-        near = (distances <= BOND_REACH * (radii[first] + radii[second])) & (distances > 0.1)
-        return np.stack([positions[first[near]], positions[second[near]]], axis=1)
+        distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
+        # an atom itself, and one on top of another
+        distances[distances < 0.1] = np.inf
+        nearest = distances.min(axis=1)
+        reach = np.minimum(
+            BOND_REACH * (radii[:, None] + radii), NEARLY_NEAREST * np.maximum(nearest[:, None], nearest)
+        )
+        first, second = np.nonzero(np.triu(distances <= reach, 1))
+        return np.stack([positions[first], positions[second]], axis=1)
 
     @property
     def elements(self) -> list[int]:
