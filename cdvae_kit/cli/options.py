@@ -5,11 +5,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from cdvae_kit.io.crystals.formats import WriteFormat
+
 DEFAULT_CHECKPOINT = "perov_5"
 """The weights that the package carries and that every command uses unless told otherwise."""
 
-FormatName = Literal["auto", "extxyz", "cif", "cif_folder", "poscar_folder", "ase_db", "parquet", "csv", "json"]
-"""`WriteFormat` of `cdvae_kit.io.crystals.writing`, which needs torch; a test holds the two together."""
+FormatName = WriteFormat
+"""What a command can write: the formats of `cdvae_kit.io.crystals.formats`."""
 
 Checkpoint = Annotated[
     str,

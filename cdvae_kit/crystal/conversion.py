@@ -23,11 +23,9 @@ from cdvae_kit.crystal.errors import (
     EmptyCrystalError,
     MissingCellError,
     NonFiniteError,
-    OverlappingAtomsError,
-    TooManyAtomsError,
     UnknownElementError,
 )
-from cdvae_kit.crystal.images import shortest_distances
+from cdvae_kit.crystal.faults import NON_FINITE, crystal_faults
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -38,8 +36,7 @@ logger = logging.getLogger(__name__)
 MATERIAL_ID = "material_id"
 """The key of a crystal's name in `Structure.properties` and `Atoms.info`."""
 
-_SMALLEST_VOLUME = 1e-6  # cubic angstrom; under it the cell is flat and positions have no fractions
-_NON_FINITE = "a coordinate or a cell vector is NaN or infinite; mend or leave out the crystal"
+_FLAT = 1e-6  # cubic angstrom; under it positions have no fractions
 
 
 class _Crystal(NamedTuple):
@@ -134,53 +131,9 @@ def check_crystal(
     from ase import Atoms
 
     raw = _from_atoms(crystal) if isinstance(crystal, Atoms) else _from_structure(crystal)
-    # the number of atoms first: distances in a huge cell take long
     for fault in crystal_faults(_pack([raw], torch.float64, [""], {}), max_atoms=max_atoms, min_distance=min_distance):
         if fault is not None:
             raise fault
-
-
-def crystal_faults(
-    batch: CrystalBatch, *, max_atoms: int | None = None, min_distance: float | None = 0.5
-) -> list[CrystalError | None]:
-    """What is wrong with each crystal of a batch, None where nothing is: all at once, none raised.
-
-    Arguments are those of `check_crystal`.
-    """
-    num_atoms = batch.num_atoms.tolist()
-    faults: list[CrystalError | None] = [None] * len(batch)
-    finite = batch.lattice.isfinite().flatten(1).all(1)
-    finite &= _all_in_crystal(batch.frac_coords.isfinite().all(1), batch)
-    a, b, c = batch.lattice.unbind(-2)
-    solid = (torch.linalg.cross(a, b) * c).sum(-1).abs() > _SMALLEST_VOLUME
-    few = torch.ones_like(finite) if max_atoms is None else batch.num_atoms <= max_atoms
-    measured = torch.nonzero(finite & solid & few).squeeze(1)
-    shortest = torch.full((len(batch),), float("inf"), dtype=batch.lattice.dtype, device=batch.lattice.device)
-    if min_distance is not None and len(measured):
-        shortest[measured] = shortest_distances(batch.select(measured), own_images=True)
-    for i, (is_finite, is_solid, is_few, distance) in enumerate(
-        zip(finite.tolist(), solid.tolist(), few.tolist(), shortest.tolist(), strict=True)
-    ):
-        if not is_finite:
-            faults[i] = NonFiniteError(_NON_FINITE)
-        elif not is_solid:
-            faults[i] = MissingCellError("the cell has no volume; give three vectors that do not lie in a plane")
-        elif not is_few:
-            faults[i] = TooManyAtomsError(
-                f"{num_atoms[i]} atoms in the cell, at most {max_atoms} are taken; "
-                "give the primitive cell, or use a larger limit or model"
-            )
-        elif min_distance is not None and distance < min_distance:
-            faults[i] = OverlappingAtomsError(
-                f"the shortest distance between atoms is {distance:.3f} angstrom, at least {min_distance} is expected; "
-                "look for sites given twice or a cell in other units"
-            )
-    return faults
-
-
-def _all_in_crystal(flag: Tensor, batch: CrystalBatch) -> Tensor:
-    bad = torch.zeros(len(batch), dtype=torch.long, device=flag.device).index_add_(0, batch.batch, (~flag).long())
-    return bad == 0
 
 
 def _named(convert: Any, crystal: Any, index: int) -> _Crystal:
@@ -242,9 +195,9 @@ def _checked(raw: _Crystal) -> _Crystal:
     if len(raw.atomic_numbers) == 0:
         raise EmptyCrystalError("expected at least one atom, got none")
     if not (np.isfinite(raw.lattice).all() and np.isfinite(raw.frac_coords).all()):
-        raise NonFiniteError(_NON_FINITE)
+        raise NonFiniteError(NON_FINITE)
     volume = abs(float(np.linalg.det(raw.lattice)))
-    if volume < _SMALLEST_VOLUME:
+    if volume < _FLAT:
         raise MissingCellError(
             f"the cell has no volume ({volume:.1e} cubic angstrom); give three vectors that do not lie in a plane"
         )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.diffusion.samplers import Sampler, make_sampler
+from cdvae_kit.io.crystals.formats import ReadFormat, WriteFormat
 from cdvae_kit.io.crystals.reading import read_crystals
-from cdvae_kit.io.crystals.records import ReadFormat
-from cdvae_kit.io.crystals.writing import CrystalWriter, WriteFormat, choose_format, read_journal
+from cdvae_kit.io.crystals.writing import CrystalWriter, choose_format, read_journal
 from cdvae_kit.models import decoding
 
 if TYPE_CHECKING:

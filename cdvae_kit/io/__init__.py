@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cdvae_kit.io.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
     from cdvae_kit.io.crystals.reading import ReadError, ReadResult, read_crystals
-    from cdvae_kit.io.crystals.records import ReadFailure
+    from cdvae_kit.io.crystals.records import ReadFailure, ReadNote
     from cdvae_kit.io.crystals.writing import CrystalWriter, read_journal, write_crystals
     from cdvae_kit.io.download import DownloadError, download_file, git_blob_id
     from cdvae_kit.io.series import LabelledSeries, SeriesReadError, class_labels, read_series
@@ -22,6 +22,7 @@ _HOMES = {
     "LabelledSeries": "series",
     "ReadError": "crystals.reading",
     "ReadFailure": "crystals.records",
+    "ReadNote": "crystals.records",
     "ReadResult": "crystals.reading",
     "SeriesReadError": "series",
     "class_labels": "series",
@@ -43,6 +44,7 @@ __all__ = [
     "LabelledSeries",
     "ReadError",
     "ReadFailure",
+    "ReadNote",
     "ReadResult",
     "SeriesReadError",
     "class_labels",

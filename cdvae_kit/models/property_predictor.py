@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.batch import concatenate
-from cdvae_kit.crystal.conversion import atoms_to_batch, crystal_faults, structures_to_batch
+from cdvae_kit.crystal.conversion import atoms_to_batch, structures_to_batch
 from cdvae_kit.crystal.errors import CrystalError
+from cdvae_kit.crystal.faults import crystal_faults
 from cdvae_kit.models import pretrained
 from cdvae_kit.models.calibration import Calibration, PropertyPrediction, named_predictions, typical_error
 from cdvae_kit.models.predictor_config import PropertyPredictorConfig

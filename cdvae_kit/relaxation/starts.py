@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from cdvae_kit.crystal.batch import CrystalBatch
-from cdvae_kit.crystal.conversion import atoms_to_batch, crystal_faults, structures_to_batch
+from cdvae_kit.crystal.conversion import atoms_to_batch, structures_to_batch
 from cdvae_kit.crystal.errors import CrystalError
+from cdvae_kit.crystal.faults import crystal_faults
 from cdvae_kit.relaxation.result import Crystals, Start
 
 if TYPE_CHECKING:
