@@ -134,7 +134,9 @@ def _result(
     block: CifBlock, lattice: np.ndarray, frac_coords: np.ndarray, atomic_numbers: np.ndarray, notes: list[str]
 ) -> CifCrystal:
     names, values = (block.column(tag) or [] for tag in PROPERTY_TAGS)
-    properties = {unquote(name): float(value) for name, value in zip(names, values, strict=True)}
+    if len(names) != len(values):
+        raise CifError(f"expected a value for each of {len(names)} properties ({PROPERTY_TAGS[0]}), got {len(values)}")
+    properties = {unquote(name): _number(value, PROPERTY_TAGS[1]) for name, value in zip(names, values, strict=True)}
     name = block.value(NAME_TAG) if NAME_TAG in block.items else None
     if name is None and NAME_TAG in block.items:
         # a crystal may be called "?"

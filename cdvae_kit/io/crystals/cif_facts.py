@@ -6,7 +6,6 @@ Formula (times Z), volume, density, multiplicities of the sites: a crystal that 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 

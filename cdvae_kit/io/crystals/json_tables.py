@@ -150,10 +150,11 @@ def _row(content: Any, source: str, place: str, name: str, id_column: str) -> Re
     if crystal is None:
         return ReadFailure(source, place, f"{_EXPECTED}, got {str(content)[:60]!r}")
     inner = _table(crystal.get("properties")) if isinstance(crystal, Mapping) else {}
+    if kind_of_table(crystal) == "optimade":
+        # properties stand among the attributes, beside the cell
+        inner = crystal
     beside = {} if crystal is content else {key: value for key, value in content.items() if value is not crystal}
     properties = {**numeric_items(inner, id_column), **numeric_items(beside, id_column)}
-    if kind_of_table(crystal) == "optimade":
-        properties = {key: value for key, value in properties.items() if key not in _INDEX_KEYS}
     own = own_name({**inner, **_table(beside.get("data")), **beside}, name, id_column)
     where = f"{place} ({own})" if own != name and place else place
     kind = "cif" if isinstance(crystal, str) else "structure"

@@ -128,9 +128,10 @@ def _component(component: str, text: str) -> tuple[list[int], int]:
     while place < len(component):
         found = _TERM.match(component, place)
         sign, number, divisor, letter = found.groups() if found else ("", None, None, "")
-        if found is None or not (number or letter) or (place and not sign) or (divisor and not number):
+        is_term = found is not None and (number or letter) and (sign or not place)
+        if found is None or not is_term or (divisor and (not number or float(divisor) == 0.0)):
             raise OperationError(f"expected a symmetry operation such as '-x+1/2,y,z', got {text!r}")
-        value = float(number or 1) / (float(divisor or 1) or np.inf)
+        value = float(number or 1) / float(divisor or 1)
         value = -value if sign == "-" else value
         if letter:
             coefficients["xyz".index(letter)] += value

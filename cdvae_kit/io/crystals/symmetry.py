@@ -105,7 +105,9 @@ def choose_symmetry(stated: StatedSymmetry, gram: np.ndarray, *, lenient: bool =
     elif number is not None:
         chosen = _by_number(number, gram)
     elif symbols or stated.hall.strip() not in _NULLS or contradictions:
-        said = ", ".join(map(repr, [*symbols, *([stated.hall] if stated.hall else [])])) or repr(stated.number)
+        said = ", ".join(map(repr, [*symbols, *([stated.hall] if stated.hall else [])]))
+        if not said:
+            raise SymmetryError("; ".join(contradictions))
         raise SymmetryError(
             f"the space group {said} is not understood and no operations are listed; list them "
             "(_space_group_symop_operation_xyz) or write the symbol as the International Tables do"
