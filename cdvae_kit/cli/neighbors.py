@@ -13,7 +13,7 @@ from rich.table import Table
 from cdvae_kit.cli.console import output as output_console
 from cdvae_kit.cli.console import print_note
 from cdvae_kit.cli.files import read_batch
-from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device
+from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Lenient
 
 MAX_ROWS = 50
 """Crystals whose neighbours are shown."""
@@ -29,6 +29,7 @@ def neighbors(
     num_neighbors: Annotated[int, typer.Option("--num-neighbors", "-n", min=1, help="Of each crystal.")] = 5,
     checkpoint: Checkpoint = DEFAULT_CHECKPOINT,
     device: Device = "auto",
+    lenient: Lenient = False,
 ) -> None:
     """List the crystals of a reference that are nearest to each crystal, by the model's codes."""
     from cdvae_kit.generation.neighbors import latent_neighbors
@@ -36,11 +37,11 @@ def neighbors(
     from cdvae_kit.models import CDVAE
 
     model = CDVAE.from_pretrained(checkpoint, device=device)
-    asked = read_batch(crystals, max_atoms=model.config.max_atoms)
+    asked = read_batch(crystals, max_atoms=model.config.max_atoms, lenient=lenient)
     if len(asked) > MAX_ROWS:
         print_note(f"the first {MAX_ROWS} of {len(asked)} crystals are shown")
         asked = asked.select(range(MAX_ROWS))
-    known = read_batch(reference, max_atoms=model.config.max_atoms)
+    known = read_batch(reference, max_atoms=model.config.max_atoms, lenient=lenient)
     found = latent_neighbors(model, asked, known, num_neighbors=num_neighbors)
     formulas = [formula(crystal.reduced_composition) for crystal in as_arrays(known)]
     names = known.material_ids or [""] * len(known)

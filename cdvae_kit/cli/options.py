@@ -37,6 +37,10 @@ Output = Annotated[
     ),
 ]
 Format = Annotated[FormatName, typer.Option("--format", help="What to write; auto goes by the suffix of the output.")]
+Lenient = Annotated[
+    bool,
+    typer.Option("--lenient", help="Take files that contradict themselves as their atoms stand, and say so."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")]
 
 

@@ -15,6 +15,7 @@ from cdvae_kit.cli.options import (
     Checkpoint,
     Device,
     Format,
+    Lenient,
     Output,
     Overwrite,
     Seed,
@@ -37,6 +38,7 @@ def reconstruct(
     format: Format = "auto",
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first crystal that cannot be read.")] = False,
+    lenient: Lenient = False,
     match: Annotated[bool, typer.Option(help="Compare each crystal with its original, by StructureMatcher.")] = True,
 ) -> None:
     """Encode crystals, decode them again and write what comes back, in the order of the input."""
@@ -50,7 +52,7 @@ def reconstruct(
     from cdvae_kit.models import CDVAE
 
     model = CDVAE.from_pretrained(checkpoint, device=device)
-    originals = read_batch(crystals, strict=strict, max_atoms=model.config.max_atoms)
+    originals = read_batch(crystals, strict=strict, max_atoms=model.config.max_atoms, lenient=lenient)
     with progress_bar("Reconstructing", "crystals") as progress:
         again = reconstruct_crystals(
             model, originals, seed=seed, steps=steps, batch_size=crystals_at_a_time, progress=progress

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cdvae_kit.crystal.arrays import CrystalArrays
 from cdvae_kit.crystal.batch import CrystalBatch, ragged_index
 from cdvae_kit.relaxation.outcome import (
     CALCULATOR_ERRORS,
@@ -25,7 +26,7 @@ from cdvae_kit.relaxation.outcome import (
     volume_fault,
 )
 from cdvae_kit.relaxation.potentials import BatchedPotential, PotentialValues
-from cdvae_kit.relaxation.result import Frame, Relaxation, RelaxationSettings, Start
+from cdvae_kit.relaxation.result import Frame, Relaxation, RelaxationSettings
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class _UnderWay:
 
 
 def iter_relax_batched(
-    starts: Sequence[Start],
+    starts: Sequence[CrystalArrays],
     potential: BatchedPotential,
     settings: RelaxationSettings,
     *,
@@ -126,7 +127,7 @@ def iter_relax_batched(
         under_way = _step(under_way, coords_force, strain_force).select(~done)
 
 
-def _take(waiting: list[int], starts: Sequence[Start], room: int, *, alone: bool) -> list[int]:
+def _take(waiting: list[int], starts: Sequence[CrystalArrays], room: int, *, alone: bool) -> list[int]:
     """Crystals off the end of `waiting` that fit; the first one in any case where nothing else is under way."""
     taken: list[int] = []
     while waiting and ((alone and not taken) or len(starts[waiting[-1]].atomic_numbers) <= room):
@@ -135,7 +136,7 @@ def _take(waiting: list[int], starts: Sequence[Start], room: int, *, alone: bool
     return taken
 
 
-def _enter(places: Sequence[int], starts: Sequence[Start]) -> _UnderWay:
+def _enter(places: Sequence[int], starts: Sequence[CrystalArrays]) -> _UnderWay:
     chosen = [starts[place] for place in places]
     cells = np.array([start.lattice for start in chosen], dtype=np.float64).reshape(-1, 3, 3)
     coords = [start.frac_coords @ start.lattice for start in chosen]
@@ -298,7 +299,7 @@ def _keep_frames(
 
 def _result(
     b: int,
-    start: Start,
+    start: CrystalArrays,
     under_way: _UnderWay,
     crystals: CrystalBatch,
     values: PotentialValues,

@@ -15,6 +15,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
 from ase.optimize.fire2 import FIRE2
 
+from cdvae_kit.crystal.arrays import CrystalArrays
 from cdvae_kit.relaxation.batched import iter_relax_batched
 from cdvae_kit.relaxation.calculators import describe_calculator, make_calculator, make_potential
 from cdvae_kit.relaxation.outcome import (
@@ -32,7 +33,6 @@ from cdvae_kit.relaxation.result import (
     Optimizer,
     Relaxation,
     RelaxationSettings,
-    Start,
 )
 from cdvae_kit.relaxation.starts import starts_of
 
@@ -109,7 +109,11 @@ def iter_relax(
 
 
 def _iter_starts(
-    starts: Sequence[Start], calculator: AnyCalculator, settings: RelaxationSettings, device: str, num_workers: int
+    starts: Sequence[CrystalArrays],
+    calculator: AnyCalculator,
+    settings: RelaxationSettings,
+    device: str,
+    num_workers: int,
 ) -> Iterator[tuple[int, Relaxation]]:
     if num_workers == 0 or num_workers < -1:
         raise ValueError(f"num_workers must be a number of processes, or -1 for every core, got {num_workers}")
@@ -139,7 +143,7 @@ def _iter_starts(
         yield from zip(part, results, strict=True)
 
 
-def relax_one(start: Start, calculator: BaseCalculator, settings: RelaxationSettings) -> Relaxation:
+def relax_one(start: CrystalArrays, calculator: BaseCalculator, settings: RelaxationSettings) -> Relaxation:
     """One crystal through an ASE calculator; what the calculator raises over it becomes the reason."""
     if start.fault is not None:
         return failure(start, start.fault)
@@ -212,7 +216,7 @@ def _frac_coords(atoms: Atoms) -> np.ndarray:
 
 
 def _relax_part(
-    starts: Sequence[Start], calculator: str | BaseCalculator, device: str, settings: RelaxationSettings
+    starts: Sequence[CrystalArrays], calculator: str | BaseCalculator, device: str, settings: RelaxationSettings
 ) -> list[Relaxation]:
     ready = _made(calculator, device) if isinstance(calculator, str) else calculator
     return [relax_one(start, ready, settings) for start in starts]

@@ -80,16 +80,6 @@ class RelaxationSettings:
 
 
 @dataclass(frozen=True)
-class Start:
-    """A crystal before it is relaxed: arrays in double precision, and why it cannot be relaxed where it cannot."""
-
-    lattice: np.ndarray
-    frac_coords: np.ndarray
-    atomic_numbers: np.ndarray
-    fault: str | None = None
-
-
-@dataclass(frozen=True)
 class Frame:
     """One step: lattice (3, 3) in angstrom, fractional coordinates (num_atoms, 3), energy in eV."""
 
