@@ -32,7 +32,7 @@ from cdvae_kit.io.crystals.symmetry import StatedSymmetry, choose_symmetry
 NAME_TAG = "_cdvae_kit_material_id"
 PROPERTY_TAGS = ("_cdvae_kit_property_name", "_cdvae_kit_property_value")
 
-MAX_SITES = 1_000_000
+MAX_SITES = 200_000
 """Positions that a file may have once its operations are applied."""
 
 FULL_OCCUPANCY = 1.0 - 1e-6
@@ -118,8 +118,10 @@ def read_cif(text: str, *, first_line: int = 1, lenient: bool = False) -> CifCry
         return _result(block, lattice, sites.frac_coords, sites.atomic_numbers, notes)
     stated = _stated(block)
     if stated is None:
-        built = Built(lattice, sites.frac_coords, sites.atomic_numbers, np.ones(len(sites.labels), dtype=np.int64), 1)
-        contradictions = contradictions_of(block, built, sites.rows)
+        built = Built(
+            lattice, sites.frac_coords, sites.atomic_numbers, np.ones(len(sites.labels), dtype=np.int64), 1, sites.rows
+        )
+        contradictions = contradictions_of(block, built)
     else:
         built, contradictions = _under_symmetry(block, sites, lattice, stated, notes, lenient=lenient)
     if contradictions and not lenient:
@@ -360,19 +362,20 @@ def _under_symmetry(
 ) -> tuple[Built, list[str]]:
     """The sites with all their images, and the contradictions of the file."""
     symmetry = choose_symmetry(stated, lattice @ lattice.T, lenient=lenient)
+    notes += symmetry.remarks
     if symmetry.contradictions and not lenient:
         # an atom's image that overlaps another would only be what follows from it
         return _listed_alone(sites, lattice), symmetry.contradictions
     if len(symmetry.candidates) == 1:
         built = _built(sites, lattice, symmetry.candidates[0], lenient=lenient, notes=notes)
-        return built, symmetry.contradictions + contradictions_of(block, built, sites.rows)
+        return built, symmetry.contradictions + contradictions_of(block, built)
     fitting = []
     for name, operations in zip(symmetry.names, symmetry.candidates, strict=True):
         try:
             built = _built(sites, lattice, operations, lenient=False, notes=[])
         except OverlappingAtomsError:
             continue
-        if not contradictions_of(block, built, sites.rows):
+        if not contradictions_of(block, built):
             fitting.append((name, built))
     if len(fitting) != 1:
         raise CifError(
@@ -384,7 +387,9 @@ def _under_symmetry(
 
 
 def _listed_alone(sites: Sites, lattice: np.ndarray) -> Built:
-    return Built(lattice, sites.frac_coords, sites.atomic_numbers, np.ones(len(sites.labels), dtype=np.int64), 1)
+    return Built(
+        lattice, sites.frac_coords, sites.atomic_numbers, np.ones(len(sites.labels), dtype=np.int64), 1, sites.rows
+    )
 
 
 def _built(sites: Sites, lattice: np.ndarray, operations: Operations, *, lenient: bool, notes: list[str]) -> Built:
@@ -415,17 +420,29 @@ def _built(sites: Sites, lattice: np.ndarray, operations: Operations, *, lenient
         )
         return _built(fewer, lattice, operations, lenient=lenient, notes=notes)
     counts = np.array([len(orbit) for orbit in orbits])
-    return Built(lattice, np.concatenate(orbits), np.repeat(sites.atomic_numbers, counts), counts, len(operations))
+    return Built(
+        lattice, np.concatenate(orbits), np.repeat(sites.atomic_numbers, counts), counts, len(operations), sites.rows
+    )
 
 
 def _first_doubled(orbits: Sequence[np.ndarray], lattice: np.ndarray) -> tuple[int, int] | None:
     """Two sites of which one is an image of the other."""
-    every = np.concatenate(orbits)
+    from scipy.spatial import cKDTree
+
+    every = np.concatenate(orbits) % 1.0
+    every[every >= 1.0] = 0.0
     owner = np.repeat(np.arange(len(orbits)), [len(orbit) for orbit in orbits])
-    for i, orbit in enumerate(orbits):
-        gaps = every - orbit[0]
-        near = np.linalg.norm((gaps - np.rint(gaps)) @ lattice, axis=1) < LEAST_TOLERANCE
-        near &= owner > i
-        if near.any():
-            return i, int(owner[near.argmax()])
+    firsts = np.cumsum([0, *(len(orbit) for orbit in orbits[:-1])])
+    # no step of this length in space is a longer one in fractions
+    radius = LEAST_TOLERANCE * float(np.linalg.norm(np.linalg.inv(lattice), 2))
+    if radius >= 0.5:
+        # a cell of such a size is refused with its own reason
+        return None
+    near = cKDTree(every, boxsize=1.0).query_ball_point(every[firsts], radius)
+    for i, found in enumerate(near):
+        others = np.array([place for place in found if owner[place] > i], dtype=np.int64)
+        gaps = every[others] - every[firsts[i]]
+        close = np.linalg.norm((gaps - np.rint(gaps)) @ lattice, axis=1) < LEAST_TOLERANCE
+        if close.any():
+            return i, int(owner[others[close.argmax()]])
     return None

@@ -24,13 +24,17 @@ _MULTIPLICITIES = ("_atom_site_site_symmetry_multiplicity", "_atom_site_symmetry
 
 
 class Built(NamedTuple):
-    """A crystal and how it came about: `counts` positions of each listed site, of `num_operations`."""
+    """A crystal and how it came about: `counts` positions of each listed site, of `num_operations`.
+
+    `rows` are the rows of the sites in the file's loop.
+    """
 
     lattice: np.ndarray
     frac_coords: np.ndarray
     atomic_numbers: np.ndarray
     counts: np.ndarray
     num_operations: int
+    rows: np.ndarray
 
 
 def stated_formula(block: CifBlock) -> dict[str, float] | None:
@@ -54,16 +58,10 @@ def stated_formula(block: CifBlock) -> dict[str, float] | None:
     return {name: count for name, count in counts.items() if count > 0.0} or None
 
 
-def contradictions_of(block: CifBlock, built: Built, rows: np.ndarray) -> list[str]:
-    """Each statement of the file that the crystal does not fit, with both sides.
-
-    Args:
-        block: the file's.
-        built: the crystal.
-        rows: (num_sites,) the row of each site in the file's loop.
-    """
+def contradictions_of(block: CifBlock, built: Built) -> list[str]:
+    """Each statement of the file that the crystal does not fit, with both sides."""
     found = [_of_formula(block, built), _of_volume(block, built), _of_density(block, built)]
-    found.append(_of_multiplicities(block, built, rows))
+    found.append(_of_multiplicities(block, built))
     return [text for text in found if text is not None]
 
 
@@ -137,7 +135,8 @@ def _has_deuterium(block: CifBlock) -> bool:
     return any(re.search(r"\bD(?![a-z])", word) for word in words)
 
 
-def _of_multiplicities(block: CifBlock, built: Built, rows: np.ndarray) -> str | None:
+def _of_multiplicities(block: CifBlock, built: Built) -> str | None:
+    rows = built.rows
     stated = _whole_numbers(block, _MULTIPLICITIES, rows)
     # an old version of SHELX wrote the order of the site's symmetry under this tag
     if stated is not None and not (

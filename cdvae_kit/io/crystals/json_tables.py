@@ -37,7 +37,10 @@ def cut_json(text: str, source: str, stem: str, id_column: str = DEFAULT_ID_COLU
             yield from cut_json_lines(text, source, stem, id_column)
             return
         raise UnreadableSourceError(f"is not JSON ({error}); the file may be truncated") from error
-    found = list(_records(content, source, stem, id_column))
+    try:
+        found = list(_records(content, source, stem, id_column))
+    except RecursionError as error:
+        raise UnreadableSourceError("holds tables within tables too deep to look through") from error
     if not found or (len(found) == 1 and not found[0].record and isinstance(found[0], ReadFailure)):
         raise UnreadableSourceError(
             "holds no crystal: expected a table with 'lattice' and 'sites' or the like, or a list or table of such"

@@ -5,6 +5,7 @@ Crystals come out as the file has them: atoms in their order, no reduction, no r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cdvae_kit.crystal.batch import CrystalBatch
 
 _DEUTERIUM = "deuterium and tritium (D, T) are read as hydrogen"
+_BLOCK = re.compile(r"^[ \t]*data_", re.IGNORECASE | re.MULTILINE)
 _NO_BLOCK = "holds no CIF data block (a line that starts with data_)"
 _TOLD = (CrystalError, RecordError, CifError, GrammarError, OperationError, SymmetryError)
 """Errors whose text is the reason; all others are slips of this package, and are told as such."""
@@ -149,13 +151,11 @@ def _reduced(parsed: _Parsed, record: Record) -> _Parsed | ReadFailure:
 
 def _parse_cif(record: Record, options: ParseOptions) -> _Parsed:
     text = record.content
-    start = text.lower().find("data_") if isinstance(text, str) else -1
-    if start < 0:
+    block = _BLOCK.search(text) if isinstance(text, str) else None
+    if block is None:
         raise GrammarError(_NO_BLOCK)
-    if record.first_line == 1 and start:
-        # what stands before the block is comment
-        text = text[start:]
-    found = read_cif(text, first_line=record.first_line, lenient=options.lenient)
+    # what stands before the block is comment
+    found = read_cif(text[block.start() :], first_line=record.first_line, lenient=options.lenient)
     crystal = CrystalArrays(
         found.lattice,
         found.frac_coords,

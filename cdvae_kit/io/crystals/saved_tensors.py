@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import pickletools
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -30,6 +32,10 @@ _DTYPES = {
     "BoolStorage": "?",
 }
 _MAX_STEPS = 5_000_000
+_DAMAGE = (
+    *(LookupError, TypeError, ValueError, ArithmeticError, AttributeError),
+    *(OSError, EOFError, RuntimeError, MemoryError, struct.error, zlib.error, zipfile.BadZipFile),
+)
 _NEEDED = ("frac_coords", "num_atoms", "atom_types", "lengths", "angles")
 _SKIPPED_OPCODES = {"PROTO", "FRAME"}
 
@@ -115,7 +121,7 @@ def _tensors(content: bytes) -> dict[str, Any]:
             return np.frombuffer(archive.read(f"{folder}data/{key}"), dtype=dtype)
 
         result = _follow(archive.read(program_name), storage)
-    except (KeyError, IndexError, TypeError, ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise UnreadableSourceError(f"is a damaged file of tensors ({error})") from error
     if not isinstance(result, dict):
         raise UnreadableSourceError("holds no table of tensors; expected what CDVAE's scripts save")

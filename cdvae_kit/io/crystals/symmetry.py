@@ -69,12 +69,14 @@ class ChosenSymmetry:
         source: which statement they come from, in words.
         names: what to call each of the candidates in a message.
         contradictions: statements of the file that do not agree with each other.
+        remarks: statements that are not understood, and so were not compared.
     """
 
     candidates: list[Operations]
     source: str
     names: list[str]
     contradictions: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 class SymmetryError(ValueError):
@@ -116,6 +118,9 @@ def choose_symmetry(stated: StatedSymmetry, gram: np.ndarray, *, lenient: bool =
         return ChosenSymmetry([identity()], "no statement", ["P 1"])
     if chosen.contradictions and not lenient:
         return chosen
+    strange = [symbol for symbol in symbols if symbol not in dict(named)]
+    strange += [stated.hall] if hall is None and stated.hall.strip() not in _NULLS else []
+    chosen.remarks += [f"the space-group symbol {symbol!r} is not understood, and not compared" for symbol in strange]
     chosen.contradictions += contradictions
     if stated.operations and hall is not None:
         _hold_against_hall(chosen, stated.hall, hall)
