@@ -302,6 +302,21 @@ def test_sites_on_one_place_under_the_operations_are_refused() -> None:
         read_cif(cif("Na1 Na 0 0 0\nNa2 Na 0 0.5 0.5", head="_space_group_name_H-M_alt 'F m -3 m'"))
 
 
+def test_with_lenient_each_place_holds_one_atom() -> None:
+    """A file that lists all atoms and names the group too: each atom is an image of the first of its kind."""
+    sites = "\n".join(f"Na{i} Na {x} {y} {z}" for i, (x, y, z) in enumerate(((0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5))))
+    head = "_space_group_name_H-M_alt 'F m -3 m'\n_chemical_formula_sum Na"
+    found = read_cif(cif(sites, head=head), lenient=True)
+    assert formula(found) == {"Na": 4} and "2 such sites are left out" in found.notes[0]
+
+
+def test_symbols_that_are_not_understood_are_said_where_the_operations_are_listed() -> None:
+    text = cif("O1 O 0.1 0.2 0.3", head="_space_group_name_H-M_alt 'P foo'", operations=("x,y,z", "-x,-y,-z"))
+    assert read_cif(text).notes == ("the space-group symbol 'P foo' is not understood, and not compared",)
+    with pytest.raises(ValueError, match="the space group 'P foo' is not understood and no operations are listed"):
+        read_cif(cif("O1 O 0.1 0.2 0.3", head="_space_group_name_H-M_alt 'P foo'"))
+
+
 def test_columns_may_stand_in_any_order() -> None:
     columns = ("fract_z", "type_symbol", "fract_x", "label", "fract_y")
     found = read_cif(cif("0.3 O 0.1 O1 0.2", columns=columns))

@@ -118,9 +118,7 @@ def read_cif(text: str, *, first_line: int = 1, lenient: bool = False) -> CifCry
         return _result(block, lattice, sites.frac_coords, sites.atomic_numbers, notes)
     stated = _stated(block)
     if stated is None:
-        built = Built(
-            lattice, sites.frac_coords, sites.atomic_numbers, np.ones(len(sites.labels), dtype=np.int64), 1, sites.rows
-        )
+        built = _listed_alone(sites, lattice)
         contradictions = contradictions_of(block, built)
     else:
         built, contradictions = _under_symmetry(block, sites, lattice, stated, notes, lenient=lenient)
@@ -401,32 +399,24 @@ def _built(sites: Sites, lattice: np.ndarray, operations: Operations, *, lenient
     if not np.isfinite(sites.frac_coords).all():
         raise NonFiniteError("a coordinate is NaN or infinite; mend or leave out the atom")
     orbits = [positions_of(site, operations, lattice, sites.unit)[0] for site in sites.frac_coords]
-    doubled = _first_doubled(orbits, lattice)
-    if doubled is not None:
-        kept, other = (sites.labels[i] for i in doubled)
+    doubled = _doubled(orbits, lattice)
+    if doubled:
+        kept, other = (sites.labels[i] for i in doubled[0])
         text = f"the sites {kept} and {other} stand on one place under the operations"
         if not lenient:
             raise OverlappingAtomsError(
                 f"several atoms stand on one site: {text}; list each once, or list all atoms and the group P 1"
             )
-        notes.append(f"contradiction: {text}; the first is kept")
-        rest = np.arange(len(sites.labels)) != doubled[1]
-        fewer = Sites(
-            [label for i, label in enumerate(sites.labels) if i != doubled[1]],
-            sites.atomic_numbers[rest],
-            sites.frac_coords[rest],
-            sites.rows[rest],
-            sites.unit,
-        )
-        return _built(fewer, lattice, operations, lenient=lenient, notes=notes)
-    counts = np.array([len(orbit) for orbit in orbits])
-    return Built(
-        lattice, np.concatenate(orbits), np.repeat(sites.atomic_numbers, counts), counts, len(operations), sites.rows
-    )
+        notes.append(f"contradiction: {text}; {len(doubled)} such sites are left out")
+    left = sorted(set(range(len(orbits))) - {other for _, other in doubled})
+    counts = np.array([len(orbits[i]) for i in left])
+    positions = np.concatenate([orbits[i] for i in left])
+    numbers = np.repeat(sites.atomic_numbers[left], counts)
+    return Built(lattice, positions, numbers, counts, len(operations), sites.rows[left])
 
 
-def _first_doubled(orbits: Sequence[np.ndarray], lattice: np.ndarray) -> tuple[int, int] | None:
-    """Two sites of which one is an image of the other."""
+def _doubled(orbits: Sequence[np.ndarray], lattice: np.ndarray) -> list[tuple[int, int]]:
+    """Sites that are an image of an earlier one, after it."""
     from scipy.spatial import cKDTree
 
     every = np.concatenate(orbits) % 1.0
@@ -437,12 +427,13 @@ def _first_doubled(orbits: Sequence[np.ndarray], lattice: np.ndarray) -> tuple[i
     radius = LEAST_TOLERANCE * float(np.linalg.norm(np.linalg.inv(lattice), 2))
     if radius >= 0.5:
         # a cell of such a size is refused with its own reason
-        return None
+        return []
     near = cKDTree(every, boxsize=1.0).query_ball_point(every[firsts], radius)
+    pairs: dict[int, int] = {}
     for i, found in enumerate(near):
         others = np.array([place for place in found if owner[place] > i], dtype=np.int64)
         gaps = every[others] - every[firsts[i]]
         close = np.linalg.norm((gaps - np.rint(gaps)) @ lattice, axis=1) < LEAST_TOLERANCE
-        if close.any():
-            return i, int(owner[others[close.argmax()]])
-    return None
+        for other in owner[others[close]].tolist():
+            pairs.setdefault(other, i)
+    return sorted((kept, other) for other, kept in pairs.items())
