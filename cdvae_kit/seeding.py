@@ -70,7 +70,7 @@ class CrystalNoise:
     Args:
         seed: the run's seed.
         crystal_ids: (num_crystals,) long, each crystal's number within the run.
-        num_atoms: (num_crystals,) long; needed by the draws that give one row an atom.
+        num_rows: (num_crystals,) long, atoms or orbits; needed by the draws that give one row to each of them.
 
     >>> both = CrystalNoise(0, torch.tensor([4, 7])).uniform_per_crystal(3, stream=1)
     >>> alone = CrystalNoise(0, torch.tensor([7])).uniform_per_crystal(3, stream=1)
@@ -78,15 +78,15 @@ class CrystalNoise:
     True
     """
 
-    def __init__(self, seed: int, crystal_ids: Tensor, num_atoms: Tensor | None = None) -> None:
+    def __init__(self, seed: int, crystal_ids: Tensor, num_rows: Tensor | None = None) -> None:
         run = _signed(_splitmix64_int(seed & _MASK))
         self._crystal_keys = _splitmix64(crystal_ids.long() ^ run)
-        self._atom_keys: Tensor | None = None
-        if num_atoms is not None:
-            crystal = torch.repeat_interleave(torch.arange(len(num_atoms), device=num_atoms.device), num_atoms)
-            first = (num_atoms.cumsum(0) - num_atoms)[crystal]
-            within = torch.arange(len(crystal), device=num_atoms.device) - first
-            self._atom_keys = _splitmix64(self._crystal_keys[crystal] ^ _splitmix64(within + 1))
+        self._row_keys: Tensor | None = None
+        if num_rows is not None:
+            crystal = torch.repeat_interleave(torch.arange(len(num_rows), device=num_rows.device), num_rows)
+            first = (num_rows.cumsum(0) - num_rows)[crystal]
+            within = torch.arange(len(crystal), device=num_rows.device) - first
+            self._row_keys = _splitmix64(self._crystal_keys[crystal] ^ _splitmix64(within + 1))
 
     def uniform_per_crystal(self, width: int, *, stream: int) -> Tensor:
         """(num_crystals, width) float in (0, 1); another `stream` gives other numbers."""
@@ -96,18 +96,18 @@ class CrystalNoise:
         """(num_crystals, width) standard normal float."""
         return _normal(self._crystal_keys, width, stream)
 
-    def uniform_per_atom(self, width: int, *, stream: int) -> Tensor:
-        """(num_atoms, width) float in (0, 1)."""
-        return _uniform(self._need_atoms(), width, stream)
+    def uniform_per_row(self, width: int, *, stream: int) -> Tensor:
+        """(num_rows, width) float in (0, 1)."""
+        return _uniform(self._need_rows(), width, stream)
 
-    def normal_per_atom(self, width: int, *, stream: int) -> Tensor:
-        """(num_atoms, width) standard normal float."""
-        return _normal(self._need_atoms(), width, stream)
+    def normal_per_row(self, width: int, *, stream: int) -> Tensor:
+        """(num_rows, width) standard normal float."""
+        return _normal(self._need_rows(), width, stream)
 
-    def _need_atoms(self) -> Tensor:
-        if self._atom_keys is None:
-            raise ValueError("noise per atom needs num_atoms: CrystalNoise(seed, crystal_ids, num_atoms)")
-        return self._atom_keys
+    def _need_rows(self) -> Tensor:
+        if self._row_keys is None:
+            raise ValueError("noise per row needs num_rows: CrystalNoise(seed, crystal_ids, num_rows)")
+        return self._row_keys
 
 
 def _uniform(keys: Tensor, width: int, stream: int) -> Tensor:

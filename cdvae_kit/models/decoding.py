@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cdvae_kit.crystal import CrystalBatch, concatenate
+from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.conversion import atoms_to_batch, structures_to_batch
 from cdvae_kit.crystal.images import shortest_distances
 from cdvae_kit.crystal.lattice import lattice_from_parameters, lattice_parameters
+from cdvae_kit.crystal.orbits import Orbits
+from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
 from cdvae_kit.crystal.symmetry import niggli_reduce
-from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler, Processes, Sampler
+from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler, Sampler
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
-from cdvae_kit.graph import fully_connected_pairs
 from cdvae_kit.models.fractional import NUM_ELEMENTS
+from cdvae_kit.models.heads import element_counts
 from cdvae_kit.models.limits import DecodingLimits
 from cdvae_kit.seeding import CrystalNoise
 
@@ -159,7 +161,7 @@ def decode(
     limits: DecodingLimits | None = None,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> CrystalBatch:
+) -> SymmetricCrystals:
     """One crystal for each code, in order.
 
     Args:
@@ -194,7 +196,7 @@ def decode(
         done += len(part)
         if progress is not None:
             progress(done, len(z))
-    return concatenate(parts).select(torch.cat(places).argsort())
+    return join(parts).select(torch.cat(places).argsort())
 
 
 def _overlapping(crystals: CrystalBatch) -> Tensor:
@@ -222,16 +224,6 @@ def batches_by_size(num_atoms: Tensor, batch_size: int | None) -> Iterator[Tenso
     yield from order.split(torch.unique_consecutive(group, return_counts=True)[1].tolist())
 
 
-def processes_of(model: CDVAE) -> Processes:
-    """The model's noise processes, as a sampler wants them."""
-    return Processes(
-        coordinates=model.coordinates,
-        types=model.types,
-        denoises_lattice=model.config.noise.lattice == "path",
-        lattice_from_parameters=model.lattice_coding.decode,
-    )
-
-
 def _known_elements(model: CDVAE, limits: DecodingLimits | None) -> Tensor:
     known = model.known_elements
     if not len(known):
@@ -241,27 +233,41 @@ def _known_elements(model: CDVAE, limits: DecodingLimits | None) -> Tensor:
 
 
 def start(
-    model: CDVAE, z: Tensor, num_atoms: Tensor, noise: CrystalNoise, *, limits: DecodingLimits | None = None
+    model: CDVAE,
+    z: Tensor,
+    num_atoms: Tensor,
+    *,
+    seed: int,
+    crystal_ids: Tensor,
+    limits: DecodingLimits | None = None,
 ) -> NoisyCrystals:
     """The noise that sampling starts from."""
-    batch = torch.repeat_interleave(torch.arange(len(z), device=z.device), num_atoms)
-    uniform = noise.uniform_per_atom(1, stream=_ELEMENT_STREAM).squeeze(-1)
+    uniform = CrystalNoise(seed, crystal_ids, num_atoms).uniform_per_row(1, stream=_ELEMENT_STREAM).squeeze(-1)
     required = None if limits is None else limits.required_elements(z.device)
     known = _known_elements(model, limits)
-    numbers = model.types.start(model.composition_head.draw(z, num_atoms, uniform, known, required))
-    if model.config.noise.lattice == "path":
-        parameters = noise.normal_per_crystal(6, stream=_LATTICE_STREAM)
-    else:
-        parameters = model.lattice_head(z)
+    drawn = model.composition_head.draw(z, num_atoms, uniform, known, required)
+    orbits, elements = _orbits(model, z, num_atoms, drawn)
+    noise = CrystalNoise(seed, crystal_ids, orbits.num_orbits)
+    process = model.processes.lattice
+    normal = noise.normal_per_crystal(6, stream=_LATTICE_STREAM)
+    parameters = process.start(model.lattice_head(z), normal, orbits)
     return NoisyCrystals(
-        frac_coords=noise.uniform_per_atom(3, stream=_START_STREAM),
+        orbits=orbits,
+        free=noise.uniform_per_row(3, stream=_START_STREAM) * orbits.is_free,
+        elements=model.processes.types.start(elements),
         lattice_parameters=parameters,
-        lattice=model.lattice_coding.decode(parameters, num_atoms),
-        atomic_numbers=numbers,
-        num_atoms=num_atoms,
-        batch=batch,
-        pairs=fully_connected_pairs(num_atoms, self_pairs=False),
+        lattice=process.space.primitive(parameters, orbits),
+        pairs=orbits.pairs(),
     )
+
+
+def _orbits(model: CDVAE, z: Tensor, num_atoms: Tensor, drawn: Tensor) -> tuple[Orbits, Tensor]:
+    """Groups, positions and elements of the orbits of crystals with the drawn atoms."""
+    if model.config.symmetry == "none":
+        return Orbits.without_symmetry(num_atoms), drawn
+    batch = torch.repeat_interleave(torch.arange(len(z), device=z.device), num_atoms)
+    assignment = model.symmetry_head.assign(z, element_counts(drawn, batch, len(z)))
+    return assignment.orbits, assignment.elements
 
 
 @torch.no_grad()
@@ -276,26 +282,26 @@ def denoise(
     limits: DecodingLimits | None = None,
 ) -> Iterator[NoisyCrystals]:
     """The start, then the crystals after each step of the sampler."""
-    noise = CrystalNoise(seed, crystal_ids, num_atoms)
     excluded = torch.ones(NUM_ELEMENTS, dtype=torch.bool, device=z.device)
     excluded[_known_elements(model, limits) - 1] = False
 
     def predict(crystals: NoisyCrystals, t: Tensor) -> ScoreOutput:
         output: ScoreOutput = model.score_network(crystals, z, t)
-        if limits is None or not model.types.is_learned:
+        if limits is None or not model.processes.types.is_learned:
             return output
         # elements that are drawn on the way keep to the limits, too
         return replace(output, type_logits=output.type_logits.masked_fill(excluded, -torch.inf))
 
-    crystals = start(model, z, num_atoms, noise, limits=limits)
+    crystals = start(model, z, num_atoms, seed=seed, crystal_ids=crystal_ids, limits=limits)
     yield crystals
-    yield from sampler.steps(crystals, predict, processes_of(model), noise)
+    noise = CrystalNoise(seed, crystal_ids, crystals.orbits.num_orbits)
+    yield from sampler.steps(crystals, predict, model.processes, noise)
 
 
-def to_crystals(noisy: NoisyCrystals) -> CrystalBatch:
-    """A batch in the canonical frame of its lattices; every atom must have an element."""
+def to_crystals(noisy: NoisyCrystals) -> SymmetricCrystals:
+    """Crystals in the frame that lengths and angles define; every orbit must have an element."""
     lattice = lattice_from_parameters(*lattice_parameters(noisy.lattice))
-    return CrystalBatch(noisy.frac_coords, lattice, noisy.atomic_numbers, noisy.num_atoms)
+    return SymmetricCrystals(noisy.orbits, noisy.elements, noisy.free, lattice)
 
 
 def sample(
@@ -311,7 +317,7 @@ def sample(
     max_tries: int = 3,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> CrystalBatch:
+) -> SymmetricCrystals:
     """New crystals number `first_id`, `first_id` + 1, ... of the run `seed`.
 
     Args:
@@ -337,7 +343,7 @@ def sample(
     crystal_ids = torch.arange(first_id, first_id + num_crystals, device=model.device)
     chosen = sampler if sampler is not None else default_sampler(model, num_steps)
 
-    def draw(ids: Tensor, attempt: int) -> CrystalBatch:
+    def draw(ids: Tensor, attempt: int) -> SymmetricCrystals:
         own = seed + (attempt << 48)
         z = sample_codes(model, ids, seed=own, num_atoms=num_atoms, temperature=temperature)
         show = progress if attempt == 0 else None
@@ -350,5 +356,5 @@ def sample(
             break
         source = torch.arange(num_crystals, device=model.device)
         source[bad] = num_crystals + torch.arange(len(bad), device=model.device)
-        crystals = concatenate([crystals, draw(crystal_ids[bad], attempt)]).select(source)
+        crystals = join([crystals, draw(crystal_ids[bad], attempt)]).select(source)
     return crystals

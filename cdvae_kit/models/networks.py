@@ -4,8 +4,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.diffusion.coordinates import CoordinateProcess, StraightPath, WrappedNormal
+from cdvae_kit.diffusion.lattice import FixedLattice, LatticePath, LatticeProcess
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.diffusion.types import AbsorbingTypes, HeldTypes, PublishedTypes, TypeProcess
 from cdvae_kit.graph import PeriodicGraph
@@ -13,13 +14,14 @@ from cdvae_kit.models.config import CDVAEConfig, NoiseConfig
 from cdvae_kit.models.encoder import EquivariantEncoder
 from cdvae_kit.models.fractional import FractionalScoreNetwork
 from cdvae_kit.models.heads import CompositionHead, FractionHead
+from cdvae_kit.models.lattice_coding import LatticeCoding
 
 
 class Encoder(Protocol):
     """From crystals to mu and log_var, each (num_crystals, latent_dim)."""
 
     def __call__(
-        self, crystals: CrystalBatch, graph: PeriodicGraph, lattice_parameters: Tensor, pairs: Tensor
+        self, crystals: SymmetricCrystals, graph: PeriodicGraph, lattice_parameters: Tensor
     ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -72,3 +74,8 @@ def build_type_process(noise: NoiseConfig) -> TypeProcess:
     if noise.types == "held":
         return HeldTypes()
     return AbsorbingTypes() if noise.types == "absorbing" else PublishedTypes()
+
+
+def build_lattice_process(noise: NoiseConfig, coding: LatticeCoding) -> LatticeProcess:
+    """The process that `noise.lattice` names."""
+    return LatticePath(coding) if noise.lattice == "path" else FixedLattice(coding)

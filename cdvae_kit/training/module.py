@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.training.config import TrainingConfig
 from cdvae_kit.training.data import TrainingBatch, steps_per_epoch
@@ -186,6 +187,8 @@ class TrainingModule(pl.LightningModule):
     def _augment(self, crystals: CrystalBatch, generator: torch.Generator) -> CrystalBatch:
         if self.config.strain > 0.0:
             crystals = self._strain.apply(crystals, self._strain.sample(crystals, generator=generator))
+            if isinstance(crystals, SymmetricCrystals):
+                crystals = crystals.in_family()
         if self.config.displacement > 0.0:
             crystals = self._displacement(crystals, generator=generator)
         if self.config.substitution > 0.0:

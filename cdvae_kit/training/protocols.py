@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -29,6 +30,10 @@ class TrainableNetwork(Protocol):
     """What is known of the weights; training adds to it."""
     known_elements: Tensor
     """(num_elements,) long: atomic numbers of the training crystals."""
+
+    def prepare(self, crystals: CrystalBatch, *, progress: Callable[[int, int], None] | None = None) -> CrystalBatch:
+        """The crystals as the network sees them, in the form that all other methods take."""
+        ...
 
     def fit_statistics(self, crystals: CrystalBatch) -> None: ...
 

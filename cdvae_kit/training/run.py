@@ -107,6 +107,7 @@ def fit(
     if is_main:
         prepare_folder(output, resume=resume, overwrite=overwrite, ours=_OURS)
     module.cpu()
+    train, val = _prepared(model, train, "training"), _prepared(model, val, "validation")
     model.fit_statistics(train)
     graphs = find_graph(model, train), find_graph(model, val)
     last = output / "state" / "last"
@@ -164,6 +165,11 @@ def fit(
     if is_main:
         _write_results(result, model, train, val, config)
     return result
+
+
+def _prepared(model: TrainableNetwork, crystals: CrystalBatch, name: str) -> CrystalBatch:
+    logger.info("preparing %d %s crystals", len(crystals), name)
+    return model.prepare(crystals)
 
 
 # -- stage one -------------------------------------------------------------------------------------------------------
