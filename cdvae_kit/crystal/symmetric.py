@@ -14,7 +14,12 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal.batch import CrystalBatch
-from cdvae_kit.crystal.lattice import lattice_from_log_parameters, log_parameters
+from cdvae_kit.crystal.lattice import (
+    lattice_from_log_parameters,
+    log_parameters,
+    wrap_displacement,
+    wrap_frac_coords,
+)
 from cdvae_kit.crystal.lattice_families import project_parameters
 from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.symmetry_search import Description, describe_one
@@ -95,6 +100,14 @@ class SymmetricCrystals(CrystalBatch):
             raise TypeError(f"of symmetric crystals, {', '.join(names)} can be replaced, not {', '.join(unknown)}")
         fields = {name: getattr(self, name) for name in names} | changes
         return SymmetricCrystals(self.orbits, **fields)
+
+    def moved_to(self, frac_coords: Tensor) -> SymmetricCrystals:
+        """The same orbits with every atom as near to `frac_coords` (num_atoms, 3) as the group lets it.
+
+        The way is the shortest one on the torus, averaged over the group.
+        """
+        change = self.orbits.pull(wrap_displacement(frac_coords - self.frac_coords))
+        return self.replace(free=wrap_frac_coords(self.free + change))
 
     def in_family(self) -> SymmetricCrystals:
         """The same crystals with each lattice brought to the nearest one of its crystal family."""

@@ -62,7 +62,9 @@ class PeriodicGraph:
     def into(self, atoms: Tensor) -> PeriodicGraph:
         """The edges whose target is one of `atoms` (long, ascending), in the order that they have."""
         target = self.edge_index[1]
-        chosen = torch.zeros(int(max(target.max(), atoms.max())) + 1, dtype=torch.bool, device=target.device)
+        # atoms without an edge at all are none of its targets
+        size = max((int(some.max()) + 1 for some in (target, atoms) if len(some)), default=0)
+        chosen = torch.zeros(size, dtype=torch.bool, device=target.device)
         chosen[atoms] = True
         keep = chosen.index_select(0, target)
         before = torch.nn.functional.pad(keep.cumsum(0), (1, 0))

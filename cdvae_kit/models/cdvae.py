@@ -153,7 +153,8 @@ class CDVAE(nn.Module):
         sites = getattr(self.score_network, "sites", None)
         if isinstance(sites, SiteEmbedding) and self.config.loss_weights.sites:
             rows = sites(elements, z, orbits)
-            terms["sites"] = sites.loss(rows, self.surroundings(crystals, graph), crystals.free, orbits)
+            seen = graph if self.config.encoder.kind == "equivariant" else graph.into(orbits.first_atom)
+            terms["sites"] = sites.loss(rows, self.surroundings(crystals, seen), crystals.free, orbits)
         if self.config.properties:
             terms["property"] = self._property_loss(z, crystals)
         draws = self.config.draws_per_crystal

@@ -1,8 +1,8 @@
 """What a model is made of: validated, frozen settings that are stored in its checkpoint."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class _Settings(BaseModel):
@@ -136,6 +136,12 @@ class CDVAEConfig(_Settings):
     loss_weights: LossWeights = LossWeights()
     prior: PriorConfig | None = PriorConfig()
     """None: z is drawn from N(0, I), as published."""
+
+    @field_validator("symmetry", mode="before")
+    @classmethod
+    def _none_by_name(cls, value: Any) -> Any:
+        # presets and the command line write None as the word "none", which is a name here
+        return "none" if value is None else value
 
     @model_validator(mode="after")
     def _fits_together(self) -> "CDVAEConfig":

@@ -48,6 +48,9 @@ def as_batch(crystals: CrystalBatch | Sequence[Structure | Atoms], *, reduce: bo
         crystals = _batch_of_objects(crystals)
     if not len(crystals):
         raise ValueError("expected at least one crystal, got none")
+    if isinstance(crystals, SymmetricCrystals):
+        # decoded crystals may have more symmetry than the group that they were decoded in, or another origin
+        crystals = crystals.plain()
     if not reduce:
         return crystals.replace(frac_coords=crystals.frac_coords.float(), lattice=crystals.lattice.float())
     reduced = structures_to_batch([niggli_reduce(structure) for structure in crystals.structures()])

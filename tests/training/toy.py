@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,6 +57,9 @@ class ToyModel(nn.Module):
         self.register_buffer("known_elements", torch.zeros(0, dtype=torch.long))
         self.register_buffer("scale", torch.ones(()))
         self.training_calls = 0
+
+    def prepare(self, crystals: CrystalBatch, *, progress: Callable[[int, int], None] | None = None) -> CrystalBatch:
+        return crystals
 
     def fit_statistics(self, crystals: CrystalBatch) -> None:
         self.known_elements = torch.unique(crystals.atomic_numbers)

@@ -169,7 +169,7 @@ class SetTransformer(nn.Module):
 
 
 class CrystalVAEEncoder(nn.Module):
-    """The mean mu of a CDVAE's posterior as features: of crystals in their Niggli cells, as it was trained on.
+    """The mean mu of a CDVAE's posterior as features: of crystals in the description that it was trained on.
 
     Args:
         model: trained, or fresh.
@@ -188,6 +188,7 @@ class CrystalVAEEncoder(nn.Module):
         return cls(CDVAE.from_pretrained(name_or_path, device=device))
 
     def forward(self, batch: CrystalBatch) -> Tensor:
+        batch = self.model.prepare(batch)
         most = self.model.config.max_atoms
         if len(batch) and int(batch.num_atoms.max()) > most:
             larger = torch.nonzero(batch.num_atoms > most).flatten().tolist()

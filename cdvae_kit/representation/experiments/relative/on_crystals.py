@@ -89,11 +89,11 @@ def train_small_cdvae(
     settings = load_preset("ionic_prototypes")["model"] | {"prior": None, "draws_per_crystal": draws_per_crystal}
     with seeded_weights(seed):
         model = CDVAE(CDVAEConfig.model_validate(settings))
-    model.fit_statistics(crystals)
-    crystals = crystals.replace(material_ids=None)
-    objective = _Autoencoding(model, model.graph(crystals), crystals.num_atoms)
+    prepared = model.prepare(crystals).replace(material_ids=None)
+    model.fit_statistics(prepared)
+    objective = _Autoencoding(model, model.graph(prepared), prepared.num_atoms)
     speed = FitSettings(num_epochs, batch_size=64, learning_rate=2e-3, clip_norm=2.0)
-    fit(objective, (crystals, torch.arange(len(crystals))), speed, seed=seed, progress=progress)
+    fit(objective, (prepared, torch.arange(len(prepared))), speed, seed=seed, progress=progress)
     return model.eval()
 
 
