@@ -147,7 +147,8 @@ class WrappedNormal:
         if not self.exact_score:
             # the published loss is half the mean over atoms of the square
             return torch.full_like(level, 0.5)
-        return 1.0 / mean_square_score(level).clamp_min(1e-2)
+        # a target has three components, and is weighed as that of one atom
+        return 1.0 / (3.0 * mean_square_score(level)).clamp_min(1e-2)
 
 
 def in_metric(normal: Tensor, metric: Tensor, orbits: Orbits) -> Tensor:

@@ -115,9 +115,16 @@ class SymmetryHead(nn.Module):
         return element[keep], position[keep], most[keep]
 
     def loss(self, z: Tensor, orbits: Orbits, elements: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross entropies (num_crystals,) of the group, and of the counts on positions summed over them."""
+        """Cross entropies (num_crystals,) of the group, and of the counts on positions summed over them.
+
+        0 for crystals with a group or position that is not known: they have no finite one.
+        """
         size = len(z)
+        seen = self.known_positions.index_select(0, orbits.position)
+        unseen = scatter((~seen).long(), orbits.batch, dim=0, dim_size=size, reduce="sum")
+        is_known = self.known_groups.index_select(0, orbits.space_group) & (unseen == 0)
         of_group = -self.group_log_probabilities(z).gather(-1, orbits.space_group.unsqueeze(-1)).squeeze(-1)
+        of_group = torch.where(is_known, of_group, 0.0)
         num_elements = self.element.num_embeddings
         key = orbits.batch * num_elements + elements
         present, row_of_orbit = torch.unique(key, return_inverse=True)
@@ -126,13 +133,14 @@ class SymmetryHead(nn.Module):
         row, position, most = self._rows(orbits.space_group.index_select(0, crystal), atoms)
         # how many orbits of the element stand there; both lists of keys are sorted
         pair = row * NUM_POSITIONS + position
-        taken = torch.bincount(torch.searchsorted(pair, row_of_orbit * NUM_POSITIONS + orbits.position))
-        taken = functional.pad(taken, (0, len(pair) - len(taken)))
+        stands = (row_of_orbit * NUM_POSITIONS + orbits.position)[seen]
+        taken = torch.bincount(torch.searchsorted(pair, stands), minlength=len(pair))
         features = self._features_of_element(z, crystal, element)
         log_p = self._count_log_probabilities(features.index_select(0, row), position, most)
         error = -log_p.gather(-1, taken.unsqueeze(-1)).squeeze(-1)
         into = crystal.index_select(0, row)
-        return of_group, scatter(error, into, dim=0, dim_size=size, reduce="sum")
+        of_positions = scatter(error, into, dim=0, dim_size=size, reduce="sum")
+        return of_group, torch.where(is_known, of_positions, 0.0)
 
     @torch.no_grad()
     def assign(self, z: Tensor, counts: Tensor, *, space_group: Tensor | None = None) -> Assignment:

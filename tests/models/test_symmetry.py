@@ -137,7 +137,8 @@ class SeesPositions(nn.Module):
 
     def forward(self, crystals: NoisyCrystals, z: Tensor, level: Tensor) -> ScoreOutput:
         output = self.network(crystals, z, level)
-        cart_coords = torch.einsum("ni,nij->nj", crystals.frac_coords, crystals.lattice[crystals.batch])
+        # atoms are orbits here, and their parameters are not wrapped yet
+        cart_coords = torch.einsum("ni,nij->nj", crystals.free, crystals.lattice[crystals.batch])
         rows = torch.arange(len(cart_coords), dtype=cart_coords.dtype).unsqueeze(-1)
         return replace(output, free=output.free + 0.1 * cart_coords + 0.1 * rows)
 
