@@ -192,7 +192,7 @@ class TrainingModule(pl.LightningModule):
         if self.config.displacement > 0.0:
             moved = self._displacement(_plain(crystals), generator=generator)
             if isinstance(crystals, SymmetricCrystals):
-                crystals = crystals.moved_to(moved.frac_coords)
+                crystals = crystals.moved_to(moved.frac_coords).replace(lattice=moved.lattice).in_family()
             else:
                 crystals = moved
         if self.config.substitution > 0.0:

@@ -103,7 +103,7 @@ def test_ties_of_neighbours_break_at_once(encoder: CrystalVAEEncoder, ideal: Cry
 
     def num_edges(deviation: float) -> int:
         moved = AtomDisplacement(deviation)(ideal, generator=make_generator(0))
-        return int(encoder.model.graph(moved).num_edges.sum())
+        return int(encoder.model.graph(encoder.model.prepare(moved)).num_edges.sum())
 
     assert num_edges(0.001) == num_edges(0.0) > num_edges(0.01)
 
