@@ -26,6 +26,7 @@ from cdvae_kit.seeding import make_generator
 NUM_CRYSTALS = 64
 PUBLISHED = CDVAEConfig(
     latent_dim=256,
+    symmetry="none",
     composition="fractions",
     lattice="lengths_angles",
     draws_per_crystal=1,
