@@ -25,6 +25,8 @@ UNIFORM_LEVEL = 0.5
 2 exp(-2 pi^2 / 4) = 1.4 %."""
 _IMAGES = 3
 _SHORT = 0.4
+_UNIFORM = 0.7
+"""A wrapped normal of a standard deviation of this share of the period is uniform up to 2 exp(-2 pi^2 / 2) = 1e-4."""
 
 
 class CoordinateProcess(Protocol):
@@ -169,9 +171,17 @@ def wrapped_normal_target(displacement: Tensor, sigma: Tensor, metric: Tensor) -
     centred = wrap_displacement(displacement)
     images = torch.tensor(list(product(range(-_IMAGES, _IMAGES + 1), repeat=3)), device=centred.device)
     shifted = centred.unsqueeze(1) + images.to(centred.dtype)
-    energy = ((shifted @ metric) * shifted).sum(-1) / sigma.square()
+    # along an axis much shorter than the noise, images would have no end: the density is uniform there, and what is
+    # left is that of the other axes, of covariance sigma^2 (inverse metric) in these axes alone
+    is_narrow = sigma < _UNIFORM * metric.diagonal(dim1=-2, dim2=-1).sqrt()
+    narrow = is_narrow.unsqueeze(-1) & is_narrow.unsqueeze(-2)
+    inverse = torch.linalg.inv(metric)
+    precision = torch.linalg.inv(torch.where(narrow, inverse, 0.0) + torch.diag_embed((~is_narrow).to(metric.dtype)))
+    precision = torch.where(narrow, precision, 0.0)
+    energy = ((shifted @ precision) * shifted).sum(-1) / sigma.square()
     weights = torch.softmax(-0.5 * energy, dim=-1)
-    return (weights.unsqueeze(-1) * shifted).sum(1) / sigma
+    mean = (weights.unsqueeze(-1) * shifted).sum(1)
+    return torch.matmul(inverse @ precision, mean.unsqueeze(-1)).squeeze(-1) / sigma
 
 
 def wrapped_normal_score(displacement: Tensor, sigma: Tensor) -> Tensor:

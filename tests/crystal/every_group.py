@@ -16,7 +16,9 @@ SOME_GROUPS = (1, 2, 3, 5, 6, 9, 19, 43, 62, 70, 79, 88, 99, 122, 139, 146, 152,
 """Every family, centring, polar and chiral ones."""
 
 
-def crystals_in(groups: list[list[int]], numbers: list[int], *, elements: tuple[int, ...], seed: int) -> SymmetricCrystals:
+def crystals_in(
+    groups: list[list[int]], numbers: list[int], *, elements: tuple[int, ...], seed: int
+) -> SymmetricCrystals:
     """Crystals of the groups `numbers` with orbits on the positions `groups`; lattice and parameters are generic."""
     generator = make_generator(seed)
     num_orbits = torch.tensor([len(positions) for positions in groups])

@@ -90,7 +90,9 @@ def test_the_nearest_cell_of_a_family_is_the_cell_itself_where_it_has_the_family
     orbits = crystals.orbits
     parameters = log_parameters(orbits.primitive_to_conventional(crystals.lattice))
     torch.testing.assert_close(project_parameters(parameters, orbits.family), parameters, rtol=0.0, atol=1e-9)
-    torch.testing.assert_close(crystals.in_family().lattice @ crystals.in_family().lattice.mT, crystals.lattice @ crystals.lattice.mT)
+    torch.testing.assert_close(
+        crystals.in_family().lattice @ crystals.in_family().lattice.mT, crystals.lattice @ crystals.lattice.mT
+    )
     strained = crystals.replace(lattice=crystals.lattice @ torch.diag(torch.tensor([1.05, 1.0, 0.97]).double()))
     back = strained.in_family()
     assert max(strain_of(back.lattice[i], number) for i, number in enumerate(ALL_GROUPS)) < 1e-9

@@ -54,9 +54,7 @@ def in_another_cell(batch: CrystalBatch, generator: torch.Generator) -> CrystalB
         i, j = torch.randperm(3, generator=generator)[:2].tolist()
         step[i, j] = float(torch.randint(0, 2, (1,), generator=generator)) * 2 - 1
         change = step @ change
-    return batch.replace(
-        lattice=change @ batch.lattice, frac_coords=batch.frac_coords @ torch.linalg.inv(change)
-    )
+    return batch.replace(lattice=change @ batch.lattice, frac_coords=batch.frac_coords @ torch.linalg.inv(change))
 
 
 def in_a_supercell(batch: CrystalBatch, generator: torch.Generator) -> CrystalBatch:
@@ -121,7 +119,7 @@ def test_without_symmetry_the_description_depends_on_how_the_crystal_is_written(
 
 
 def surroundings(crystals: CrystalBatch) -> Tensor:
-    """Distances of the twelve nearest neighbours, the mean over the atoms of an element: (crystals and elements, 12)."""
+    """Distances of the twelve nearest neighbours, the mean over the atoms of an element: a row each."""
     graph = neighbor_list(crystals, 11.0, max_neighbors=12)
     distances, target = graph.distances(crystals), graph.edge_index[1]
     nearest = torch.stack([distances[target == atom].sort().values[:12] for atom in range(len(crystals.batch))])
@@ -208,7 +206,8 @@ def random_crystal(seed: int = 8) -> CrystalBatch:
     return CrystalBatch(
         torch.rand(5, 3, generator=generator, dtype=torch.float64),
         lattice_from_parameters(
-            torch.tensor([[4.1, 5.3, 6.2]], dtype=torch.float64), torch.tensor([[82.0, 71.0, 77.0]], dtype=torch.float64)
+            torch.tensor([[4.1, 5.3, 6.2]], dtype=torch.float64),
+            torch.tensor([[82.0, 71.0, 77.0]], dtype=torch.float64),
         ),
         torch.tensor([8, 25, 8, 3, 8]),
         torch.tensor([5]),
@@ -263,7 +262,20 @@ def chiral_crystals() -> SymmetricCrystals:
     return crystals_in(positions, list(numbers), elements=(14, 8), seed=10)
 
 
-PARTNER = {76: 78, 91: 95, 92: 96, 95: 91, 144: 145, 151: 153, 152: 154, 169: 170, 171: 172, 178: 179, 180: 181, 212: 213}
+PARTNER = {
+    76: 78,
+    91: 95,
+    92: 96,
+    95: 91,
+    144: 145,
+    151: 153,
+    152: 154,
+    169: 170,
+    171: 172,
+    178: 179,
+    180: 181,
+    212: 213,
+}
 
 
 def mirrored(batch: CrystalBatch) -> CrystalBatch:
@@ -328,7 +340,9 @@ def test_atoms_follow_a_move_as_far_as_their_group_lets_them() -> None:
     # without symmetry they follow all the way
     free = without_symmetry(random_crystal())
     target = free.frac_coords + move[:5]
-    torch.testing.assert_close(wrap_displacement(free.moved_to(target).frac_coords - target), torch.zeros(5, 3).double())
+    torch.testing.assert_close(
+        wrap_displacement(free.moved_to(target).frac_coords - target), torch.zeros(5, 3).double()
+    )
 
 
 def test_orbits_of_a_batch_are_those_it_was_made_from() -> None:

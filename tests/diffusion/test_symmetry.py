@@ -27,7 +27,14 @@ from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler, Processes
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.diffusion.types import AbsorbingTypes
 from cdvae_kit.seeding import CrystalNoise, make_generator
-from tests.crystal.every_group import ALL_GROUPS, asymmetry, crystals_in, general_and_special, one_position_each, strain_of
+from tests.crystal.every_group import (
+    ALL_GROUPS,
+    asymmetry,
+    crystals_in,
+    general_and_special,
+    one_position_each,
+    strain_of,
+)
 
 EVERY_SAMPLER = [
     FlowSampler(3, sharpening=5.0),
@@ -250,7 +257,9 @@ def displacements(number: int, *, level: float, in_fractions: bool = False) -> t
         noise = wrap_displacement(noisy - free)
     moved = orbits.push(noise)
     of_atom = orbits.batch[orbits.of_atom]
-    cartesian = torch.einsum("ni,nij->nj", moved, lattice[of_atom]) / volume(lattice).pow(1.0 / 3.0)[of_atom].unsqueeze(-1)
+    cartesian = torch.einsum("ni,nij->nj", moved, lattice[of_atom]) / volume(lattice).pow(1.0 / 3.0)[of_atom].unsqueeze(
+        -1
+    )
     return cartesian.view(num_crystals, -1, 3), orbits
 
 
@@ -260,7 +269,9 @@ def test_noise_is_isotropic_in_angstrom_for_every_atom_of_an_orbit(number: int) 
     moved, _ = displacements(number, level=level)
     covariance = torch.einsum("nai,naj->aij", moved, moved) / (len(moved) * level**2)
     # five standard errors
-    torch.testing.assert_close(covariance, torch.eye(3).double().expand_as(covariance), rtol=0.0, atol=5 * math.sqrt(2 / 4000))
+    torch.testing.assert_close(
+        covariance, torch.eye(3).double().expand_as(covariance), rtol=0.0, atol=5 * math.sqrt(2 / 4000)
+    )
 
 
 @pytest.mark.parametrize("number", [1, 168])

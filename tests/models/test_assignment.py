@@ -96,9 +96,7 @@ def test_a_position_without_freedom_is_taken_once() -> None:
         ([1, 2], [False, True], [1, 1]),
     ],
 )
-def test_what_is_impossible_has_no_assignment(
-    multiplicity: list[int], is_free: list[bool], counts: list[int]
-) -> None:
+def test_what_is_impossible_has_no_assignment(multiplicity: list[int], is_free: list[bool], counts: list[int]) -> None:
     log_p = np.log(np.full((len(counts), len(multiplicity), 4), 0.25))
     for e, w, c in itertools.product(range(len(counts)), range(len(multiplicity)), range(4)):
         if c * multiplicity[w] > counts[e] or (c > 1 and not is_free[w]):

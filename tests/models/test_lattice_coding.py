@@ -77,7 +77,9 @@ def test_diagonal_and_other_stretches_of_training_crystals_are_centred_and_of_de
     for part in (encoded[:, :3].std(), encoded[:, 3:].square().mean().sqrt()):
         assert 0.5 < float(part) <= 1.0
     assert torch.equal(coding.mean[3:], torch.zeros(3))
-    assert len(coding.deviation[:3].unique()) == len(coding.deviation[3:].unique()) == len(coding.mean[:3].unique()) == 1
+    assert (
+        len(coding.deviation[:3].unique()) == len(coding.deviation[3:].unique()) == len(coding.mean[:3].unique()) == 1
+    )
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 3e-4)])

@@ -251,9 +251,7 @@ def test_score_of_a_crystal_does_not_depend_on_its_batch(kind: str, zoo: Crystal
     z, level = codes(len(zoo), torch.float64)
     with torch.no_grad():
         together = network(noisy(zoo, mask_every=None), z, level).free[1:]
-        alone = [
-            network(noisy(zoo.select([i]), mask_every=None), z[[i]], level[[i]]).free for i in range(1, len(zoo))
-        ]
+        alone = [network(noisy(zoo.select([i]), mask_every=None), z[[i]], level[[i]]).free for i in range(1, len(zoo))]
     torch.testing.assert_close(torch.cat(alone), together, rtol=0.0, atol=1e-9)
 
 
