@@ -157,7 +157,7 @@ def in_metric(normal: Tensor, metric: Tensor, orbits: Orbits) -> Tensor:
     """(num_orbits, 3) parameters of standard normal numbers: covariance (G^T M G)^-1, 0 where nothing is free."""
     eigenvalues, vectors = torch.linalg.eigh(metric)
     root = vectors @ torch.diag_embed(eigenvalues.rsqrt()) @ vectors.transpose(-1, -2)
-    return torch.matmul(root, normal.unsqueeze(-1)).squeeze(-1) * orbits.is_free
+    return torch.matmul(root, normal.to(metric.dtype).unsqueeze(-1)).squeeze(-1) * orbits.is_free
 
 
 def wrapped_normal_target(displacement: Tensor, sigma: Tensor, metric: Tensor) -> Tensor:

@@ -108,13 +108,15 @@ def test_every_state_of_every_sampler_has_the_symmetry_of_its_group(sampler: Sam
 
 def test_a_state_with_one_atom_moved_or_a_cell_stretched_fails_the_same_measure() -> None:
     start = noisy(general_and_special(seed=1))
-    broken = replace(start, lattice=start.lattice @ torch.diag(torch.tensor([1.03, 1.0, 0.98], dtype=torch.float64)))
+    # along a direction of no symmetry
+    stretch = torch.eye(3, dtype=torch.float64) + 0.05 * torch.tensor([[1.0, 0.3, 0.2]], dtype=torch.float64)
+    broken = replace(start, lattice=start.lattice @ stretch)
     # a cached property of a frozen state: the atoms as they are seen, one of each crystal moved
     frac_coords = start.frac_coords.clone()
     frac_coords[start.num_atoms.cumsum(0) - 1] += torch.tensor([0.02, 0.013, -0.017], dtype=torch.float64)
     object.__setattr__(broken, "frac_coords", frac_coords)
     atoms, cells = worst(broken)
-    assert min(atoms[1:]) > 1e-3 and min(cells[15:]) > 1e-3
+    assert min(atoms[1:]) > 1e-3 and min(cells[2:]) > 1e-3
 
 
 def test_types_stay_alike_on_an_orbit_on_every_state() -> None:
@@ -192,11 +194,12 @@ def test_only_orbits_of_one_element_and_position_are_exchanged() -> None:
     exchanged = 0
     for kind in kinds:
         for k in range(40):
-            apart = wrap_displacement(after[k, kind, None] - before[k, None, kind]).abs().amax(-1)
+            own, others = after[k][list(kind)], before[k][list(kind)]
+            apart = wrap_displacement(own.unsqueeze(1) - others.unsqueeze(0)).abs().amax(-1)
             place = apart.argmin(-1)
             assert float(apart.min(-1).values.max()) < 1e-9 and sorted(place.tolist()) == list(range(len(kind)))
             exchanged += int((place != torch.arange(len(kind))).sum())
-    assert exchanged > 20
+    assert exchanged > 10
     # the control: with one label for all, orbits of different elements would be exchanged
     alike = match_noise(noise, crystals.free, torch.full_like(crystals.elements, 8), orbits).view(40, 5, 3)
     assert not torch.allclose(alike, after)
