@@ -46,6 +46,10 @@ class Orbits:
     def table(self) -> WyckoffTable:
         return wyckoff_table(self.position.device)
 
+    def _table(self, dtype: torch.dtype) -> WyckoffTable:
+        """In the precision of what it is used on: thirds of float32 would be all that float64 crystals get."""
+        return wyckoff_table(self.position.device, dtype)
+
     @cached_property
     def batch(self) -> Tensor:
         """(num_orbits,) long: the crystal of each orbit."""
@@ -100,7 +104,10 @@ class Orbits:
     def frac_coords(self, free: Tensor) -> Tensor:
         """(num_atoms, 3) fractional coordinates in [0, 1) in the primitive cell, from u (num_orbits, 3)."""
         of_atom = free.index_select(0, self.of_atom).unsqueeze(-1)
-        maps, offsets = self.maps.to(free.dtype), self.offsets.to(free.dtype)
+        maps = self.maps.to(free.dtype)
+        offsets = self.offsets
+        if free.dtype != offsets.dtype:
+            offsets = self._table(free.dtype).offsets.index_select(0, self._entries)
         return wrap_frac_coords(torch.matmul(maps, of_atom).squeeze(-1) + offsets)
 
     def push(self, change: Tensor) -> Tensor:
@@ -113,14 +120,16 @@ class Orbits:
 
         `push(pull(v))` is the average of v over the group.
         """
-        pulls = self.table.pulls.index_select(0, self._entries).to(vectors.dtype)
+        pulls = self._table(vectors.dtype).pulls.index_select(0, self._entries)
         back = torch.matmul(pulls, vectors.unsqueeze(-1)).squeeze(-1)
         return scatter(back, self.of_atom, dim=0, dim_size=len(self.position), reduce="mean")
 
     def pull_first(self, vectors: Tensor) -> Tensor:
-        """(num_orbits, 3) du of fractional vectors on the first atom of each orbit, (num_orbits, 3)."""
-        entries = self.table.first_entry.index_select(0, self.position)
-        pulls = self.table.pulls.index_select(0, entries).to(vectors.dtype)
+        """(num_orbits, 3) du of fractional vectors on the first atom of each orbit, (num_orbits, 3).
+
+        Of a vector that is no push, the du whose push is nearest in fractions of the cell.
+        """
+        pulls = self._table(vectors.dtype).first_pulls.index_select(0, self.position)
         return torch.matmul(pulls, vectors.unsqueeze(-1)).squeeze(-1)
 
     def without_drift(self, change: Tensor) -> Tensor:
@@ -143,11 +152,11 @@ class Orbits:
 
     def conventional_to_primitive(self, lattice: Tensor) -> Tensor:
         """(num_crystals, 3, 3) rows of the primitive cells, from rows of the conventional ones."""
-        return self.table.centring.index_select(0, self.space_group).to(lattice.dtype) @ lattice
+        return self._table(lattice.dtype).centring.index_select(0, self.space_group) @ lattice
 
     def primitive_to_conventional(self, lattice: Tensor) -> Tensor:
         """The inverse of `conventional_to_primitive`."""
-        return torch.linalg.solve(self.table.centring.index_select(0, self.space_group).to(lattice.dtype), lattice)
+        return torch.linalg.solve(self._table(lattice.dtype).centring.index_select(0, self.space_group), lattice)
 
     @cached_property
     def num_conventional_atoms(self) -> Tensor:

@@ -71,7 +71,9 @@ class WyckoffTable:
         first_entry: (num_positions,) long, the first row of its atoms in `maps` and `offsets`.
         maps: (num_entries, 3, 3) G, so that an atom stands at G u + offset for the parameters u = (x, y, z).
         offsets: (num_entries, 3).
-        pulls: (num_entries, 3, 3) the pseudo-inverse of G.
+        pulls: (num_entries, 3, 3) from vectors on the atoms to parameters: their mean over an orbit is what the average
+            of the vectors over the group is a push of.
+        first_pulls: (num_positions, 3, 3) the pseudo-inverse of G of the first atom, in fractions of the cell.
         is_polar: (231, 3) bool: along which axes of the conventional cell a group leaves the origin free.
         centring: (231, 3, 3): the rows of the primitive cell are `centring @ conventional`.
         order: (231,) long: primitive cells in the conventional cell.
@@ -85,6 +87,7 @@ class WyckoffTable:
     maps: Tensor
     offsets: Tensor
     pulls: Tensor
+    first_pulls: Tensor
     is_polar: Tensor
     centring: Tensor
     order: Tensor
@@ -156,6 +159,8 @@ def _arrays() -> dict[str, np.ndarray]:
     positions = all_positions()
     maps: list[np.ndarray] = []
     offsets: list[np.ndarray] = []
+    pulls: list[np.ndarray] = []
+    first_pulls: list[np.ndarray] = []
     first_entry, is_free = [], []
     is_polar = np.zeros((NUM_GROUPS + 1, 3), dtype=bool)
     centring = np.tile(np.eye(3), (NUM_GROUPS + 1, 1, 1))
@@ -171,13 +176,20 @@ def _arrays() -> dict[str, np.ndarray]:
             matrix, offset = parse_coordinates(position.coordinates)
             maps_here = rotations @ (to_primitive @ matrix)
             offsets_here = (rotations @ (to_primitive @ offset) + translations) % 1.0
-            keep = _distinct((maps_here @ _GENERIC + offsets_here) % 1.0)
+            points = (maps_here @ _GENERIC + offsets_here) % 1.0
+            keep = _distinct(points)
             if len(keep) != position.primitive_multiplicity:
                 raise RuntimeError(f"{number}{position.letter} has {len(keep)} atoms, which the table contradicts")
             first_entry.append(len(offsets))
             is_free.append(np.abs(matrix).sum(0) > 0)
             maps.extend(maps_here[keep])
             offsets.extend(offsets_here[keep])
+            # a pseudo-inverse alone would project at right angles in fractions of the cell, which axes need not have:
+            # what operations that leave the first atom where it is average to is another projection
+            apart = points - points[0]
+            stays = np.abs(apart - np.round(apart)).max(-1) < 1e-6
+            first_pulls.append(np.linalg.pinv(maps_here[0]))
+            pulls.extend(first_pulls[-1] @ rotations[stays].mean(0) @ np.linalg.inv(rotations[keep]))
     return {
         "space_group": np.array([position.space_group for position in positions]),
         "multiplicity": np.array([position.primitive_multiplicity for position in positions]),
@@ -185,7 +197,8 @@ def _arrays() -> dict[str, np.ndarray]:
         "first_entry": np.array(first_entry),
         "maps": np.array(maps),
         "offsets": np.array(offsets),
-        "pulls": np.linalg.pinv(np.array(maps)),
+        "pulls": np.array(pulls),
+        "first_pulls": np.array(first_pulls),
         "is_polar": is_polar,
         "centring": centring,
         "order": order,
