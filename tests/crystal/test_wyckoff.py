@@ -1,5 +1,6 @@
 """The table of Wyckoff positions against spglib's operations, and against itself."""
 
+from functools import cache
 from itertools import groupby
 
 import numpy as np
@@ -24,11 +25,21 @@ from tests.crystal.every_group import ALL_GROUPS
 GENERIC = np.array([0.1137, 0.2371, 0.4093])
 
 
+@cache
+def halls() -> dict[int, dict[str, int]]:
+    """For each group spglib's numbers of its settings, by the choice that they are."""
+    found: dict[int, dict[str, int]] = {}
+    for hall in range(1, 531):
+        about = spglib.get_spacegroup_type(hall)
+        found.setdefault(about.number, {}).setdefault(about.choice, hall)
+    return found
+
+
+@cache
 def spglib_operations(number: int) -> tuple[np.ndarray, np.ndarray]:
     """Of the conventional cell in the standard setting: unique axis b, hexagonal axes, the second origin."""
-    halls = [hall for hall in range(1, 531) if spglib.get_spacegroup_type(hall).number == number]
-    choices = {spglib.get_spacegroup_type(hall).choice: hall for hall in reversed(halls)}
-    chosen = next((choices[name] for name in ("2", "H", "b1", "b") if name in choices), halls[0])
+    choices = halls()[number]
+    chosen = next((choices[name] for name in ("2", "H", "b1", "b") if name in choices), min(choices.values()))
     found = spglib.get_symmetry_from_database(chosen)
     return found["rotations"].astype(float), found["translations"]
 
@@ -108,6 +119,8 @@ def test_the_pull_of_an_atom_undoes_its_map_where_something_is_free() -> None:
     entries = torch.repeat_interleave(torch.arange(NUM_POSITIONS), table.multiplicity)
     assert len(entries) == len(table.maps)
     torch.testing.assert_close(table.pulls @ table.maps, torch.diag_embed(table.is_free[entries].double()))
+    first = table.first_pulls @ table.maps[table.first_entry]
+    torch.testing.assert_close(first, torch.diag_embed(table.is_free.double()))
     assert torch.equal(table.is_free.sum(-1), torch.tensor([position.num_free for position in all_positions()]))
 
 
