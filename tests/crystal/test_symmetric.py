@@ -146,7 +146,8 @@ def test_the_atoms_of_a_description_are_those_of_the_crystal_by_pymatgen() -> No
 
 def test_crystals_of_all_groups_are_found_again() -> None:
     crystals = general_and_special(seed=7)
-    described = describe(crystals.plain(), tolerance=0.01)
+    # small: among so many random parameters some are within 0.002 A of a group with more operations
+    described = describe(crystals.plain(), tolerance=2e-4)
     assert described.space_group.tolist() == list(ALL_GROUPS), "seed 7"
     assert torch.equal(described.num_atoms, crystals.num_atoms)
     torch.testing.assert_close(volume(described.lattice), volume(crystals.lattice), rtol=1e-6, atol=1e-6)
@@ -243,7 +244,7 @@ def handedness(crystals: CrystalBatch) -> Tensor:
 
     Each of the three places in the product weighs a neighbour by another power of its distance.
     """
-    graph = neighbor_list(crystals, 4.5)
+    graph = neighbor_list(crystals, 7.0)
     vectors, (source, target) = graph.vectors(crystals), graph.edge_index
     found = torch.zeros(len(crystals), dtype=torch.float64)
     for atom in range(len(crystals.atomic_numbers)):
