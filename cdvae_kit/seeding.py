@@ -41,6 +41,18 @@ def seeded_weights(seed: int) -> Iterator[None]:
         yield
 
 
+def splitmix64(x: Tensor) -> Tensor:
+    """Integers (long) scattered over their whole range: the generator of Steele, Lea and Flood (OOPSLA 2014), one step.
+
+    >>> splitmix64(torch.tensor([0])).item() == 0xE220A8397B1DCDAF - 2**64
+    True
+    """
+    x = x + _signed(0x9E3779B97F4A7C15)
+    x = (x ^ _shift_right(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift_right(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shift_right(x, 31)
+
+
 def _splitmix64_int(x: int) -> int:
     x = (x + 0x9E3779B97F4A7C15) & _MASK
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
@@ -57,20 +69,13 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _splitmix64(x: Tensor) -> Tensor:
-    x = x + _signed(0x9E3779B97F4A7C15)
-    x = (x ^ _shift_right(x, 30)) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ _shift_right(x, 27)) * _signed(0x94D049BB133111EB)
-    return x ^ _shift_right(x, 31)
-
-
 class CrystalNoise:
     """Noise for the crystals `crystal_ids` of the run `seed`, the same for any batch that they are drawn in.
 
     Args:
         seed: the run's seed.
         crystal_ids: (num_crystals,) long, each crystal's number within the run.
-        num_atoms: (num_crystals,) long; needed by the draws that give one row an atom.
+        num_rows: (num_crystals,) long, atoms or orbits; needed by the draws that give one row to each of them.
 
     >>> both = CrystalNoise(0, torch.tensor([4, 7])).uniform_per_crystal(3, stream=1)
     >>> alone = CrystalNoise(0, torch.tensor([7])).uniform_per_crystal(3, stream=1)
@@ -78,15 +83,15 @@ class CrystalNoise:
     True
     """
 
-    def __init__(self, seed: int, crystal_ids: Tensor, num_atoms: Tensor | None = None) -> None:
+    def __init__(self, seed: int, crystal_ids: Tensor, num_rows: Tensor | None = None) -> None:
         run = _signed(_splitmix64_int(seed & _MASK))
-        self._crystal_keys = _splitmix64(crystal_ids.long() ^ run)
-        self._atom_keys: Tensor | None = None
-        if num_atoms is not None:
-            crystal = torch.repeat_interleave(torch.arange(len(num_atoms), device=num_atoms.device), num_atoms)
-            first = (num_atoms.cumsum(0) - num_atoms)[crystal]
-            within = torch.arange(len(crystal), device=num_atoms.device) - first
-            self._atom_keys = _splitmix64(self._crystal_keys[crystal] ^ _splitmix64(within + 1))
+        self._crystal_keys = splitmix64(crystal_ids.long() ^ run)
+        self._row_keys: Tensor | None = None
+        if num_rows is not None:
+            crystal = torch.repeat_interleave(torch.arange(len(num_rows), device=num_rows.device), num_rows)
+            first = (num_rows.cumsum(0) - num_rows)[crystal]
+            within = torch.arange(len(crystal), device=num_rows.device) - first
+            self._row_keys = splitmix64(self._crystal_keys[crystal] ^ splitmix64(within + 1))
 
     def uniform_per_crystal(self, width: int, *, stream: int) -> Tensor:
         """(num_crystals, width) float in (0, 1); another `stream` gives other numbers."""
@@ -96,24 +101,24 @@ class CrystalNoise:
         """(num_crystals, width) standard normal float."""
         return _normal(self._crystal_keys, width, stream)
 
-    def uniform_per_atom(self, width: int, *, stream: int) -> Tensor:
-        """(num_atoms, width) float in (0, 1)."""
-        return _uniform(self._need_atoms(), width, stream)
+    def uniform_per_row(self, width: int, *, stream: int) -> Tensor:
+        """(num_rows, width) float in (0, 1)."""
+        return _uniform(self._need_rows(), width, stream)
 
-    def normal_per_atom(self, width: int, *, stream: int) -> Tensor:
-        """(num_atoms, width) standard normal float."""
-        return _normal(self._need_atoms(), width, stream)
+    def normal_per_row(self, width: int, *, stream: int) -> Tensor:
+        """(num_rows, width) standard normal float."""
+        return _normal(self._need_rows(), width, stream)
 
-    def _need_atoms(self) -> Tensor:
-        if self._atom_keys is None:
-            raise ValueError("noise per atom needs num_atoms: CrystalNoise(seed, crystal_ids, num_atoms)")
-        return self._atom_keys
+    def _need_rows(self) -> Tensor:
+        if self._row_keys is None:
+            raise ValueError("noise per row needs num_rows: CrystalNoise(seed, crystal_ids, num_rows)")
+        return self._row_keys
 
 
 def _uniform(keys: Tensor, width: int, stream: int) -> Tensor:
     columns = torch.arange(1, width + 1, device=keys.device)
     stream_key = _signed(_splitmix64_int((stream * 2 + 1) & _MASK))
-    bits = _splitmix64(_splitmix64(keys ^ stream_key).unsqueeze(-1) ^ _splitmix64(columns))
+    bits = splitmix64(splitmix64(keys ^ stream_key).unsqueeze(-1) ^ splitmix64(columns))
     # 23 bits and the half fill a float32's mantissa, so that neither 0 nor 1 comes out
     return (_shift_right(bits, 41).to(torch.float32) + 0.5) * (1.0 / (1 << 23))
 

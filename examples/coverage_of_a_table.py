@@ -2,7 +2,7 @@
 
 Run `python coverage_of_a_table.py`, or with a number of tokens: `python coverage_of_a_table.py 32`. It prints the
 covered share of the in-domain inputs for growing training sets and draws it into `coverage.png`. For a table of your
-own hand its rows to `coverage_depth`: tokens are whole numbers, one column a place, and every input has one label.
+own hand its rows to `coverage_depth`: tokens are integers, one column a position, and every input has one label.
 """
 
 import sys

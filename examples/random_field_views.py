@@ -16,13 +16,13 @@ from cdvae_kit.representation.methods.encoder import as_encoder, embed
 from cdvae_kit.representation.methods.fitting import FitSettings, fit
 from cdvae_kit.representation.methods.probing import ProbeScore, linear_probe, over_label_draws, split_samples
 from cdvae_kit.seeding import make_generator, seeded_weights
-from cdvae_kit.transforms import Compose, FieldLaw, RandomFieldColor, RandomFieldDisplacement, RandomFieldWarp
+from cdvae_kit.transforms import Compose, FieldDistribution, RandomFieldColor, RandomFieldDisplacement, RandomFieldWarp
 
 
 def learn_digits() -> None:
     images, labels = load_digits(side=20)
-    warp = RandomFieldWarp(translation=FieldLaw(local=0.03), rotation=FieldLaw(most=10.0))
-    views = Compose([warp, RandomFieldColor(brightness=FieldLaw(local=0.2))])
+    warp = RandomFieldWarp(translation=FieldDistribution(local=0.03), rotation=FieldDistribution(most=10.0))
+    views = Compose([warp, RandomFieldColor(brightness=FieldDistribution(local=0.2))])
     with seeded_weights(0):
         module = nn.Sequential(
             *(nn.Conv2d(1, 32, 3, stride=2), nn.BatchNorm2d(32), nn.ReLU()),

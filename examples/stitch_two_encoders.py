@@ -57,10 +57,10 @@ def main() -> None:
         trained = [train(images[learn], labels[learn], points, seed) for seed in (0, 1)]
         matrix = stitching_matrix([c.encoder for c in trained], [c.head for c in trained], images[test], accuracy)
         first, second = (embed(c.encoder, images[test]) for c in trained)
-        likeness = compare_spaces(first, second)
+        similarity = compare_spaces(first, second)
         print(
             f"{name}: own heads {matrix.diagonal().mean():.3f}, exchanged {matrix[0, 1]:.3f} and {matrix[1, 0]:.3f}; "
-            f"cosine of a sample in both {likeness.cosine:.2f}, reciprocal rank {likeness.reciprocal_rank:.2f}"
+            f"cosine of a sample in both {similarity.cosine:.2f}, reciprocal rank {similarity.reciprocal_rank:.2f}"
         )
         for i, features in enumerate((first, second)):
             panels.append(on_a_plane(f"{name}, training {i + 1}", features, first, labels[test]))

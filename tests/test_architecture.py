@@ -46,6 +46,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "generation": ("optimization",),
     "representation": ("methods", "experiments"),
     "io": ("results", "crystals"),
+    "metrics": ("computing", "fingerprints", "matching"),
 }
 # a folder for each paper whose experiments need several files
 ROOMS_WITH_FOLDERS = {("representation", "experiments")}
@@ -53,8 +54,8 @@ WITH_CIRCLES = {"crystal"}  # batch, conversion and images import each other
 MODULES_OF_THE_GROUND = {"typing", "seeding"}
 SUBPACKAGES = set(FLOORS) - MODULES_OF_THE_GROUND
 TOP_LEVEL = {
-    *("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt", ".gitignore"),
-    *(".ci", "cdvae_kit", "data", "tests", "examples", "notebooks"),
+    *("pyproject.toml", "README.md", "CONTRIBUTING.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt"),
+    *("mkdocs.yml", ".gitignore", ".ci", "cdvae_kit", "data", "docs", "tests", "examples", "notebooks"),
 }
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "misc", "helpers", "helper", "globals"}
 LONGEST_FILE = 450
@@ -66,6 +67,7 @@ DRAWS_WITHOUT_GENERATOR = {"torch.rand_like", "torch.randn_like", "torch.randint
 
 DISTRIBUTION_OF = {
     "PIL": "pillow",
+    "lazy_loader": "lazy-loader",
     "sklearn": "scikit-learn",
     "torch_geometric": "torch-geometric",
     "torch_scatter": "torch-scatter",

@@ -1,4 +1,4 @@
-"""The README's table of claims is an extract of `tests/benchmarks/claims.md`, which full runs write."""
+"""The printed table of claims is an extract of `tests/benchmarks/claims.md`, which full runs write."""
 
 from __future__ import annotations
 
@@ -38,12 +38,11 @@ def not_in(claims: dict[str, list[tuple[str, str, str]]], rows: list[list[str]])
 
 @pytest.fixture(scope="module")
 def printed() -> list[list[str]]:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme[readme.index("\n## Representations") :].split("\n## ")[1]
-    return rows_of(section)[1:]
+    page = (ROOT / "docs" / "results" / "representations.md").read_text(encoding="utf-8")
+    return rows_of(page)[1:]
 
 
-def test_every_claim_of_the_readme_was_measured(printed: list[list[str]]) -> None:
+def test_every_printed_claim_was_measured(printed: list[list[str]]) -> None:
     claims = full_claims()
     assert len(printed) > 40 and len(claims) == 13
     assert not_in(claims, printed) == []

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,15 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 )
 def test_help_loads_nothing_heavy(words: tuple[str, ...]) -> None:
     assert loaded_heavy_packages(help_of(*words)) == []
+
+
+@pytest.mark.parametrize("name", ["io", "visualization", "transforms", "training", "datasets"])
+def test_every_name_that_a_sub_package_promises_is_there(name: str) -> None:
+    package = import_module(f"cdvae_kit.{name}")
+    assert package.__all__ and set(package.__all__) <= set(dir(package))
+    assert [promised for promised in package.__all__ if not hasattr(package, promised)] == []
+    with pytest.raises(AttributeError, match="Nonsense"):
+        _ = package.Nonsense
 
 
 def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:

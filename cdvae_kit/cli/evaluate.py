@@ -10,14 +10,17 @@ import typer
 from cdvae_kit.cli.console import print_note, print_result, progress_bar
 from cdvae_kit.cli.options import Device, Overwrite
 
-CompositionRuleName = Literal["smact-2014", "smact", "charge"]
+CompositionRuleName = Literal["smact-2014", "smact", "smact-mixed", "charge"]
 """`cdvae_kit.metrics.CompositionRule`; a test holds the two together."""
 
 MatcherChoice = Literal["mattergen", "mattergen-disordered", "lemat", "cdvae"]
 """`cdvae_kit.metrics.MatcherName`, likewise."""
 
+ProtocolChoice = Literal["cdvae", "diffcsp", "mattergen", "lemat", "omatg", "crystalite"]
+"""`cdvae_kit.metrics.protocols.ProtocolName`, likewise."""
+
 BackendName = Literal["processes", "dask", "ray"]
-"""`cdvae_kit.metrics.cluster.Backend`, likewise."""
+"""`cdvae_kit.metrics.computing.cluster.Backend`, likewise."""
 
 _COMPARE = "What to compare with"
 _JUDGE = "How to judge"
@@ -26,6 +29,7 @@ _WORK = "How to work"
 
 
 def evaluate(
+    context: typer.Context,
     generated: Annotated[Path, typer.Argument(metavar="GENERATED", exists=True, help="Crystals to judge: any format.")],
     reference: Annotated[
         Path | None,
@@ -66,7 +70,8 @@ def evaluate(
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for metrics.json and crystals.csv.")
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for metrics.json and two tables."),
     ] = Path("evaluation"),
     report: Annotated[bool, typer.Option("--report", help="Write DIR/report.html too, with pictures.")] = False,
     coverage_cutoffs: Annotated[
@@ -76,6 +81,13 @@ def evaluate(
             rich_help_panel=_JUDGE,
             help="When two crystals are near: mp_20's unless given. A data set's name puts its published numbers into "
             "the report.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        ProtocolChoice | None,
+        typer.Option(
+            rich_help_panel=_JUDGE,
+            help="As that paper judges: sets rule, matcher, thresholds, and says what it cannot set.",
         ),
     ] = None,
     composition_rule: Annotated[
@@ -91,11 +103,27 @@ def evaluate(
     num_samples: Annotated[
         int, typer.Option(min=1, rich_help_panel=_JUDGE, help="Valid crystals that distances are taken of.")
     ] = 1000,
+    extended: Annotated[
+        bool,
+        typer.Option(
+            "--extended",
+            rich_help_panel=_JUDGE,
+            help="What costs more too: templates, and uniqueness, novelty and memorisation without a tolerance.",
+        ),
+    ] = False,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            rich_help_panel=_JUDGE,
+            help="A metric of your own: from structures to one value each, or to one number. Repeatable.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, rich_help_panel=_JUDGE, help="Of draws and intervals.")] = 0,
     calculator: Annotated[
         str | None,
         typer.Option(
-            metavar="emt|lj|chgnet|mace|orb|mattersim|module:function",
+            metavar="emt|lj|chgnet|sevenn|mace|orb|mattersim|module:function",
             rich_help_panel=_STABLE,
             help="Relax by it; with --train the S.U.N. rates too.",
         ),
@@ -143,12 +171,12 @@ def evaluate(
 
     from cdvae_kit.cli.evaluation_table import print_evaluation
     from cdvae_kit.io.results.store import ResultStore
-    from cdvae_kit.metrics.cluster import workers as cluster_workers
+    from cdvae_kit.metrics.computing.cluster import workers as cluster_workers
     from cdvae_kit.metrics.evaluation import EvaluationSettings
     from cdvae_kit.metrics.evaluation import evaluate as evaluate_crystals
-    from cdvae_kit.metrics.evaluation_files import CRYSTALS_FILE, METRICS_FILE, refuse_evaluation, save_evaluation
+    from cdvae_kit.metrics.evaluation_files import FILES, refuse_evaluation, save_evaluation
 
-    names = [METRICS_FILE, CRYSTALS_FILE, *([inputs.REPORT_FILE] if report else [])]
+    names = [*FILES, *([inputs.REPORT_FILE] if report else [])]
     *_, report_path = refuse_evaluation(output, overwrite=overwrite, names=names)
     settings = EvaluationSettings(
         rule=composition_rule,
@@ -157,7 +185,13 @@ def evaluate(
         fingerprints=fingerprints,
         num_samples=num_samples,
         seed=seed,
+        extended=extended,
     )
+    if protocol is not None:
+        fixed = inputs.of_protocol(protocol, settings, context)
+        settings, threshold = fixed.settings, fixed.stability.get("threshold", threshold)
+        fmax, max_steps = fixed.stability.get("fmax", fmax), int(fixed.stability.get("max_steps", max_steps))
+    own_metrics = inputs.own_metrics(metric or [])
     stability = inputs.stability_request(
         calculator, hull, threshold=threshold, fmax=fmax, max_steps=max_steps, device=device
     )
@@ -185,9 +219,12 @@ def evaluate(
             num_workers=workers,
             store=store,
             progress=progress_bar,
+            metrics=own_metrics,
         )
     found = inputs.with_files(found, generated=generated, reference=reference, train=train)
     print_evaluation(found)
+    if protocol is not None:
+        inputs.print_protocol(protocol, len(found.crystals))
     for path in save_evaluation(found, output, overwrite=overwrite):
         print_result(f"written to {path}")
     if report:
@@ -197,4 +234,4 @@ def evaluate(
         dataset = cutoffs if coverage_cutoffs is not None and isinstance(cutoffs, str) else None
         write_report(found, report_path, overwrite=overwrite, dataset=dataset)
         print_result(f"written to {report_path}")
-    print_note(f"composition rule {composition_rule}; {settings.structure_matcher.describe()}")
+    print_note(f"composition rule {settings.rule}; {settings.structure_matcher.describe()}")

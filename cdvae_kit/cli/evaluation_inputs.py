@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -16,10 +16,11 @@ from cdvae_kit.cli.console import print_note, progress_bar
 if TYPE_CHECKING:
     from cdvae_kit.metrics.coverage import Cutoffs
     from cdvae_kit.metrics.crystal_set import CrystalSet
-    from cdvae_kit.metrics.evaluation import Encode
     from cdvae_kit.metrics.evaluation_result import Evaluation
-    from cdvae_kit.metrics.evaluation_sections import PropertyFunction
-    from cdvae_kit.metrics.stability_section import StabilityRequest
+    from cdvae_kit.metrics.evaluation_settings import EvaluationSettings
+    from cdvae_kit.metrics.evidence import Encode, PropertyFunction
+    from cdvae_kit.metrics.metric import Metric
+    from cdvae_kit.metrics.relaxing import StabilityRequest
 
 REPORT_FILE = "report.html"
 
@@ -75,15 +76,22 @@ def stability_request(
     if calculator is None:
         return None
     from cdvae_kit.io.crystals.phases import read_phases
-    from cdvae_kit.metrics.stability_section import StabilityRequest
-    from cdvae_kit.relaxation import ReferenceHull, make_calculator, phases_of
+    from cdvae_kit.metrics.relaxing import StabilityRequest
+    from cdvae_kit.relaxation import ReferenceHull, phases_of
 
-    if ":" in calculator and "" not in sys.path:
-        # a module beside the user's files
-        sys.path.insert(0, "")
-    make_calculator(calculator, device=device)
+    find_calculator(calculator, device)
     phases = None if hull is None else ReferenceHull(phases_of(read_phases(hull)), name=hull.name)
     return StabilityRequest(calculator, phases, fmax=fmax, max_steps=max_steps, threshold=threshold, device=device)
+
+
+def find_calculator(name: str, device: str) -> None:
+    """Raises where there is no such calculator, before anything is read."""
+    from cdvae_kit.relaxation import make_calculator
+
+    if ":" in name and "" not in sys.path:
+        # a module beside the user's files
+        sys.path.insert(0, "")
+    make_calculator(name, device=device)
 
 
 def encoder_of(name_or_path: str, device: str) -> Encode:
@@ -97,10 +105,60 @@ def encoder_of(name_or_path: str, device: str) -> Encode:
 
 def predictors_of(name_or_path: str, device: str) -> dict[str, PropertyFunction]:
     """Properties to functions of crystals, by the networks of a predictor."""
-    from cdvae_kit.generation.judging import property_functions
+    from cdvae_kit.generation.codes_and_properties import property_functions
     from cdvae_kit.models.property_predictor import PropertyPredictor
 
     return property_functions(PropertyPredictor.from_pretrained(name_or_path, device=device))
+
+
+class ProtocolSettings(NamedTuple):
+    """What a protocol sets, of the evaluation and of stability."""
+
+    settings: EvaluationSettings
+    stability: Mapping[str, float]
+
+
+def of_protocol(name: str, settings: EvaluationSettings, context: typer.Context) -> ProtocolSettings:
+    """The settings of a protocol; an option that says otherwise is an error."""
+    from cdvae_kit.metrics.protocols import clashes, protocol_of, protocol_settings
+
+    options = {"rule": "composition_rule"}
+    names = ("matcher", "fingerprints", "num_samples", "threshold", "fmax", "max_steps")
+    given = {
+        key: context.params[options.get(key, key)]
+        for key in ("rule", *names)
+        # typer has no name of its own for it
+        if getattr(context.get_parameter_source(options.get(key, key)), "name", "") == "COMMANDLINE"
+    }
+    if wrong := clashes(name, given):
+        listed = ", ".join(f"--{options.get(key, key).replace('_', '-')}" for key in wrong)
+        raise typer.BadParameter(
+            f"{name} sets {listed}: leave it out, or leave the protocol out", param_hint="--protocol"
+        )
+    return ProtocolSettings(protocol_settings(name, settings), protocol_of(name).stability)
+
+
+def print_protocol(name: str, num_generated: int) -> None:
+    """What the protocol set, and what is not as there."""
+    from cdvae_kit.metrics.protocols import protocol_of
+
+    protocol = protocol_of(name)
+    print_note(f"protocol {name} ({protocol.source}) sets {protocol.describe()}")
+    for difference in protocol.differences(num_generated):
+        print_note(f"not as there: {difference}")
+
+
+def own_metrics(names: Sequence[str]) -> list[Metric]:
+    """The user's own metrics; one that cannot be had is an error here, not after an hour."""
+    from cdvae_kit.metrics.user_metrics import load_metric
+
+    found = []
+    for name in names:
+        try:
+            found.append(load_metric(name))
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--metric") from error
+    return found
 
 
 def known_units() -> dict[str, str]:
@@ -111,7 +169,7 @@ def known_units() -> dict[str, str]:
 
 
 def read_set(path: Path, *, strict: bool, workers: int) -> CrystalSet:
-    """The crystals of a file or folder, each record in its place; those that cannot be read are counted aloud."""
+    """The crystals of a file or folder, each record at its own index; a note says how many cannot be read."""
     from cdvae_kit.metrics.crystal_set import read_crystal_set
 
     with progress_bar(f"Reading {path.name}", "crystals") as progress:

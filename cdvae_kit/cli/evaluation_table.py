@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from cdvae_kit.cli.console import output
 from cdvae_kit.cli.table import UNKNOWN
@@ -14,38 +18,81 @@ from cdvae_kit.cli.table import UNKNOWN
 if TYPE_CHECKING:
     from cdvae_kit.metrics.evaluation_result import Evaluation, MetricValue
 
+WIDE = 130
+"""Columns of a terminal from which on the meaning of a number fits beside it."""
+
+_NAME_WIDTH = 31
+"""Of the longest name with its arrow; a longer heading is folded."""
+
+_ARROWS = {"higher": "↑", "lower": "↓"}
+
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Every number with its interval, how many crystals it rests on, and what it means, on standard output."""
-    output().print(evaluation_table(evaluation))
+    console = output()
+    console.print(evaluation_table(evaluation, width=console.width))
 
 
-def evaluation_table(evaluation: Evaluation) -> Table:
-    """One row a number, under the name of what it belongs to."""
+def evaluation_table(evaluation: Evaluation, *, width: int) -> RenderableType:
+    """One row a number under the heading of its section; what it means stands beside it, below where it is narrow."""
+    from cdvae_kit.metrics.evaluation_result import SECTIONS
+
+    wide = width >= WIDE
     table = Table(header_style="bold", box=SIMPLE_HEAD)
-    for title in ("", "value", "95 % interval", "crystals"):
-        table.add_column(title, justify="right" if title else "left", no_wrap=True)
-    table.add_column("", overflow="fold", style="dim")
+    table.add_column("", min_width=min(_NAME_WIDTH, width // 2))
+    for title in ("value", "95 % interval", "crystals"):
+        table.add_column(title, justify="right", no_wrap=True)
+    if wide:
+        table.add_column("", overflow="fold", style="dim")
     metrics = list(evaluation.metrics.values())
-    for section in dict.fromkeys(metric.section for metric in metrics):
-        table.add_row(f"[bold]{section}[/]")
-        for metric in metrics:
-            if metric.section == section:
-                table.add_row(
-                    f"  {escape(metric.name)}",
-                    _value(metric.value),
-                    _interval(metric),
-                    str(metric.num_crystals),
-                    escape(metric.note),
-                )
-    return table
+    for section, heading in SECTIONS.items():
+        members = [metric for metric in metrics if metric.section == section]
+        if members:
+            table.add_row(f"[bold]{heading}[/]")
+        for metric in members:
+            row = [f"  {_name(metric)}", _value(metric), _interval(metric), f"{metric.num_crystals:,}"]
+            table.add_row(*row, *([escape(_meaning(metric))] if wide else []))
+    key = Text("↑ higher is better, ↓ lower is better", style="dim")
+    return Group(table, key) if wide else Group(table, key, *_meanings(metrics))
 
 
-def _value(value: float | None) -> str:
-    if value is None:
+def _meanings(metrics: Sequence[MetricValue]) -> list[RenderableType]:
+    """What each number is, one paragraph each."""
+    return [
+        Padding(Text.assemble((metric.name, "bold"), f"  {_meaning(metric)}", style="dim"), (0, 0, 0, 2))
+        for metric in metrics
+    ]
+
+
+def _meaning(metric: MetricValue) -> str:
+    return ": ".join(filter(None, [metric.label, metric.note]))
+
+
+def _name(metric: MetricValue) -> str:
+    return escape(metric.name) + (f" {_ARROWS[metric.better]}" if metric.better else "")
+
+
+def _value(metric: MetricValue) -> str:
+    if metric.value is None:
         return UNKNOWN
-    return f"{value:,.0f}" if isinstance(value, int) else f"{value:.4f}"
+    return " ".join(filter(None, [_number(metric.value, metric), _unit(metric)]))
 
 
 def _interval(metric: MetricValue) -> str:
-    return "" if metric.low is None or metric.high is None else f"{metric.low:.4f} to {metric.high:.4f}"
+    if metric.low is None or metric.high is None:
+        return ""
+    return f"{_number(metric.low, metric)} to {_number(metric.high, metric)}"
+
+
+def _unit(metric: MetricValue) -> str:
+    from cdvae_kit.metrics.evaluation_result import COUNT
+
+    return "%" if metric.is_rate else "" if metric.unit == COUNT else metric.unit
+
+
+def _number(value: float, metric: MetricValue) -> str:
+    from cdvae_kit.metrics.evaluation_result import COUNT
+
+    if metric.unit == COUNT:
+        return f"{value:,.0f}"
+    return f"{100 * value:.2f}" if metric.is_rate else f"{value:.4f}"

@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdvae_kit.cli.console import print_note, progress_bar
 
 if TYPE_CHECKING:
     from cdvae_kit.cli.options import FormatName
     from cdvae_kit.crystal import CrystalBatch
+    from cdvae_kit.io import ReadFailure, ReadNote
+    from cdvae_kit.models import CDVAE
 
 MAX_REASONS = 5
 """Crystals that cannot be read are told one by one up to this many, the rest by their number."""
 
 
-def read_batch(path: Path, *, strict: bool = False, max_atoms: int | None = None) -> CrystalBatch:
+def read_batch(
+    path: Path, *, strict: bool = False, max_atoms: int | None = None, double: bool = False, lenient: bool = False
+) -> CrystalBatch:
     """The crystals in a file or folder that can be read; the others are told on standard error.
 
     Args:
         path: anything that `cdvae_kit.io.read_crystals` takes.
         strict: whether one crystal that cannot be read is an error.
         max_atoms: crystals with more atoms count as unreadable.
+        double: in double precision.
+        lenient: whether files that contradict themselves are taken, and told.
     """
     from cdvae_kit.io import read_crystals
 
+    precision: dict[str, Any] = {}
+    if double:
+        import torch
+
+        precision["dtype"] = torch.float64
+
     with progress_bar("Reading", "crystals") as progress:
-        result = read_crystals(path, strict=strict, max_atoms=max_atoms, progress=progress)
-    for failure in result.failures[:MAX_REASONS]:
-        print_note(f"left out: {failure}")
-    if len(result.failures) > MAX_REASONS:
-        print_note(f"left out: {len(result.failures) - MAX_REASONS} more")
+        result = read_crystals(
+            path, strict=strict, max_atoms=max_atoms, lenient=lenient, progress=progress, **precision
+        )
+    print_remarks("left out", result.failures)
+    print_remarks("note", result.notes)
     return result.crystals
+
+
+def tell_outside(model: CDVAE, crystals: CrystalBatch) -> None:
+    """Says on standard error which crystals the model has never seen the like of, for a command that takes them."""
+    names = crystals.material_ids or [f"crystal {i + 1}" for i in range(len(crystals))]
+    told = [f"{name} {reason}" for name, reason in zip(names, model.outside(crystals), strict=True) if reason]
+    print_remarks("outside the model", told)
+
+
+def print_remarks(title: str, remarks: Sequence[ReadFailure | ReadNote | str]) -> None:
+    """What there is to say of some records, on standard error, up to `MAX_REASONS` of them."""
+    for remark in remarks[:MAX_REASONS]:
+        print_note(f"{title}: {remark}")
+    if len(remarks) > MAX_REASONS:
+        print_note(f"{title}: {len(remarks) - MAX_REASONS} more")
 
 
 def refuse_output(path: Path, format: FormatName, *, overwrite: bool, resume: bool = False) -> None:

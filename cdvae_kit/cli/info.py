@@ -17,6 +17,7 @@ from rich.table import Table
 from cdvae_kit.cli.console import output as output_console
 from cdvae_kit.cli.console import print_result
 from cdvae_kit.cli.files import read_batch
+from cdvae_kit.cli.options import Lenient
 
 PACKAGES = ("torch", "torch-geometric", "torch-scatter", "e3nn", "lightning", "pymatgen", "ase", "moyopy", "smact")
 
@@ -25,6 +26,7 @@ def info(
     path: Annotated[
         Path | None, typer.Argument(metavar="PATH", exists=True, help="A checkpoint's folder or a file of crystals.")
     ] = None,
+    lenient: Lenient = False,
 ) -> None:
     """Tell what is installed, which weights and data sets there are, or what PATH is."""
     console = output_console()
@@ -33,7 +35,7 @@ def info(
     elif _is_checkpoint(path):
         _describe_checkpoint(console, path)
     else:
-        _describe_crystals(path)
+        _describe_crystals(path, lenient=lenient)
 
 
 def _describe_installation(console: Console) -> None:
@@ -97,10 +99,10 @@ def _describe_checkpoint(console: Console, path: Path) -> None:
     console.print_json(json.dumps({name: checkpoint.metadata.get(name, {}) for name in ("card", "config")}))
 
 
-def _describe_crystals(path: Path) -> None:
+def _describe_crystals(path: Path, *, lenient: bool) -> None:
     from cdvae_kit.cli.table import print_crystals
 
-    crystals = read_batch(path)
+    crystals = read_batch(path, lenient=lenient)
     print_crystals(crystals)
     if crystals.properties:
         print_result(f"properties: {', '.join(sorted(crystals.properties))}")

@@ -6,8 +6,18 @@ from typing import Annotated
 import typer
 
 from cdvae_kit.cli.console import print_result, progress_bar
-from cdvae_kit.cli.files import read_batch, refuse_output
-from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Format, Output, Overwrite, Seed, Steps
+from cdvae_kit.cli.files import read_batch, refuse_output, tell_outside
+from cdvae_kit.cli.options import (
+    DEFAULT_CHECKPOINT,
+    AllowOutside,
+    Checkpoint,
+    Device,
+    Format,
+    Output,
+    Overwrite,
+    Seed,
+    Steps,
+)
 
 
 def interpolate(
@@ -18,6 +28,7 @@ def interpolate(
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "auto",
+    allow_outside: AllowOutside = False,
     output: Output = Path("interpolated.extxyz"),
     format: Format = "auto",
     overwrite: Overwrite = False,
@@ -31,10 +42,20 @@ def interpolate(
     from cdvae_kit.models import CDVAE
 
     model = CDVAE.from_pretrained(checkpoint, device=device)
-    ends = [read_batch(path, max_atoms=model.config.max_atoms).select([0]) for path in (first, second)]
+    ends = [read_batch(path).select([0]) for path in (first, second)]
+    if allow_outside:
+        for end in ends:
+            tell_outside(model, end)
     with progress_bar("Interpolating", "crystals") as progress:
         between = interpolate_crystals(
-            model, ends[0], ends[1], num_points=num_points, seed=seed, steps=steps, progress=progress
+            model,
+            ends[0],
+            ends[1],
+            num_points=num_points,
+            seed=seed,
+            steps=steps,
+            allow_outside=allow_outside,
+            progress=progress,
         )
     write_crystals(between, output, format=format, overwrite=overwrite)
     print_crystals(between)

@@ -16,7 +16,9 @@ from cdvae_kit.cli.neighbors import neighbors
 from cdvae_kit.cli.optimize import optimize
 from cdvae_kit.cli.outcome import ErrorReport
 from cdvae_kit.cli.predict import predict
+from cdvae_kit.cli.predict_structure import predict_structure
 from cdvae_kit.cli.reconstruct import reconstruct
+from cdvae_kit.cli.relax import relax
 from cdvae_kit.cli.represent import represent
 from cdvae_kit.cli.sample import sample
 from cdvae_kit.cli.train import train
@@ -35,8 +37,8 @@ app = typer.Typer(
 report = ErrorReport()
 
 COMMANDS = (
-    *(sample, train, reconstruct, interpolate, neighbors, optimize),
-    *(evaluate, predict, train_predictor, represent, download, info),
+    *(sample, predict_structure, train, reconstruct, interpolate, neighbors, optimize),
+    *(relax, evaluate, predict, train_predictor, represent, download, info),
 )
 for command in COMMANDS:
     app.command()(report.guard(command))

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from cdvae_kit.cli.console import output as output_console
 from cdvae_kit.cli.console import print_note
-from cdvae_kit.cli.files import read_batch
-from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device
+from cdvae_kit.cli.files import read_batch, tell_outside
+from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, AllowOutside, Checkpoint, Device, Lenient
 
 MAX_ROWS = 50
 """Crystals whose neighbours are shown."""
@@ -29,6 +29,8 @@ def neighbors(
     num_neighbors: Annotated[int, typer.Option("--num-neighbors", "-n", min=1, help="Of each crystal.")] = 5,
     checkpoint: Checkpoint = DEFAULT_CHECKPOINT,
     device: Device = "auto",
+    allow_outside: AllowOutside = False,
+    lenient: Lenient = False,
 ) -> None:
     """List the crystals of a reference that are nearest to each crystal, by the model's codes."""
     from cdvae_kit.generation.neighbors import latent_neighbors
@@ -36,12 +38,14 @@ def neighbors(
     from cdvae_kit.models import CDVAE
 
     model = CDVAE.from_pretrained(checkpoint, device=device)
-    asked = read_batch(crystals, max_atoms=model.config.max_atoms)
+    asked = read_batch(crystals, lenient=lenient)
     if len(asked) > MAX_ROWS:
         print_note(f"the first {MAX_ROWS} of {len(asked)} crystals are shown")
         asked = asked.select(range(MAX_ROWS))
-    known = read_batch(reference, max_atoms=model.config.max_atoms)
-    found = latent_neighbors(model, asked, known, num_neighbors=num_neighbors)
+    known = read_batch(reference, lenient=lenient)
+    if allow_outside:
+        tell_outside(model, asked)
+    found = latent_neighbors(model, asked, known, num_neighbors=num_neighbors, allow_outside=allow_outside)
     formulas = [formula(crystal.reduced_composition) for crystal in as_arrays(known)]
     names = known.material_ids or [""] * len(known)
     table = Table(header_style="bold", box=SIMPLE_HEAD)

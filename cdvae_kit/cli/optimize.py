@@ -161,7 +161,7 @@ def parse_range(text: str | None, option: str) -> tuple[float, float] | None:
     except ValueError:
         raise typer.BadParameter(f"expected a range such as 2-6, got {text!r}", param_hint=option) from None
     if option == "--num-atoms" and not all(end.is_integer() for end in ends):
-        raise typer.BadParameter(f"expected whole numbers of atoms, got {text!r}", param_hint=option)
+        raise typer.BadParameter(f"expected integers, numbers of atoms, got {text!r}", param_hint=option)
     return ends
 
 

@@ -5,11 +5,13 @@ from typing import Annotated, Literal
 
 import typer
 
-DEFAULT_CHECKPOINT = "perov_5"
+from cdvae_kit.io.crystals.formats import WriteFormat
+
+DEFAULT_CHECKPOINT = "mp_20"
 """The weights that the package carries and that every command uses unless told otherwise."""
 
-FormatName = Literal["auto", "extxyz", "cif", "cif_folder", "poscar_folder", "ase_db", "parquet", "csv", "json"]
-"""`WriteFormat` of `cdvae_kit.io.crystals.writing`, which needs torch; a test holds the two together."""
+FormatName = WriteFormat
+"""What a command can write: the formats of `cdvae_kit.io.crystals.formats`."""
 
 Checkpoint = Annotated[
     str,
@@ -35,6 +37,17 @@ Output = Annotated[
     ),
 ]
 Format = Annotated[FormatName, typer.Option("--format", help="What to write; auto goes by the suffix of the output.")]
+AllowOutside = Annotated[
+    bool,
+    typer.Option(
+        "--allow-outside",
+        help="Take crystals that the model has never seen the like of (elements, size, group), and say which they are.",
+    ),
+]
+Lenient = Annotated[
+    bool,
+    typer.Option("--lenient", help="Take files that contradict themselves as their atoms stand, and say so."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")]
 
 
@@ -47,5 +60,5 @@ def parse_batch_size(value: str) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
     if not value.isdecimal() or int(value) < 1:
-        raise typer.BadParameter(f"expected auto or a whole number from 1, got {value!r}", param_hint="--batch-size")
+        raise typer.BadParameter(f"expected auto or an integer from 1, got {value!r}", param_hint="--batch-size")
     return int(value)

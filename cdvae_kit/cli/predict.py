@@ -12,7 +12,8 @@ from rich.table import Table
 
 from cdvae_kit.cli.console import output as output_console
 from cdvae_kit.cli.console import print_result, progress_bar
-from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, BatchSize, Device, Overwrite, parse_batch_size
+from cdvae_kit.cli.files import print_remarks
+from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, BatchSize, Device, Lenient, Overwrite, parse_batch_size
 
 if TYPE_CHECKING:
     from cdvae_kit.generation.prediction import PredictionTable
@@ -37,6 +38,7 @@ def predict(
     ] = None,
     batch_size: BatchSize = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="One unreadable record is an error.")] = False,
+    lenient: Lenient = False,
     device: Device = "auto",
     output: Annotated[Path, typer.Option("--output", "-o", metavar="CSV", help="A row a record.")] = Path(
         "predictions.csv"
@@ -61,7 +63,8 @@ def predict(
     predictor = PropertyPredictor.from_pretrained(checkpoint, device=device)
     check_names(properties or [], predictor.config.properties)
     with progress_bar("Reading", "crystals") as progress:
-        source = read_crystals(crystals, strict=strict, progress=progress)
+        source = read_crystals(crystals, strict=strict, lenient=lenient, progress=progress)
+    print_remarks("note", source.notes)
     with progress_bar("Predicting", "crystals") as progress:
         table = predict_records(
             predictor,

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdvae_kit.cli.console import print_result, progress_bar
-from cdvae_kit.cli.files import read_batch, refuse_output
+from cdvae_kit.cli.files import read_batch, refuse_output, tell_outside
 from cdvae_kit.cli.options import (
     DEFAULT_CHECKPOINT,
+    AllowOutside,
     BatchSize,
     Checkpoint,
     Device,
     Format,
+    Lenient,
     Output,
     Overwrite,
     Seed,
@@ -33,10 +35,12 @@ def reconstruct(
     seed: Seed = 0,
     batch_size: BatchSize = "auto",
     device: Device = "auto",
+    allow_outside: AllowOutside = False,
     output: Output = Path("reconstructed.extxyz"),
     format: Format = "auto",
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first crystal that cannot be read.")] = False,
+    lenient: Lenient = False,
     match: Annotated[bool, typer.Option(help="Compare each crystal with its original, by StructureMatcher.")] = True,
 ) -> None:
     """Encode crystals, decode them again and write what comes back, in the order of the input."""
@@ -50,10 +54,18 @@ def reconstruct(
     from cdvae_kit.models import CDVAE
 
     model = CDVAE.from_pretrained(checkpoint, device=device)
-    originals = read_batch(crystals, strict=strict, max_atoms=model.config.max_atoms)
+    originals = read_batch(crystals, strict=strict, lenient=lenient)
+    if allow_outside:
+        tell_outside(model, originals)
     with progress_bar("Reconstructing", "crystals") as progress:
         again = reconstruct_crystals(
-            model, originals, seed=seed, steps=steps, batch_size=crystals_at_a_time, progress=progress
+            model,
+            originals,
+            seed=seed,
+            steps=steps,
+            batch_size=crystals_at_a_time,
+            allow_outside=allow_outside,
+            progress=progress,
         )
     write_crystals(again, output, format=format, overwrite=overwrite)
     print_crystals(again)

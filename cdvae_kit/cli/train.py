@@ -37,6 +37,10 @@ def train(
     preset: Annotated[
         str, typer.Option(metavar="NAME", help="The settings to start from, or a TOML file of one's own.")
     ] = "perov_5",
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FOLDER", help="A trained model whose weights training starts from."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="One unreadable record is an error.")] = False,
@@ -60,7 +64,7 @@ def train(
         # the words are TOML, in which JSON's lists of text are lists of text
         words.append(f"model.properties={json.dumps(properties)}")
 
-    from cdvae_kit.generation import train as train_model
+    from cdvae_kit.generation import train_model
 
     log_to_stderr()
     result = train_model(
@@ -68,6 +72,7 @@ def train(
         data=data,
         output=output,
         overrides=words,
+        init=init,
         resume=resume,
         overwrite=overwrite,
         device=device,

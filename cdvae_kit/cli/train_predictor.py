@@ -64,7 +64,7 @@ def train_predictor(
         raise typer.BadParameter("choose one: --overwrite starts anew, --resume goes on", param_hint="--resume")
     bounds = _parse_part(part)
 
-    from cdvae_kit.generation.predictor_workflow import train_predictor as train
+    from cdvae_kit.generation.predictor_training import train_predictor as train
 
     log_to_stderr()
     result = train(

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cdvae_kit.crystal.arrays import CrystalArrays, join, split, unusable
 from cdvae_kit.crystal.batch import MAX_ATOMIC_NUMBER, CrystalBatch
 from cdvae_kit.crystal.errors import (
     CrystalError,
@@ -23,11 +25,9 @@ from cdvae_kit.crystal.errors import (
     EmptyCrystalError,
     MissingCellError,
     NonFiniteError,
-    OverlappingAtomsError,
-    TooManyAtomsError,
     UnknownElementError,
 )
-from cdvae_kit.crystal.images import shortest_distances
+from cdvae_kit.crystal.faults import NON_FINITE, crystal_faults
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -38,15 +38,14 @@ logger = logging.getLogger(__name__)
 MATERIAL_ID = "material_id"
 """The key of a crystal's name in `Structure.properties` and `Atoms.info`."""
 
-_SMALLEST_VOLUME = 1e-6  # cubic angstrom; under it the cell is flat and positions have no fractions
-_NON_FINITE = "a coordinate or a cell vector is NaN or infinite; mend or leave out the crystal"
+_FLAT = 1e-6  # cubic angstrom; under it positions have no fractions
 
 
-class _Crystal(NamedTuple):
-    lattice: np.ndarray
-    frac_coords: np.ndarray
-    atomic_numbers: np.ndarray
-    properties: Mapping[str, Any]
+class _Found(NamedTuple):
+    """A crystal, and all that stands beside it in the object it comes from."""
+
+    crystal: CrystalArrays
+    beside: Mapping[str, Any]
 
 
 def structures_to_batch(
@@ -99,9 +98,9 @@ def batch_to_structures(batch: CrystalBatch) -> list[Structure]:
             Lattice(crystal.lattice),
             [elements[number] for number in crystal.atomic_numbers.tolist()],
             crystal.frac_coords,
-            properties=dict(crystal.properties),
+            properties=_beside(crystal),
         )
-        for crystal in _unpack(batch)
+        for crystal in split(batch)
     ]
 
 
@@ -115,9 +114,9 @@ def batch_to_atoms(batch: CrystalBatch) -> list[Atoms]:
             positions=crystal.frac_coords @ crystal.lattice,
             cell=crystal.lattice,
             pbc=True,
-            info=dict(crystal.properties),
+            info=_beside(crystal),
         )
-        for crystal in _unpack(batch)
+        for crystal in split(batch)
     ]
 
 
@@ -133,65 +132,62 @@ def check_crystal(
     """
     from ase import Atoms
 
-    raw = _from_atoms(crystal) if isinstance(crystal, Atoms) else _from_structure(crystal)
-    # the number of atoms first: distances in a huge cell take long
-    for fault in crystal_faults(_pack([raw], torch.float64, [""], {}), max_atoms=max_atoms, min_distance=min_distance):
+    found = _from_atoms(crystal) if isinstance(crystal, Atoms) else _from_structure(crystal)
+    for fault in crystal_faults(
+        join([found.crystal], dtype=torch.float64), max_atoms=max_atoms, min_distance=min_distance
+    ):
         if fault is not None:
             raise fault
 
 
-def crystal_faults(
-    batch: CrystalBatch, *, max_atoms: int | None = None, min_distance: float | None = 0.5
-) -> list[CrystalError | None]:
-    """What is wrong with each crystal of a batch, None where nothing is: all at once, none raised.
+def arrays_of(crystals: Any) -> list[CrystalArrays]:
+    """Any crystals as arrays, in order; one that cannot be used keeps its place and says why.
 
-    Arguments are those of `check_crystal`.
+    Args:
+        crystals: a batch, or pymatgen structures, ASE atoms, objects with `lattice`, `frac_coords` and
+            `atomic_numbers`, and None, in any mixture.
     """
-    num_atoms = batch.num_atoms.tolist()
-    faults: list[CrystalError | None] = [None] * len(batch)
-    finite = batch.lattice.isfinite().flatten(1).all(1)
-    finite &= _all_in_crystal(batch.frac_coords.isfinite().all(1), batch)
-    a, b, c = batch.lattice.unbind(-2)
-    solid = (torch.linalg.cross(a, b) * c).sum(-1).abs() > _SMALLEST_VOLUME
-    few = torch.ones_like(finite) if max_atoms is None else batch.num_atoms <= max_atoms
-    measured = torch.nonzero(finite & solid & few).squeeze(1)
-    shortest = torch.full((len(batch),), float("inf"), dtype=batch.lattice.dtype, device=batch.lattice.device)
-    if min_distance is not None and len(measured):
-        shortest[measured] = shortest_distances(batch.select(measured), own_images=True)
-    for i, (is_finite, is_solid, is_few, distance) in enumerate(
-        zip(finite.tolist(), solid.tolist(), few.tolist(), shortest.tolist(), strict=True)
-    ):
-        if not is_finite:
-            faults[i] = NonFiniteError(_NON_FINITE)
-        elif not is_solid:
-            faults[i] = MissingCellError("the cell has no volume; give three vectors that do not lie in a plane")
-        elif not is_few:
-            faults[i] = TooManyAtomsError(
-                f"{num_atoms[i]} atoms in the cell, at most {max_atoms} are taken; "
-                "give the primitive cell, or use a larger limit or model"
-            )
-        elif min_distance is not None and distance < min_distance:
-            faults[i] = OverlappingAtomsError(
-                f"the shortest distance between atoms is {distance:.3f} angstrom, at least {min_distance} is expected; "
-                "look for sites given twice or a cell in other units"
-            )
-    return faults
+    return list(split(crystals)) if isinstance(crystals, CrystalBatch) else [_any(crystal) for crystal in crystals]
 
 
-def _all_in_crystal(flag: Tensor, batch: CrystalBatch) -> Tensor:
-    bad = torch.zeros(len(batch), dtype=torch.long, device=flag.device).index_add_(0, batch.batch, (~flag).long())
-    return bad == 0
+def _any(crystal: Any) -> CrystalArrays:
+    from ase import Atoms
+    from pymatgen.core.structure import SiteCollection
 
-
-def _named(convert: Any, crystal: Any, index: int) -> _Crystal:
+    if crystal is None:
+        return unusable("there is no crystal: it could not be made")
+    if isinstance(crystal, CrystalArrays):
+        return crystal
+    if isinstance(crystal, Atoms | SiteCollection):
+        try:
+            # for images far away the fractions are wrapped
+            found = _from_atoms(crystal) if isinstance(crystal, Atoms) else _from_structure(cast("Structure", crystal))
+        except CrystalError as error:
+            return unusable(str(error))
+        return next(split(join([found.crystal], dtype=torch.float64)))
     try:
-        raw: _Crystal = convert(crystal)
+        return CrystalArrays(
+            np.array(crystal.lattice, dtype=np.float64).reshape(3, 3),
+            np.array(crystal.frac_coords, dtype=np.float64).reshape(-1, 3),
+            np.array(crystal.atomic_numbers, dtype=np.int64).reshape(-1),
+            fault=getattr(crystal, "fault", None),
+        )
+    except AttributeError as error:
+        raise TypeError(
+            "crystals are a CrystalBatch, pymatgen structures, ASE atoms, objects with lattice, frac_coords and "
+            f"atomic_numbers, or None; got {type(crystal).__name__}"
+        ) from error
+
+
+def _named(convert: Any, crystal: Any, index: int) -> _Found:
+    try:
+        found: _Found = convert(crystal)
     except CrystalError as error:
         raise type(error)(f"crystal {index}: {error}") from error
-    return raw
+    return found
 
 
-def _from_structure(structure: Structure) -> _Crystal:
+def _from_structure(structure: Structure) -> _Found:
     from pymatgen.core import DummySpecies, Structure
 
     if not isinstance(structure, Structure):
@@ -211,17 +207,15 @@ def _from_structure(structure: Structure) -> _Crystal:
     unknown = sorted({str(s) for s in species if isinstance(s, DummySpecies)})
     if unknown:
         raise UnknownElementError(f"expected elements 1 to {MAX_ATOMIC_NUMBER}, got {unknown}; rename or remove them")
-    return _checked(
-        _Crystal(
-            np.asarray(structure.lattice.matrix, dtype=np.float64),
-            np.asarray(structure.frac_coords, dtype=np.float64),
-            np.array([s.Z for s in species], dtype=np.int64),
-            structure.properties,
-        )
+    crystal = CrystalArrays(
+        np.asarray(structure.lattice.matrix, dtype=np.float64),
+        np.asarray(structure.frac_coords, dtype=np.float64),
+        np.array([s.Z for s in species], dtype=np.int64),
     )
+    return _Found(_checked(crystal), structure.properties)
 
 
-def _from_atoms(atoms: Atoms) -> _Crystal:
+def _from_atoms(atoms: Atoms) -> _Found:
     cell = np.asarray(atoms.cell.array, dtype=np.float64)
     if not (atoms.pbc.all() and cell.any(axis=1).all()):
         raise MissingCellError(
@@ -234,19 +228,18 @@ def _from_atoms(atoms: Atoms) -> _Crystal:
             raise DisorderedSiteError(
                 f"{len(shared)} kinds of site are disordered (the first holds {shared[0]}); order the structure first"
             )
-    raw = _checked(_Crystal(cell, atoms.positions, atoms.numbers.astype(np.int64), atoms.info))
-    return raw._replace(frac_coords=np.linalg.solve(cell.T, atoms.positions.T).T)
+    crystal = _checked(CrystalArrays(cell, atoms.positions, atoms.numbers.astype(np.int64)))
+    return _Found(replace(crystal, frac_coords=np.linalg.solve(cell.T, atoms.positions.T).T), atoms.info)
 
 
-def _checked(raw: _Crystal) -> _Crystal:
+def _checked(raw: CrystalArrays) -> CrystalArrays:
     if len(raw.atomic_numbers) == 0:
         raise EmptyCrystalError("expected at least one atom, got none")
     if not (np.isfinite(raw.lattice).all() and np.isfinite(raw.frac_coords).all()):
-        raise NonFiniteError(_NON_FINITE)
-    volume = abs(float(np.linalg.det(raw.lattice)))
-    if volume < _SMALLEST_VOLUME:
+        raise NonFiniteError(NON_FINITE)
+    if raw.volume < _FLAT:
         raise MissingCellError(
-            f"the cell has no volume ({volume:.1e} cubic angstrom); give three vectors that do not lie in a plane"
+            f"the cell has no volume ({raw.volume:.1e} cubic angstrom); give three vectors that do not lie in a plane"
         )
     unknown = sorted({int(z) for z in raw.atomic_numbers if not 1 <= z <= MAX_ATOMIC_NUMBER})
     if unknown:
@@ -257,44 +250,26 @@ def _checked(raw: _Crystal) -> _Crystal:
 
 
 def _pack(
-    crystals: list[_Crystal],
+    found: list[_Found],
     dtype: torch.dtype,
     material_ids: Sequence[str] | None,
     properties: Mapping[str, Sequence[float] | Tensor] | None,
 ) -> CrystalBatch:
-    if material_ids is None and any(MATERIAL_ID in crystal.properties for crystal in crystals):
-        material_ids = [str(crystal.properties.get(MATERIAL_ID, "")) for crystal in crystals]
-    columns = _numeric_columns(crystals, dtype)
+    if material_ids is None and any(MATERIAL_ID in beside for _, beside in found):
+        material_ids = [str(beside.get(MATERIAL_ID, "")) for _, beside in found]
+    columns = _numeric_columns([beside for _, beside in found], dtype)
     for name, values in (properties or {}).items():
         columns[name] = torch.as_tensor(values, dtype=dtype)
-    if not crystals:
-        return CrystalBatch(
-            torch.zeros(0, 3, dtype=dtype),
-            torch.zeros(0, 3, 3, dtype=dtype),
-            torch.zeros(0, dtype=torch.long),
-            torch.zeros(0, dtype=torch.long),
-            properties=columns,
-            material_ids=material_ids,
-        )
-    frac_coords = np.concatenate([crystal.frac_coords for crystal in crystals])
-    # wrapped before it is rounded: float32 would lose digits of a far image
-    frac_coords = frac_coords - np.floor(frac_coords)
-    return CrystalBatch(
-        torch.from_numpy(frac_coords).to(dtype),
-        torch.from_numpy(np.stack([crystal.lattice for crystal in crystals])).to(dtype),
-        torch.from_numpy(np.concatenate([crystal.atomic_numbers for crystal in crystals])),
-        torch.tensor([len(crystal.atomic_numbers) for crystal in crystals]),
-        properties=columns,
-        material_ids=material_ids,
-    )
+    batch = join([crystal for crystal, _ in found], dtype=dtype)
+    return batch.replace(properties=columns, material_ids=material_ids)
 
 
-def _numeric_columns(crystals: list[_Crystal], dtype: torch.dtype) -> dict[str, Tensor]:
-    names = {name: None for crystal in crystals for name in crystal.properties if name != MATERIAL_ID}
+def _numeric_columns(tables: Sequence[Mapping[str, Any]], dtype: torch.dtype) -> dict[str, Tensor]:
+    names = {name: None for table in tables for name in table if name != MATERIAL_ID}
     columns: dict[str, Tensor] = {}
     left_out: list[str] = []
     for name in names:
-        values = [crystal.properties.get(name) for crystal in crystals]
+        values = [table.get(name) for table in tables]
         # bool is a Real to Python, but a flag is not a measured value
         if all(value is None or (isinstance(value, Real) and not isinstance(value, bool)) for value in values):
             numbers = [float("nan") if value is None else float(value) for value in values]
@@ -306,17 +281,6 @@ def _numeric_columns(crystals: list[_Crystal], dtype: torch.dtype) -> dict[str, 
     return columns
 
 
-def _unpack(batch: CrystalBatch) -> list[_Crystal]:
-    bounds = batch.ptr.tolist()
-    lattice = batch.lattice.detach().cpu().double().numpy()
-    frac_coords = batch.frac_coords.detach().cpu().double().numpy()
-    atomic_numbers = batch.atomic_numbers.cpu().numpy()
-    columns = {name: values.detach().cpu().double().tolist() for name, values in batch.properties.items()}
-    crystals = []
-    for i in range(len(batch)):
-        properties: dict[str, Any] = {name: values[i] for name, values in columns.items() if values[i] == values[i]}
-        if batch.material_ids is not None and batch.material_ids[i]:
-            properties[MATERIAL_ID] = batch.material_ids[i]
-        atoms = slice(bounds[i], bounds[i + 1])
-        crystals.append(_Crystal(lattice[i], frac_coords[atoms], atomic_numbers[atoms], properties))
-    return crystals
+def _beside(crystal: CrystalArrays) -> dict[str, Any]:
+    """What goes beside the crystal in an object of another library: properties, and the name where it has one."""
+    return {**crystal.properties, **({MATERIAL_ID: crystal.name} if crystal.name else {})}

@@ -17,6 +17,10 @@ class MissingCellError(CrystalError):
     """There is no cell, it is flat, or it does not repeat along all three axes."""
 
 
+class OddCellError(CrystalError):
+    """The cell is so large, thin or empty that it must be a slip, and searches in it have no end."""
+
+
 class DisorderedSiteError(CrystalError):
     """A site is shared by several elements, or only partly filled."""
 

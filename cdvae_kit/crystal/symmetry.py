@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, overload
@@ -11,7 +12,10 @@ import numpy as np
 from cdvae_kit.crystal.batch import CrystalBatch
 
 if TYPE_CHECKING:
+    from moyopy import MoyoDataset
     from pymatgen.core import Structure
+
+_SILENCE = logging.NullHandler()
 
 
 CrystalSystem: TypeAlias = Literal[
@@ -27,6 +31,9 @@ _LAST_OF_SYSTEM: tuple[tuple[int, CrystalSystem], ...] = (
     (194, "hexagonal"),
     (230, "cubic"),
 )
+
+
+CRYSTAL_SYSTEMS = tuple(system for _, system in _LAST_OF_SYSTEM)
 
 
 class SpaceGroup(NamedTuple):
@@ -152,10 +159,30 @@ def find_space_group(
     lattice: list[list[float]], frac_coords: list[list[float]], atomic_numbers: list[int], symprec: float = 0.1
 ) -> SpaceGroup:
     """The space group of one crystal that is given as plain lists, in the shapes of the batch's own fields."""
-    from moyopy import Cell, MoyoDataset, SpaceGroupType
+    from moyopy import SpaceGroupType
 
     try:
-        number = MoyoDataset(Cell(lattice, frac_coords, atomic_numbers), symprec=symprec).number
+        number = _moyo_dataset(lattice, frac_coords, atomic_numbers, symprec).number
     except ValueError as error:
         return SpaceGroup(None, None, f"no space group found at symprec {symprec}: {error}")
     return SpaceGroup(number, SpaceGroupType(number).hm_short.replace(" ", ""), None)
+
+
+def symmetry_of(
+    lattice: list[list[float]], frac_coords: list[list[float]], atomic_numbers: list[int], symprec: float = 0.1
+) -> MoyoDataset | None:
+    """All that moyopy finds out of one crystal: operations, orbits, standard cells; None where it finds no group."""
+    try:
+        return _moyo_dataset(lattice, frac_coords, atomic_numbers, symprec)
+    except ValueError:
+        return None
+
+
+def _moyo_dataset(
+    lattice: list[list[float]], frac_coords: list[list[float]], atomic_numbers: list[int], symprec: float
+) -> MoyoDataset:
+    from moyopy import Cell, MoyoDataset
+
+    # it notes each cell that is not primitive, which a screen without a handler would be filled with
+    logging.getLogger("moyo").addHandler(_SILENCE)
+    return MoyoDataset(Cell(lattice, frac_coords, atomic_numbers), symprec=symprec)

@@ -24,12 +24,12 @@ from torch import Tensor
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.io.atomic import atomic_file
 from cdvae_kit.io.crystals.reading import ReadError, ReadResult, read_crystals
-from cdvae_kit.io.crystals.records import ReadFailure
+from cdvae_kit.io.crystals.records import ReadFailure, ReadNote
 from cdvae_kit.io.user_cache import default_cache_dir
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 """Raised whenever reading or reduction gives other crystals than before."""
 
 _FIELDS = ("frac_coords", "lattice", "atomic_numbers", "num_atoms")
@@ -47,6 +47,7 @@ def load_crystals(
     reduce: Literal["niggli"] | None = "niggli",
     max_atoms: int | None = None,
     strict: bool = False,
+    lenient: bool = False,
     num_workers: int | None = None,
     progress: Callable[[int, int | None], None] | None = None,
     dtype: torch.dtype = torch.float32,
@@ -61,6 +62,7 @@ def load_crystals(
         reduce: "niggli" gives the Niggli-reduced cell in its standard frame, as CDVAE prepares its data.
         max_atoms: crystals with more atoms fail.
         strict: raise `ReadError` where a record fails, in place of listing it.
+        lenient: take files that contradict themselves, with a note.
         num_workers: processes that read; by default one for every 4 MB of text, up to the number of cores.
         progress: called with the number of records done and of all.
         dtype: of coordinates, lattices and properties; entries hold float64.
@@ -69,7 +71,7 @@ def load_crystals(
     if not path.exists():
         raise ReadError(f"cannot read {path}: there is no such file or folder; check the spelling")
     folder = Path(cache_dir) if cache_dir is not None else default_cache_dir() / "crystals"
-    entry = folder / f"{_key(path, reduce, max_atoms)}.safetensors"
+    entry = folder / f"{_key(path, reduce, max_atoms, lenient=lenient)}.safetensors"
     result = _load_entry(entry, path)
     if result is None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,6 +86,7 @@ def load_crystals(
                     reduce=reduce,
                     max_atoms=max_atoms,
                     strict=strict,
+                    lenient=lenient,
                     num_workers=_fitting_workers(path) if num_workers is None else num_workers,
                     progress=progress,
                     dtype=torch.float64,
@@ -96,10 +99,10 @@ def load_crystals(
         progress(result.num_records, result.num_records)
     if strict and result.failures:
         raise ReadError(f"{result.failures[0]} (strict reading stops at the first bad record)")
-    return ReadResult(_cast(result.crystals, dtype), result.failures)
+    return ReadResult(_cast(result.crystals, dtype), result.failures, notes=result.notes)
 
 
-def _key(path: Path, reduce: str | None, max_atoms: int | None) -> str:
+def _key(path: Path, reduce: str | None, max_atoms: int | None, *, lenient: bool) -> str:
     """What the entry depends on: content, name (it gives the format and ids), options, version."""
     parts = {
         "version": _VERSION,
@@ -107,6 +110,7 @@ def _key(path: Path, reduce: str | None, max_atoms: int | None) -> str:
         "content": _content_digest(path),
         "reduce": reduce,
         "max_atoms": max_atoms,
+        "lenient": lenient,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
@@ -146,12 +150,16 @@ def _save_entry(entry: Path, result: ReadResult, path: Path) -> None:
     tensors = {name: getattr(crystals, name).contiguous() for name in _FIELDS}
     tensors |= {f"{_PROPERTY}{name}": values.contiguous() for name, values in crystals.properties.items()}
     # the place of the file is no part of its content
-    failures = [[failure.source.removeprefix(str(path)), failure.record, failure.reason] for failure in result.failures]
+    failures, notes = (
+        [[remark.source.removeprefix(str(path)), remark.record, remark.reason] for remark in remarks]
+        for remarks in (result.failures, result.notes)
+    )
     about = {
         "version": _VERSION,
         "properties": list(crystals.properties),
         "material_ids": crystals.material_ids,
         "failures": failures,
+        "notes": notes,
     }
     text = json.dumps(about)
     with atomic_file(entry, overwrite=True) as temporary:
@@ -183,7 +191,8 @@ def _read_entry(entry: Path, path: Path) -> ReadResult:
         material_ids=about["material_ids"],
     )
     failures = [ReadFailure(f"{path}{rest}", record, reason) for rest, record, reason in about["failures"]]
-    return ReadResult(crystals, failures)
+    notes = tuple(ReadNote(f"{path}{rest}", record, reason) for rest, record, reason in about["notes"])
+    return ReadResult(crystals, failures, notes=notes)
 
 
 def _entry_digest(tensors: dict[str, Tensor], about: str) -> str:

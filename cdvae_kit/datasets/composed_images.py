@@ -156,10 +156,6 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
         parts = [self.at(rows) for rows in torch.arange(self.num_samples).split(batch_size)]
         return torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts])
 
-    def with_transform_seed(self, transform_seed: int) -> ComposedImages:
-        """The same objects on the same backgrounds, each under another draw of the transforms."""
-        return self.with_seed("transform", transform_seed)
-
     def with_seed(self, what: Ingredient, seed: int) -> ComposedImages:
         """The same but for one ingredient, which is drawn from `seed`.
 

@@ -17,8 +17,9 @@ import torch
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets.cache import load_crystals
 from cdvae_kit.datasets.registry import DATASETS, SPLITS, UnknownDatasetError, dataset_info, default_data_dir
+from cdvae_kit.io.crystals.containers import detect_format
 from cdvae_kit.io.crystals.reading import ReadError, ReadResult
-from cdvae_kit.io.crystals.records import ReadFailure, UnreadableSourceError, detect_format
+from cdvae_kit.io.crystals.records import ReadFailure, UnreadableSourceError
 
 _BuiltInSplit = Literal["all", "train", "val", "test"]
 

@@ -1,52 +1,64 @@
-"""Short paths between noise and data: which noise point belongs to which atom.
+"""Short paths between noise and data: which noise point belongs to which orbit.
 
-Without it the noise point of an atom lies anywhere; two equal atoms then swap places half of the time, and the
-network learns the average of both. Pairing within an element, and shifting the noise as a whole, changes nothing
-that a network which sees neither labels nor origin could tell, and makes the paths shorter and straighter
-(Klein et al., "Equivariant flow matching", arXiv 2306.15030).
+Without it the noise point of an orbit lies anywhere; two equal orbits then swap places half of the time, and the
+network learns the average of both. Pairing orbits of one element and Wyckoff position, and shifting the noise as a
+whole where the group leaves the origin free, changes nothing that a network which sees neither labels nor origin could
+tell, and makes the paths shorter and straighter (Klein et al., "Equivariant flow matching", arXiv 2306.15030).
 """
 
 import torch
 from torch import Tensor
 
 from cdvae_kit.crystal.lattice import wrap_displacement
+from cdvae_kit.crystal.orbits import Orbits
+from cdvae_kit.crystal.wyckoff import NUM_POSITIONS
 
 
-def match_noise(noise: Tensor, frac_coords: Tensor, labels: Tensor, num_atoms: Tensor, *, rounds: int = 3) -> Tensor:
-    """The same noise points, shifted as a whole and permuted among atoms of equal label, closer to `frac_coords`.
+def match_noise(
+    noise: Tensor, free: Tensor, elements: Tensor, orbits: Orbits, *, exchange: bool = True, rounds: int = 3
+) -> Tensor:
+    """The same noise points, shifted along polar axes and permuted among equal orbits, closer to `free`.
 
-    A local optimum: per round the best shift for the present pairing, then the best swaps until none helps.
+    A local optimum: per round the best shift for the present pairing, then the best swaps until none helps. In P1,
+    orbits are atoms, and equal atoms are exchanged.
 
     Args:
-        noise: (num_atoms, 3) fractional noise points.
-        frac_coords: (num_atoms, 3) fractional coordinates.
-        labels: (num_atoms,) long; atoms are exchanged within a label only.
-        num_atoms: (num_crystals,) long.
+        noise: (num_orbits, 3) noise points.
+        free: (num_orbits, 3) parameters of the orbits.
+        elements: (num_orbits,) long.
+        orbits: their groups and positions; orbits are exchanged within one element and position of a crystal.
+        exchange: whether orbits are exchanged at all.
         rounds: how often shift and pairing take turns.
 
     Returns:
-        (num_atoms, 3) noise, not wrapped: `noise - frac_coords` is the path, with mean zero over each crystal.
+        (num_orbits, 3) noise, not wrapped: `noise - free` is the path, 0 where nothing is free, without drift along
+        polar axes.
     """
-    layout = _DenseLayout(num_atoms)
-    x0, x1 = layout.pad(frac_coords), layout.pad(noise)
+    layout = _DenseLayout(orbits.num_orbits)
+    is_free, is_polar = layout.pad(orbits.is_free), layout.pad(orbits.is_polar).any(1, keepdim=True)
+    x0 = layout.pad(free)
+    x1 = torch.where(is_free, layout.pad(noise), x0)
     mask = layout.mask
-    label = layout.pad(labels.unsqueeze(-1)).squeeze(-1)
+    label = layout.pad(elements * NUM_POSITIONS + orbits.position)
     may_swap = (label.unsqueeze(2) == label.unsqueeze(1)) & mask.unsqueeze(2) & mask.unsqueeze(1)
-    for _ in range(rounds):
-        x1 = x1 - _best_shift(x1 - x0, mask)
-        x1 = _swap_until_short(x0, x1, may_swap)
-    path = wrap_displacement(x1 - x0)
-    path = path - (path * mask.unsqueeze(-1)).sum(1, keepdim=True) / num_atoms.view(-1, 1, 1)
-    return frac_coords + layout.flatten(path)
+    may_swap &= exchange
+    any_polar = bool(is_polar.any())
+    for _ in range(rounds if any_polar else 1):
+        if any_polar:
+            x1 = x1 - torch.where(is_polar, _best_shift(x1 - x0, mask), 0.0)
+        if exchange:
+            x1 = _swap_until_short(x0, x1, may_swap)
+    path = layout.flatten(wrap_displacement(x1 - x0)) * orbits.is_free
+    return free + orbits.without_drift(path)
 
 
 class _DenseLayout:
-    """Between one row an atom and (num_crystals, most atoms, ...)."""
+    """Between one row an orbit and (num_crystals, most orbits, ...)."""
 
-    def __init__(self, num_atoms: Tensor) -> None:
-        self.width = int(num_atoms.max())
-        columns = torch.arange(self.width, device=num_atoms.device)
-        self.mask = columns < num_atoms.unsqueeze(-1)
+    def __init__(self, num_orbits: Tensor) -> None:
+        self.width = int(num_orbits.max())
+        columns = torch.arange(self.width, device=num_orbits.device)
+        self.mask = columns < num_orbits.unsqueeze(-1)
 
     def pad(self, values: Tensor) -> Tensor:
         out = values.new_zeros(*self.mask.shape, *values.shape[1:])
@@ -68,14 +80,14 @@ def _best_shift(displacement: Tensor, mask: Tensor) -> Tensor:
 
 
 def _swap_until_short(x0: Tensor, x1: Tensor, may_swap: Tensor) -> Tensor:
-    """Exchanges noise points of pairs of atoms, the most useful pair of each crystal first, until none is useful."""
+    """Exchanges noise points of pairs of orbits, the most useful pair of each crystal first, until none is useful."""
     crystals = torch.arange(len(x0), device=x0.device)
     width = x0.shape[1]
-    cost = wrap_displacement(x1.unsqueeze(1) - x0.unsqueeze(2)).square().sum(-1)  # [crystal, atom, noise point]
+    cost = wrap_displacement(x1.unsqueeze(1) - x0.unsqueeze(2)).square().sum(-1)  # [crystal, orbit, noise point]
     assignment = torch.arange(width, device=x0.device).repeat(len(x0), 1)
     for _ in range(2 * width):
         now = cost.gather(2, assignment.unsqueeze(-1)).squeeze(-1)
-        crossed = cost.gather(2, assignment.unsqueeze(1).expand(-1, width, -1))  # atom i with the point of atom j
+        crossed = cost.gather(2, assignment.unsqueeze(1).expand(-1, width, -1))  # orbit i with the point of orbit j
         gain = now.unsqueeze(2) + now.unsqueeze(1) - crossed - crossed.transpose(1, 2)
         gain = gain.masked_fill(~may_swap, 0.0)
         best, flat = gain.flatten(1).max(dim=1)

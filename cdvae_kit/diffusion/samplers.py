@@ -1,7 +1,8 @@
 """From noise to crystals: how the fields are stepped together.
 
-A sampler knows the processes and calls `predict`; it knows no network. All chance comes from `CrystalNoise`, by
-crystal, atom and step, so that the batch a crystal is sampled in does not change it.
+A sampler knows the processes and calls `predict`; it knows no network. It steps the free parameters of orbits, so that
+every state on the way has the symmetry of its group. All randomness comes from `CrystalNoise`, by crystal, orbit and
+step, so that the batch a crystal is sampled in does not change it.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,28 +11,25 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch_geometric.utils import scatter
 
 from cdvae_kit.crystal.lattice import volume, wrap_frac_coords
-from cdvae_kit.diffusion.coordinates import CoordinateProcess
+from cdvae_kit.diffusion.coordinates import CoordinateProcess, in_metric
+from cdvae_kit.diffusion.lattice import LatticeProcess
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.diffusion.types import TypeProcess
 from cdvae_kit.seeding import CrystalNoise
 
 Predict = Callable[[NoisyCrystals, Tensor], ScoreOutput]
-"""Noisy crystals and the time (num_crystals,) to the network's word on them."""
+"""Noisy crystals and the time (num_crystals,) to the network's prediction."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of the fields, and how to come back from lattice parameters to a lattice."""
+    """One noise process a field."""
 
     coordinates: CoordinateProcess
     types: TypeProcess
-    denoises_lattice: bool
-    """False: the lattice is held."""
-    lattice_from_parameters: Callable[[Tensor, Tensor], Tensor]
-    """(parameters, num_atoms) to (num_crystals, 3, 3)."""
+    lattice: LatticeProcess
 
 
 class Sampler(Protocol):
@@ -45,26 +43,29 @@ class Sampler(Protocol):
 
 
 def _times(crystals: NoisyCrystals, t: float) -> Tensor:
-    return torch.full((crystals.num_crystals,), t, dtype=crystals.frac_coords.dtype, device=crystals.frac_coords.device)
+    return torch.full((crystals.num_crystals,), t, dtype=crystals.free.dtype, device=crystals.free.device)
 
 
-def _without_drift(coords: Tensor, crystals: NoisyCrystals) -> Tensor:
-    """Predictions less their mean over each crystal: where a crystal lies in its cell means nothing."""
-    mean = scatter(coords, crystals.batch, dim=0, dim_size=crystals.num_crystals, reduce="mean")
-    return coords - mean[crystals.batch]
+def _without_drift(free: Tensor, crystals: NoisyCrystals) -> Tensor:
+    """Predictions of what is free, less the drift along polar axes: where a crystal lies there means nothing."""
+    return crystals.orbits.without_drift(free * crystals.orbits.is_free)
+
+
+def _per_orbit(values: Tensor, crystals: NoisyCrystals) -> Tensor:
+    return values.index_select(0, crystals.orbits.batch)
 
 
 def _next_types_and_lattice(
     crystals: NoisyCrystals, output: ScoreOutput, t: Tensor, t_next: Tensor, processes: Processes, uniform: Tensor
 ) -> NoisyCrystals:
     """Types and lattice stepped from t to t_next; coordinates as they are."""
-    batch = crystals.batch
-    numbers = processes.types.step(crystals.atomic_numbers, output.type_logits, t[batch], t_next[batch], uniform)
-    if not processes.denoises_lattice:
-        return replace(crystals, atomic_numbers=numbers)
-    parameters = crystals.lattice_parameters + (t_next - t).unsqueeze(-1) * output.lattice
-    lattice = processes.lattice_from_parameters(parameters, crystals.num_atoms)
-    return replace(crystals, atomic_numbers=numbers, lattice_parameters=parameters, lattice=lattice)
+    of_orbit = _per_orbit(t, crystals), _per_orbit(t_next, crystals)
+    elements = processes.types.step(crystals.elements, output.type_logits, *of_orbit, uniform)
+    if not processes.lattice.is_learned:
+        return replace(crystals, elements=elements)
+    parameters = processes.lattice.step(crystals.lattice_parameters, output.lattice, t, t_next, crystals.orbits)
+    lattice = processes.lattice.space.primitive(parameters, crystals.orbits)
+    return replace(crystals, elements=elements, lattice_parameters=parameters, lattice=lattice)
 
 
 @dataclass(frozen=True)
@@ -102,23 +103,23 @@ class FlowSampler:
             if step == self.num_steps - 1:
                 next_level = torch.zeros_like(next_level)
             output = predict(crystals, t)
-            velocity = _without_drift(output.coords, crystals)
+            velocity = _without_drift(output.free, crystals)
             change = (next_level - level) * (1.0 + self.sharpening * (1.0 - t))
             change = torch.maximum(change, -level)
-            uniform = noise.uniform_per_atom(2, stream=step)
+            uniform = noise.uniform_per_row(2, stream=step)
             stepped = _next_types_and_lattice(crystals, output, t, t_next, processes, uniform)
-            moved = crystals.frac_coords + change[crystals.batch].unsqueeze(-1) * velocity
+            moved = crystals.free + _per_orbit(change, crystals).unsqueeze(-1) * velocity
             if self.method == "heun" and step < self.num_steps - 1:
-                there = predict(replace(stepped, frac_coords=wrap_frac_coords(moved)), t_next)
+                there = predict(replace(stepped, free=wrap_frac_coords(moved)), t_next)
                 # the other end's levels are those of its own cell: else a cell that changes makes this order 1
                 change_there = processes.coordinates.level(t_next, stepped.lattice)
                 change_there = change_there - processes.coordinates.level(t, stepped.lattice)
-                slope = change[crystals.batch].unsqueeze(-1) * velocity
-                slope_there = change_there[crystals.batch].unsqueeze(-1) * _without_drift(there.coords, crystals)
-                moved = crystals.frac_coords + 0.5 * (slope + slope_there)
+                slope = _per_orbit(change, crystals).unsqueeze(-1) * velocity
+                slope_there = _per_orbit(change_there, crystals).unsqueeze(-1) * _without_drift(there.free, crystals)
+                moved = crystals.free + 0.5 * (slope + slope_there)
                 both = replace(output, lattice=0.5 * (output.lattice + there.lattice))
                 stepped = _next_types_and_lattice(crystals, both, t, t_next, processes, uniform)
-            crystals = replace(stepped, frac_coords=wrap_frac_coords(moved))
+            crystals = replace(stepped, free=wrap_frac_coords(moved))
             yield crystals
 
 
@@ -175,12 +176,10 @@ class LangevinSampler:
                 output = predict(crystals, t)
                 moved = self._langevin_step(crystals, output, processes, noise, t, stream)
                 last = inner == self.steps_per_level - 1
-                uniform = noise.uniform_per_atom(2, stream=2 * stream + 1)
+                uniform = noise.uniform_per_row(2, stream=2 * stream + 1)
                 # the lattice moves once a level; types may at every step, as published
                 where = t_next if last else t
-                crystals = replace(
-                    _next_types_and_lattice(crystals, output, t, where, processes, uniform), frac_coords=moved
-                )
+                crystals = replace(_next_types_and_lattice(crystals, output, t, where, processes, uniform), free=moved)
                 stream += 1
                 yield crystals
             if self.steps_per_level == 0:
@@ -202,10 +201,17 @@ class LangevinSampler:
             length = volume(crystals.lattice).pow(1.0 / 3.0)
             last = processes.coordinates.level(torch.zeros_like(t), crystals.lattice)
             step = self.step_size * (level / last).square() / length.square()
-        step, level = step[crystals.batch].unsqueeze(-1), level[crystals.batch].unsqueeze(-1)
-        kick = noise.normal_per_atom(3, stream=2 * stream)
-        score = -_without_drift(output.coords, crystals) / level
-        return wrap_frac_coords(crystals.frac_coords + step * score + (2.0 * step).sqrt() * kick)
+        step, level = _per_orbit(step, crystals).unsqueeze(-1), _per_orbit(level, crystals).unsqueeze(-1)
+        kick = self._kick(crystals, noise, 2 * stream)
+        # the inverse metric times the score
+        score = -_without_drift(output.free, crystals) / level
+        return wrap_frac_coords(crystals.free + step * score + (2.0 * step).sqrt() * kick)
+
+    @staticmethod
+    def _kick(crystals: NoisyCrystals, noise: CrystalNoise, stream: int) -> Tensor:
+        """(num_orbits, 3) normal numbers, isotropic in angstrom."""
+        orbits = crystals.orbits
+        return in_metric(noise.normal_per_row(3, stream=stream), orbits.metric(crystals.lattice), orbits)
 
     def _predict_step(
         self,
@@ -218,17 +224,17 @@ class LangevinSampler:
     ) -> NoisyCrystals:
         """Reverse diffusion from the level before `t` to the level of `t`."""
         before = (t + 1.0 / (self.num_levels - 1)).clamp_max(1.0)
-        high = processes.coordinates.level(before, crystals.lattice)[crystals.batch].unsqueeze(-1)
-        low = processes.coordinates.level(t, crystals.lattice)[crystals.batch].unsqueeze(-1)
+        high = _per_orbit(processes.coordinates.level(before, crystals.lattice), crystals).unsqueeze(-1)
+        low = _per_orbit(processes.coordinates.level(t, crystals.lattice), crystals).unsqueeze(-1)
         output = predict(crystals, before)
         variance = high.square() - low.square()
-        kick = noise.normal_per_atom(3, stream=-1 - index)
-        drift = -variance * _without_drift(output.coords, crystals) / high
-        moved = crystals.frac_coords + drift + (variance * low.square() / high.square()).sqrt() * kick
-        uniform = noise.uniform_per_atom(2, stream=-1 - self.num_levels - index)
+        kick = self._kick(crystals, noise, -1 - index)
+        drift = -variance * _without_drift(output.free, crystals) / high
+        moved = crystals.free + drift + (variance * low.square() / high.square()).sqrt() * kick
+        uniform = noise.uniform_per_row(2, stream=-1 - self.num_levels - index)
         if self.steps_per_level == 0:
             crystals = _next_types_and_lattice(crystals, output, before, t, processes, uniform)
-        return replace(crystals, frac_coords=wrap_frac_coords(moved))
+        return replace(crystals, free=wrap_frac_coords(moved))
 
 
 SAMPLERS = ("flow", "heun", "langevin", "predictor-corrector")

@@ -30,7 +30,7 @@ class LatentNeighbors:
     """The nearest references of each crystal, the nearest first.
 
     Attributes:
-        indices: (num_crystals, num_neighbors), places among the references.
+        indices: (num_crystals, num_neighbors), indices among the references.
         distances: (num_crystals, num_neighbors), in standard deviations of the codes.
     """
 
@@ -44,20 +44,24 @@ def latent_neighbors(
     reference: CrystalBatch | Sequence[Structure | Atoms],
     *,
     num_neighbors: int = 5,
+    allow_outside: bool = False,
 ) -> LatentNeighbors:
     """The references whose codes are nearest to each crystal's.
 
-    Both are Niggli-reduced and encoded to the posterior's mean. A crystal that stands among the references finds itself
-    at distance zero.
+    Both are brought to their canonical cells and encoded to the posterior's mean. A crystal that stands among the
+    references finds itself at distance zero.
 
     Args:
         model: the encoder.
         crystals: whose neighbours are wanted.
         reference: among which they are sought.
         num_neighbors: of each crystal, at most as many as there are references.
+        allow_outside: take crystals that the model has never seen the like of, too.
     """
     region = LatentRegion.of_model(model)
-    return nearest_codes(region, model.encode(crystals), model.encode(reference), num_neighbors=num_neighbors)
+    codes = model.encode(crystals, allow_outside=allow_outside)
+    known = model.encode(reference, allow_outside=True)
+    return nearest_codes(region, codes, known, num_neighbors=num_neighbors)
 
 
 @torch.no_grad()

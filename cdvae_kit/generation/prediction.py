@@ -1,4 +1,4 @@
-"""Properties of the crystals in a file, each record in its place: what `generate-crystals predict` does."""
+"""Properties of the crystals in a file, each record at its own index: what `generate-crystals predict` does."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _in_place(found: PropertyPrediction, index: Tensor, total: int, reasons: dic
 
 
 def _spread_out(values: Tensor, index: Tensor, total: int) -> Tensor:
-    """(total,): values at their places, NaN elsewhere."""
+    """(total,): values at their indices, NaN elsewhere."""
     return torch.full((total,), float("nan")).index_copy(0, index, values)
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.cells import CellChoice, in_cell
 from cdvae_kit.diffusion.samplers import Sampler, make_sampler
+from cdvae_kit.generation.conditions import check_possible
+from cdvae_kit.io.crystals.formats import ReadFormat, WriteFormat
 from cdvae_kit.io.crystals.reading import read_crystals
-from cdvae_kit.io.crystals.records import ReadFormat
-from cdvae_kit.io.crystals.writing import CrystalWriter, WriteFormat, choose_format, read_journal
+from cdvae_kit.io.crystals.writing import CrystalWriter, choose_format, read_journal
 from cdvae_kit.models import decoding
+from cdvae_kit.models.conditions import Conditions
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.models import CDVAE
@@ -26,15 +29,18 @@ def sample_to_file(
     *,
     num_crystals: int,
     num_atoms: int | None = None,
+    conditions: Conditions | None = None,
+    guidance: float = 1.0,
     steps: int | None = None,
     sampler: str | None = None,
     temperature: float = 1.0,
     seed: int = 0,
     batch_size: int | Literal["auto"] = "auto",
     format: WriteFormat = "auto",
+    cell: CellChoice = "primitive",
     overwrite: bool = False,
     resume: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CrystalBatch:
     """The crystals that it wrote to `path`, those of a resumed run included.
 
@@ -47,12 +53,15 @@ def sample_to_file(
         path: where to; see `cdvae_kit.io.write_crystals` for the formats.
         num_crystals: how many the file is to hold.
         num_atoms: atoms a cell; drawn by the model if None.
+        conditions: what the crystals are asked for; see `cdvae_kit.generation.conditions_from`.
+        guidance: weight of the conditions; above 1, crystals keep closer to a property that is asked for.
         steps: steps of the sampler; its own default if None.
         sampler: one of `cdvae_kit.diffusion.samplers.SAMPLERS`; the model's own if None.
-        temperature: deviation of the latent noise; below 1 for more typical and less diverse crystals.
+        temperature: standard deviation of the latent noise; below 1 for more typical and less diverse crystals.
         seed: the run's seed.
         batch_size: crystals at a time; "auto" goes by their size.
         format: by the suffix of `path` if "auto".
+        cell: which cell is written; see `cdvae_kit.crystal.cells.in_cell`.
         overwrite: replace what is at `path`.
         resume: go on with a run of the same options and seed that was stopped.
         progress: called with (crystals done, crystals in all).
@@ -71,7 +80,10 @@ def sample_to_file(
     writer = CrystalWriter(path, format=format, overwrite=overwrite, resume=resume)
     if resume:
         # before the writer opens: once open, it writes what it has read
-        _check_same_run(writer, choose_format(Path(path), format), num_crystals, num_atoms, seed)
+        size = num_atoms if cell == "primitive" else None
+        _check_same_run(writer, choose_format(Path(path), format), num_crystals, size, seed)
+    if conditions is not None:
+        check_possible(model, conditions)
     with writer:
         if progress is not None:
             progress(writer.num_crystals, num_crystals)
@@ -84,10 +96,13 @@ def sample_to_file(
                 seed=seed,
                 first_id=first,
                 num_atoms=num_atoms,
+                conditions=conditions,
+                guidance=guidance,
                 temperature=temperature,
                 sampler=chosen,
                 batch_size=at_once,
             )
+            crystals = in_cell(crystals, cell)
             writer.append(crystals.replace(material_ids=[_name(seed, first + i) for i in range(count)]))
             if progress is not None:
                 progress(writer.num_crystals, num_crystals)
@@ -134,5 +149,5 @@ def _crystals_so_far(writer: CrystalWriter, format: WriteFormat) -> CrystalBatch
     if not writer.path.exists() or (writer.path.is_dir() and not any(writer.path.iterdir())):
         return None
     # a folder is known by being one, and every other format has the same name on both sides
-    kind = cast(ReadFormat, "auto" if writer.path.is_dir() else format)
+    kind = cast(ReadFormat, "auto" if writer.path.is_dir() else "cif" if format == "symmetrized_cif" else format)
     return read_crystals(writer.path, format=kind, min_distance=None, strict=True).crystals

@@ -59,6 +59,19 @@ class PeriodicGraph:
         """(num_edges,), angstrom; differentiable in coordinates and lattice."""
         return torch.linalg.vector_norm(self.vectors(batch), dim=-1)
 
+    def into(self, atoms: Tensor) -> PeriodicGraph:
+        """The edges whose target is one of `atoms` (long, ascending), in the order that they have."""
+        target = self.edge_index[1]
+        # atoms without an edge at all are none of its targets
+        size = max((int(some.max()) + 1 for some in (target, atoms) if len(some)), default=0)
+        chosen = torch.zeros(size, dtype=torch.bool, device=target.device)
+        chosen[atoms] = True
+        keep = chosen.index_select(0, target)
+        before = torch.nn.functional.pad(keep.cumsum(0), (1, 0))
+        ends = self.num_edges.cumsum(0)
+        num_edges = before[ends] - before[ends - self.num_edges]
+        return PeriodicGraph(self.edge_index[:, keep], self.cell_offsets[keep], num_edges)
+
     def select(self, index: Tensor | Sequence[int], num_atoms: Tensor) -> PeriodicGraph:
         """The edges of the crystals at `index`, as `CrystalBatch.select` orders the atoms; no loop over crystals.
 

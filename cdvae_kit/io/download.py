@@ -17,17 +17,15 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock
 
 from cdvae_kit.io.atomic import sync, temporary_beside
+from cdvae_kit.typing import OpenProgress
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes at hand and the bytes in all (None where the server does not say)."""
 
 _CHUNK = 1 << 18
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -68,7 +66,7 @@ def download_file(
     *,
     git_blob_id: str | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: OpenProgress | None = None,
     retries: int = 4,
     backoff: float = 1.0,
     timeout: float = 30.0,
@@ -144,7 +142,7 @@ class _Fetch:
     """One download: its source and how patient it is."""
 
     def __init__(
-        self, address: str | Path, *, progress: Progress | None, retries: int, backoff: float, timeout: float
+        self, address: str | Path, *, progress: OpenProgress | None, retries: int, backoff: float, timeout: float
     ) -> None:
         self.address = address
         self.progress = progress

@@ -1,8 +1,10 @@
 """Whether a composition can be neutral: the rules that the field calls SMACT validity.
 
-Three rules. `smact-2014` is what published numbers rest on: the tables of SMACT 2.2.1 (Davies et al., J. Open Source
+Four rules. `smact-2014` is what published numbers rest on: the tables of SMACT 2.2.1 (Davies et al., J. Open Source
 Softw. 4, 1361 (2019), doi 10.21105/joss.01361) and its test, oddities included. `smact` gives the verdict of the
-installed SMACT release by its own defaults. `charge` is `smact-2014` without the electronegativity test.
+installed SMACT release by its own defaults. `smact-mixed` is `smact` where the atoms of one element may differ in
+charge, as iron's do in Fe3O4; SMACT gives up where there are too many choices, this does not. `charge` is `smact-2014`
+without the electronegativity test.
 Verdicts on whole crystals are in `validity`.
 
 The published code tries every choice of oxidation states; here the charges that are within reach are the set bits of
@@ -16,12 +18,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from cdvae_kit.metrics.crystals import Composition, formula, symbol
 
-CompositionRule: TypeAlias = Literal["smact-2014", "smact", "charge"]
-COMPOSITION_RULES: tuple[CompositionRule, ...] = ("smact-2014", "smact", "charge")
+CompositionRule: TypeAlias = Literal["smact-2014", "smact", "smact-mixed", "charge"]
+COMPOSITION_RULES: tuple[CompositionRule, ...] = get_args(CompositionRule)
+
+MIXED_VALENCE = frozenset(
+    {22, 23, 24, 25, 26, 27, 28, 29, 41, 42, 44, 46, 47, 50, 51, 58, 63, 70, 74, 75, 76, 79, 83, 92}
+)
+"""Atomic numbers of the elements that SMACT 4 lets take several oxidation states in one compound."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,23 @@ def _check_composition(composition: Composition, rule: CompositionRule) -> str |
     if inert:
         return f"{', '.join(inert)} has no oxidation state"
     counts = [count for _, count in composition]
+    if rule == "smact-mixed":
+        counts, tables = _expanded(composition, tables)
     if not _neutral(counts, [table.oxidation_states for table in tables]):
         return f"no neutral choice of oxidation states for {formula(composition)}"
     if rule == "charge" or any(_neutral(counts, allowed) for allowed in _pauling_choices(tables, rule)):
         return None
     return f"no neutral choice of oxidation states for {formula(composition)} passes the electronegativity test"
+
+
+def _expanded(composition: Composition, tables: list[ElementTable]) -> tuple[list[int], list[ElementTable]]:
+    """Counts and tables with each atom of an element of mixed valence for itself."""
+    parts = [
+        (1 if number in MIXED_VALENCE else count, table)
+        for (number, count), table in zip(composition, tables, strict=True)
+        for _ in range(count if number in MIXED_VALENCE else 1)
+    ]
+    return [count for count, _ in parts], [table for _, table in parts]
 
 
 def _neutral(counts: Sequence[int], oxidation_states: Sequence[Sequence[int]]) -> bool:
@@ -128,7 +147,7 @@ def _choices_with_missing(tables: Sequence[ElementTable], first_missing: int) ->
 @cache
 def element_table(atomic_number: int, rule: CompositionRule) -> ElementTable | None:
     """What the rule knows of an element, None where it knows nothing."""
-    if rule == "smact":
+    if rule in ("smact", "smact-mixed"):
         return _installed_table(atomic_number)
     return _tables_2014().get(symbol(atomic_number))
 

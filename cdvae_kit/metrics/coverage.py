@@ -7,13 +7,18 @@ composition, each from any crystal; the `joint` rates ask for one crystal that i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.metrics.fingerprints import Fingerprint, stack
-from cdvae_kit.metrics.nearest import NearestVectors
+from cdvae_kit.metrics.computing.nearest import NearestVectors
+from cdvae_kit.metrics.fingerprints.vectors import Fingerprint, stack
+from cdvae_kit.metrics.metric import COUNT, SHARE, Columns, Family, Measured, Metric, Need, mean, number, rate
+
+if TYPE_CHECKING:
+    from cdvae_kit.metrics.evidence import Evidence
 
 _ROWS_AT_ONCE = 512
 
@@ -197,3 +202,88 @@ def _share(flags: np.ndarray) -> float:
 def _mean(distances: np.ndarray) -> float | None:
     measured = distances[~np.isnan(distances)]
     return float(measured.mean()) if len(measured) else None
+
+
+# The numbers of an evaluation
+
+_CDVAE = "Xie et al., ICLR 2022, arXiv:2110.06197"
+_NEEDS: tuple[Need, ...] = ("fingerprints", "reference")
+
+
+def _found(evidence: Evidence) -> CoverageResult:
+    return coverage(_vectors(evidence), _reference(evidence), cutoffs=evidence.settings.coverage_cutoffs)
+
+
+def _vectors(evidence: Evidence) -> Sequence[Fingerprint]:
+    return evidence.vectors or ()
+
+
+def _reference(evidence: Evidence) -> Sequence[Fingerprint]:
+    return evidence.reference_vectors or ()
+
+
+def _num_references(evidence: Evidence) -> Measured:
+    return number(len(evidence.theirs), len(evidence.theirs))
+
+
+def _num_with_fingerprint(evidence: Evidence) -> Measured:
+    vectors = _reference(evidence)
+    return number(sum(vector.complete for vector in vectors), len(vectors))
+
+
+def _rate_of(name: str, label: str, flags: Callable[[CoverageResult], np.ndarray], what: str) -> Metric:
+    """COV one way; `what` says of what, "" for the joint rates."""
+
+    def compute(evidence: Evidence) -> Measured:
+        found, cutoffs = evidence.once(_found), evidence.settings.coverage_cutoffs
+        apart = f"nearest structure within {cutoffs.structure:g} and nearest composition within {cutoffs.composition:g}"
+        note = f"{what} with {apart}" if what else "ours: one crystal near in both"
+        return rate(flags(found), seed=evidence.seed, note=found.reason or note)
+
+    source = _CDVAE if what else "this package"
+    return Metric(name, label, "coverage", "higher", SHARE, source, _NEEDS, compute)
+
+
+def _mean_of(name: str, label: str, distances: Callable[[CoverageResult], np.ndarray]) -> Metric:
+    def compute(evidence: Evidence) -> Measured:
+        found = evidence.once(_found)
+        return mean(distances(found), seed=evidence.seed, note=found.reason or "")
+
+    return Metric(name, label, "coverage", "lower", "", _CDVAE, _NEEDS, compute)
+
+
+def _columns(evidence: Evidence) -> Columns:
+    if not evidence.has(_NEEDS):
+        return Columns()
+    ours = evidence.once(_found).generated
+    return Columns(
+        {"covered": ours.near.tolist(), "covered_joint": ours.near_joint.tolist()},
+        {"nearest_structure": ours.structure, "nearest_composition": ours.composition},
+    )
+
+
+FAMILY = Family(
+    "coverage",
+    (
+        Metric("n_ref", "reference crystals", "coverage", None, COUNT, _CDVAE, _NEEDS, _num_references),
+        Metric(
+            "n_ref_with_fp",
+            "references with a fingerprint",
+            "coverage",
+            None,
+            COUNT,
+            _CDVAE,
+            _NEEDS,
+            _num_with_fingerprint,
+        ),
+        _rate_of("cov_recall", "COV recall", lambda found: found.references.near, "references"),
+        _rate_of("cov_precision", "COV precision", lambda found: found.generated.near, "generated"),
+        _rate_of("cov_recall_joint", "COV recall, joint", lambda found: found.references.near_joint, ""),
+        _rate_of("cov_precision_joint", "COV precision, joint", lambda found: found.generated.near_joint, ""),
+        _mean_of("amsd_recall", "AMSD recall", lambda found: found.references.structure),
+        _mean_of("amsd_precision", "AMSD precision", lambda found: found.generated.structure),
+        _mean_of("amcd_recall", "AMCD recall", lambda found: found.references.composition),
+        _mean_of("amcd_precision", "AMCD precision", lambda found: found.generated.composition),
+    ),
+    columns=_columns,
+)

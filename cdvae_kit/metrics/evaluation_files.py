@@ -1,4 +1,7 @@
-"""What an evaluation leaves on disk: `metrics.json` and `crystals.csv`. The report is drawn in `visualization`."""
+"""What an evaluation leaves on disk: `metrics.json`, `crystals.csv` and `rates_by_size.csv`.
+
+The report is drawn in `visualization`.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,23 @@ from typing import Any
 
 from cdvae_kit.io.atomic import refuse_existing
 from cdvae_kit.io.results.files import write_csv, write_json
+from cdvae_kit.metrics.by_size import rates_by_size
 from cdvae_kit.metrics.evaluation_result import CrystalRow, Evaluation
 
 METRICS_FILE = "metrics.json"
 CRYSTALS_FILE = "crystals.csv"
+SIZES_FILE = "rates_by_size.csv"
+FILES = (METRICS_FILE, CRYSTALS_FILE, SIZES_FILE)
 
 _OWN_COLUMNS = ("index", "material_id", "formula", "num_atoms", "space_group", "density", "volume_per_atom")
 
 
 def save_evaluation(evaluation: Evaluation, folder: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
-    """Writes both files into a folder, which is made where it is missing, and returns their paths.
+    """Writes three files into a folder, which is made where it is missing, and returns their paths.
 
     `metrics.json` holds every number by its name, then under "details" its interval, denominator and meaning, and under
     "settings" what it depends on. `crystals.csv` has one line a generated crystal: verdicts, values, the reason.
+    `rates_by_size.csv` has each verdict's rate by the number of atoms.
     """
     paths = refuse_evaluation(folder, overwrite=overwrite)
     write_json(_content(evaluation), paths[0], overwrite=overwrite)
@@ -29,12 +36,23 @@ def save_evaluation(evaluation: Evaluation, folder: str | os.PathLike[str], *, o
     values = _names(row.values for row in evaluation.crystals)
     columns = [*_OWN_COLUMNS, *verdicts, *(_value_column(name, verdicts) for name in values), "reason"]
     write_csv((_fields(row, verdicts) for row in evaluation.crystals), columns, paths[1], overwrite=overwrite)
+    sizes = (
+        {
+            "name": entry.name,
+            "num_atoms": entry.sizes,
+            "rate": entry.rate.value,
+            "low": entry.rate.low,
+            "high": entry.rate.high,
+            "num_crystals": entry.rate.num_crystals,
+        }
+        for entry in rates_by_size(evaluation)
+    )
+    columns = ["name", "num_atoms", "rate", "low", "high", "num_crystals"]
+    write_csv(sizes, columns, paths[2], overwrite=overwrite)
     return paths
 
 
-def refuse_evaluation(
-    folder: str | os.PathLike[str], *, overwrite: bool, names: Sequence[str] = (METRICS_FILE, CRYSTALS_FILE)
-) -> list[Path]:
+def refuse_evaluation(folder: str | os.PathLike[str], *, overwrite: bool, names: Sequence[str] = FILES) -> list[Path]:
     """The paths of the files to be, in a folder that is there; raises before the work where one is taken already."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = [Path(folder) / name for name in names]

@@ -14,8 +14,27 @@ import numpy as np
 from cdvae_kit.metrics.crystals import CrystalArrays
 
 SectionName: TypeAlias = Literal[
-    "validity", "coverage", "distribution", "symmetry", "uniqueness", "reconstruction", "stability"
+    "validity", "coverage", "distribution", "symmetry", "uniqueness", "reconstruction", "stability", "other"
 ]
+Better: TypeAlias = Literal["higher", "lower"]
+
+SECTIONS: dict[SectionName, str] = {
+    "validity": "Validity",
+    "coverage": "Coverage",
+    "distribution": "Distributions and diversity",
+    "symmetry": "Symmetry",
+    "uniqueness": "Uniqueness and novelty",
+    "reconstruction": "Reconstruction and structure prediction",
+    "stability": "Stability",
+    "other": "Others",
+}
+"""Headings, in the order in which a report has them."""
+
+SHARE = "share"
+"""The unit of a rate: a share of 1, printed in per cent."""
+
+COUNT = "crystals"
+"""The unit of a number of crystals."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +49,10 @@ class MetricValue:
         num_crystals: the denominator, or how many crystals it rests on.
         section: what it belongs to.
         note: what it means, or why there is no value.
+        label: short, for a table or an axis.
+        unit: `SHARE`, `COUNT`, "g/cm³" and the like; "" for a pure number.
+        better: which way is better; None where neither is.
+        source: where it is defined.
     """
 
     name: str
@@ -39,6 +62,15 @@ class MetricValue:
     num_crystals: int
     section: SectionName
     note: str = ""
+    label: str = ""
+    unit: str = ""
+    better: Better | None = None
+    source: str = ""
+
+    @property
+    def is_rate(self) -> bool:
+        """A share of 1, which is printed in per cent."""
+        return self.unit == SHARE
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.metrics.comparisons import families, judge
+from cdvae_kit.metrics.computing.parallel import Progress
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, Crystals, as_arrays
-from cdvae_kit.metrics.matching import Matcher, MatcherName, matcher_of
-from cdvae_kit.metrics.parallel import Progress
-from cdvae_kit.metrics.reduced_cells import prepare_all
-from cdvae_kit.metrics.training_index import TrainingIndex
+from cdvae_kit.metrics.matching.comparisons import families, judge
+from cdvae_kit.metrics.matching.matcher import Matcher, MatcherName, matcher_of
+from cdvae_kit.metrics.matching.reduced_cells import prepare_all
+from cdvae_kit.metrics.matching.training_index import TrainingIndex
+from cdvae_kit.metrics.metric import SHARE, Columns, Family, Measured, Metric, Need, rate
+from cdvae_kit.metrics.uniqueness import convention
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore
+    from cdvae_kit.metrics.evidence import Evidence
 
 # crystals whose reduced cells are held at once
 _BLOCK = 20_000
@@ -171,3 +174,47 @@ def _blocks(crystals: list[CrystalArrays], index: TrainingIndex) -> Iterator[lis
         size += len(places) + len(candidates)
     if block:
         yield block
+
+
+# The numbers of an evaluation
+
+_MATTERGEN = "Zeni et al., Nature 639, 624 (2025), arXiv:2312.03687"
+_NEEDS: tuple[Need, ...] = ("train",)
+
+
+def _novel(evidence: Evidence) -> Measured:
+    return rate(evidence.novelty.novel, seed=evidence.seed, note=convention(evidence))
+
+
+def _unique_novel(evidence: Evidence) -> Measured:
+    flags = evidence.uniqueness.unique & evidence.novelty.novel
+    return rate(flags, seed=evidence.seed, note=convention(evidence))
+
+
+def _valid_unique_novel(evidence: Evidence) -> Measured:
+    flags = np.array(evidence.valid_flags, dtype=bool) & evidence.uniqueness.unique & evidence.novelty.novel
+    return rate(flags, seed=evidence.seed, note=convention(evidence))
+
+
+def _columns(evidence: Evidence) -> Columns:
+    return Columns({"novel": evidence.novelty.novel.tolist()} if evidence.has(_NEEDS) else {})
+
+
+FAMILY = Family(
+    "novelty",
+    (
+        Metric("novel", "novel", "uniqueness", "higher", SHARE, _MATTERGEN, _NEEDS, _novel),
+        Metric("unique_novel", "unique and novel", "uniqueness", "higher", SHARE, _MATTERGEN, _NEEDS, _unique_novel),
+        Metric(
+            "valid_unique_novel",
+            "valid, unique and novel",
+            "uniqueness",
+            "higher",
+            SHARE,
+            "this package",
+            _NEEDS,
+            _valid_unique_novel,
+        ),
+    ),
+    columns=_columns,
+)

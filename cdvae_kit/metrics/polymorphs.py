@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.metrics.comparisons import families, judge, num_same_composition
+from cdvae_kit.metrics.computing.parallel import Progress
 from cdvae_kit.metrics.crystals import Crystals, as_arrays, formula
-from cdvae_kit.metrics.matching import ANOTHER_STRUCTURE, Matcher, MatcherName, matcher_of
-from cdvae_kit.metrics.parallel import Progress
-from cdvae_kit.metrics.reduced_cells import Prepared, prepare_all
+from cdvae_kit.metrics.matching.comparisons import families, judge, num_same_composition
+from cdvae_kit.metrics.matching.matcher import ANOTHER_STRUCTURE, Matcher, MatcherName, matcher_of
+from cdvae_kit.metrics.matching.reduced_cells import Prepared, prepare_all
+from cdvae_kit.metrics.metric import SHARE, Family, Measured, Metric, mean, rate
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore
+    from cdvae_kit.metrics.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -154,3 +156,40 @@ def _reasons(best: np.ndarray, generated: Sequence[Prepared], reference: Sequenc
         else:
             reasons.append(f"no generated crystal is {formula(composition)}")
     return reasons
+
+
+# The numbers of an evaluation
+
+_METRE = "Martirossyan et al., arXiv:2509.12178"
+
+
+def _found(evidence: Evidence) -> PolymorphResult:
+    with evidence.report("Polymorphs", "crystals") as tell:
+        return polymorphs(
+            evidence.ours,
+            evidence.theirs,
+            num_workers=evidence.num_workers,
+            progress=tell,
+            store=evidence.store,
+        )
+
+
+def _metre(evidence: Evidence) -> Measured:
+    found = evidence.once(_found)
+    note = f"{found.matcher.describe()}; of {found.num_references} references"
+    return rate(found.found, seed=evidence.seed, note=note)
+
+
+def _crmse(evidence: Evidence) -> Measured:
+    found = evidence.once(_found)
+    errors = np.where(found.found, found.rms, found.matcher.stol)
+    return mean(errors, seed=evidence.seed, note=f"{found.matcher.stol:g} for each not found")
+
+
+FAMILY = Family(
+    "polymorphs",
+    (
+        Metric("metre", "METRe", "reconstruction", "higher", SHARE, _METRE, ("predicted",), _metre),
+        Metric("crmse", "cRMSE", "reconstruction", "lower", "", _METRE, ("predicted",), _crmse),
+    ),
+)

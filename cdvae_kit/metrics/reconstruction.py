@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from cdvae_kit.metrics.composition_rules import CompositionRule
+from cdvae_kit.metrics.computing.parallel import Memory, Progress, crystal_key, map_crystals
 from cdvae_kit.metrics.crystals import CrystalArrays, Crystals, as_arrays
-from cdvae_kit.metrics.fingerprints import Fingerprint, fingerprints_of
-from cdvae_kit.metrics.matching import Matcher, MatchResult, match
-from cdvae_kit.metrics.parallel import Memory, Progress, crystal_key, map_crystals
+from cdvae_kit.metrics.fingerprints.vectors import Fingerprint, fingerprints_of
+from cdvae_kit.metrics.matching.matcher import Matcher, MatchResult, match
+from cdvae_kit.metrics.metric import SHARE, Columns, Family, Measured, Metric, Need, mean, rate
 from cdvae_kit.metrics.validity import Validity, validity_of
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore
+    from cdvae_kit.metrics.evidence import Evidence
 
 Tolerances: TypeAlias = Matcher
 """When the matcher calls two crystals the same; the defaults are CDVAE's."""
@@ -227,3 +229,92 @@ def _obstacle(predicted: Validity, truth: Validity) -> str | None:
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
+
+
+# The numbers of an evaluation
+
+_CDVAE = "Xie et al., ICLR 2022, arXiv:2110.06197"
+_NEEDS: tuple[Need, ...] = ("pairs",)
+
+
+def _found(evidence: Evidence) -> ReconstructionResult:
+    vectors: bool | tuple[Sequence[Fingerprint], Sequence[Fingerprint]] = False
+    if evidence.vectors is not None and evidence.reference_vectors is not None:
+        vectors = (evidence.vectors, evidence.reference_vectors)
+    with evidence.report("Matching", "pairs") as tell:
+        return reconstruction(
+            evidence.ours,
+            evidence.theirs,
+            rule=evidence.settings.rule,
+            fingerprints=vectors,
+            num_workers=evidence.num_workers,
+            progress=tell,
+            store=evidence.store,
+        )
+
+
+def _distances(evidence: Evidence) -> np.ndarray:
+    """(num_pairs,) displacements, NaN where a pair does not match."""
+    pairs = evidence.once(_found).pairs
+    return np.array([np.nan if pair.rms is None else pair.rms for pair in pairs], dtype=np.float64)
+
+
+def _passes(evidence: Evidence) -> np.ndarray:
+    return np.array([pair.passes_filter for pair in evidence.once(_found).pairs], dtype=bool)
+
+
+def _match_rate(evidence: Evidence) -> Measured:
+    flags = ~np.isnan(evidence.once(_distances)) & _passes(evidence)
+    return rate(flags, seed=evidence.seed, note=f"as published: both {evidence.once(_found).filter}")
+
+
+def _match_rate_unfiltered(evidence: Evidence) -> Measured:
+    note = evidence.once(_found).tolerances.describe()
+    return rate(~np.isnan(evidence.once(_distances)), seed=evidence.seed, note=note)
+
+
+def _rmse(evidence: Evidence) -> Measured:
+    distances = evidence.once(_distances)[_passes(evidence)]
+    return mean(distances, seed=evidence.seed, note="over the matches, filtered")
+
+
+def _rmse_unfiltered(evidence: Evidence) -> Measured:
+    return mean(evidence.once(_distances), seed=evidence.seed, note="over the matches")
+
+
+def _columns(evidence: Evidence) -> Columns:
+    if not evidence.has(_NEEDS):
+        return Columns()
+    distances = evidence.once(_distances)
+    reasons = [None if pair.matches else pair.reason for pair in evidence.once(_found).pairs]
+    return Columns({"matches": (~np.isnan(distances)).tolist()}, {"rms": distances}, reasons)
+
+
+FAMILY = Family(
+    "reconstruction",
+    (
+        Metric("match_rate", "match rate", "reconstruction", "higher", SHARE, _CDVAE, _NEEDS, _match_rate),
+        Metric(
+            "match_rate_unfiltered",
+            "match rate, unfiltered",
+            "reconstruction",
+            "higher",
+            SHARE,
+            "this package",
+            _NEEDS,
+            _match_rate_unfiltered,
+        ),
+        Metric("rmse", "RMSE of the matches", "reconstruction", "lower", "", _CDVAE, _NEEDS, _rmse),
+        Metric(
+            "rmse_unfiltered",
+            "RMSE, unfiltered",
+            "reconstruction",
+            "lower",
+            "",
+            "this package",
+            _NEEDS,
+            _rmse_unfiltered,
+        ),
+    ),
+    columns=_columns,
+)

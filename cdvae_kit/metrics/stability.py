@@ -1,4 +1,4 @@
-"""How many crystals are stable, and how many of those are unique and novel as well: the S.U.N. rate.
+"""How many crystals are stable; how many of those are unique and novel as well is in `sun`.
 
 Takes crystals that are relaxed already (`cdvae_kit.relaxation`) and a hull of reference phases. Published rates differ
 by ten times on convention alone, so the convention is part of every result.
@@ -7,18 +7,22 @@ by ten times on convention alone, so the convention is part of every result.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.metrics.crystals import CrystalArrays
-from cdvae_kit.metrics.intervals import Interval, wilson_interval
-from cdvae_kit.metrics.parallel import Progress
+from cdvae_kit.metrics.computing.intervals import Interval, wilson_interval
+from cdvae_kit.metrics.computing.parallel import Progress
+from cdvae_kit.metrics.crystals import CrystalArrays, unusable
+from cdvae_kit.metrics.evaluation_result import Distribution
+from cdvae_kit.metrics.metric import COUNT, SHARE, Columns, Family, Measured, Metric, Need, number
 from cdvae_kit.metrics.reconstruction import Tolerances, match_pairs
+from cdvae_kit.metrics.symmetry import space_groups
 
 if TYPE_CHECKING:
+    from cdvae_kit.metrics.evidence import Evidence
     from cdvae_kit.relaxation.hull import ReferenceHull
     from cdvae_kit.relaxation.result import Relaxation
 
@@ -192,127 +196,6 @@ def stability(
     return StabilityResult(tuple(crystals), threshold, calculator, str(hull), convention)
 
 
-@dataclass(frozen=True)
-class SunResult:
-    """Rates of stable (S), unique (U) and novel (N) crystals and of all that is two or three of them.
-
-    Attributes:
-        rates: by name: "S", "U", "N", "SU", "SN", "UN", "SUN".
-        num_crystals: the denominator of each.
-        num_not_judged: crystals without a verdict, by letter; they count as not being it.
-        convention: threshold and what stands behind each letter, in words.
-    """
-
-    rates: dict[str, Interval]
-    num_crystals: int
-    num_not_judged: dict[str, int]
-    convention: str
-
-    @property
-    def sun(self) -> Interval:
-        return self.rates["SUN"]
-
-    def __str__(self) -> str:
-        listed = ", ".join(f"{name} {interval}" for name, interval in self.rates.items())
-        return f"{listed} ({self.convention})"
-
-
-def sun(
-    stable: Sequence[bool | None],
-    unique: Sequence[bool | None],
-    novel: Sequence[bool | None],
-    *,
-    threshold: float,
-    groups: Sequence[Hashable | None] | None = None,
-    calculator: str = "not named",
-    hull: str = "not named",
-    matcher: str = "not named",
-    reference: str = "not named",
-) -> SunResult:
-    """The S.U.N. rates of a set, over all of its crystals.
-
-    With flags alone a crystal is unique if it is the first of its kind: should that one be unstable and its twin
-    stable, neither counts. With `groups`, one crystal of each kind counts that is whatever else is asked for.
-
-    Args:
-        stable: one flag a crystal; None where it was not judged, which counts as not stable.
-        unique: likewise.
-        novel: likewise.
-        threshold: eV/atom above the hull, that `stable` was judged by.
-        groups: which crystals are the same: equal labels; None where a crystal was not judged.
-        calculator: what gave the energies, for the convention.
-        hull: what they are held against.
-        matcher: what said which crystals are the same.
-        reference: what novelty is judged by.
-
-    >>> result = sun([True, True, False, None], [True, True, True, False], [True, False, True, True], threshold=0.1)
-    >>> result.sun.value, result.rates["S"].value, result.num_not_judged
-    (0.25, 0.5, {'S': 1, 'U': 0, 'N': 0})
-    """
-    count = len(stable)
-    if not len(unique) == len(novel) == count or (groups is not None and len(groups) != count):
-        raise ValueError(
-            f"expected one verdict a crystal, got {count} stable, {len(unique)} unique, {len(novel)} novel"
-            + ("" if groups is None else f", {len(groups)} groups")
-        )
-    flags = {
-        letter: np.array([bool(flag) for flag in verdicts], dtype=bool)
-        for letter, verdicts in (("S", stable), ("U", unique), ("N", novel))
-    }
-    rates = {}
-    for name in ("S", "U", "N", "SU", "SN", "UN", "SUN"):
-        if groups is not None and "U" in name:
-            others = np.ones(count, dtype=bool)
-            for letter in name.replace("U", ""):
-                others &= flags[letter]
-            hits = len({group for group, hit in zip(groups, others, strict=True) if hit and group is not None})
-        else:
-            hits = int(np.logical_and.reduce([flags[letter] for letter in name]).sum()) if count else 0
-        rates[name] = wilson_interval(hits, count)
-    unknown = {
-        letter: sum(verdict is None for verdict in verdicts)
-        for letter, verdicts in (("S", stable), ("U", unique if groups is None else groups), ("N", novel))
-    }
-    how = "the first of its kind" if groups is None else "one of each kind"
-    convention = (
-        f"S: at most {threshold:g} eV/atom above the hull ({hull}), energies by {calculator}; "
-        f"U: {how} by {matcher}; N: not in {reference}; rates over all {count} crystals, without a verdict and counted "
-        f"as not: S {unknown['S']}, U {unknown['U']}, N {unknown['N']}"
-    )
-    return SunResult(rates, count, unknown, convention)
-
-
-def sun_of(
-    result: StabilityResult,
-    unique: Sequence[bool | None],
-    novel: Sequence[bool | None],
-    *,
-    groups: Sequence[Hashable | None] | None = None,
-    matcher: str = "not named",
-    reference: str = "not named",
-) -> tuple[SunResult, SunResult]:
-    """S.U.N. at the hull and at the threshold of `result`: (stable, metastable). Other arguments are those of `sun`."""
-    both = []
-    for threshold in (STABLE, result.threshold):
-        flags = [
-            None if crystal.energy_above_hull is None else crystal.is_stable(threshold) for crystal in result.crystals
-        ]
-        both.append(
-            sun(
-                flags,
-                unique,
-                novel,
-                threshold=threshold,
-                groups=groups,
-                calculator=result.calculator,
-                hull=result.hull,
-                matcher=matcher,
-                reference=reference,
-            )
-        )
-    return both[0], both[1]
-
-
 def rate(flags: Sequence[bool]) -> Interval:
     """The share of crystals that are it, with its interval."""
     return wilson_interval(sum(flags), len(flags))
@@ -341,3 +224,126 @@ def _or_nan(value: float | None) -> float:
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
+
+
+# The numbers of an evaluation
+
+MATTERGEN = "Zeni et al., Nature 639, 624 (2025), arXiv:2312.03687"
+_NEEDS: tuple[Need, ...] = ("stability",)
+
+
+def judged(evidence: Evidence) -> StabilityResult:
+    """Energies above the hull of the generated crystals."""
+    return evidence.relaxed.result
+
+
+def relaxed_groups(evidence: Evidence) -> list[int | None]:
+    """Space group of each generated crystal after relaxation, None where it failed or none is found."""
+    arrays = [
+        unusable("it was not relaxed")
+        if one.failed
+        else CrystalArrays(one.lattice, one.frac_coords, one.atomic_numbers)
+        for one in evidence.relaxed.relaxations
+    ]
+    return space_groups(arrays, evidence.settings.symprec)
+
+
+def _changes_group(evidence: Evidence) -> Measured:
+    pairs = [
+        (before, after)
+        for before, after in zip(evidence.groups, evidence.once(relaxed_groups), strict=True)
+        if before is not None and after is not None
+    ]
+    changed = sum(before != after for before, after in pairs)
+    up = sum(after > before for before, after in pairs)
+    note = f"of those relaxed, at symprec {evidence.settings.symprec:g} A; {up} into a group of higher number"
+    return in_words(rate([before != after for before, after in pairs]), note if changed else note.split(";")[0])
+
+
+def in_words(interval: Interval, note: str) -> Measured:
+    """A rate with its interval as a number of an evaluation; 0 of no crystals."""
+    value = 0.0 if interval.value is None else interval.value
+    return Measured(value, interval.num_crystals, interval.low, interval.high, note)
+
+
+def _rate_metric(name: str, compute: Callable[[StabilityResult], tuple[Interval, str]]) -> Metric:
+    def measure(evidence: Evidence) -> Measured:
+        return in_words(*compute(judged(evidence)))
+
+    return Metric(name, name, "stability", "higher", SHARE, MATTERGEN, _NEEDS, measure)
+
+
+def _count_metric(name: str, label: str, count: Callable[[StabilityResult], int], note: str) -> Metric:
+    def measure(evidence: Evidence) -> Measured:
+        result = judged(evidence)
+        return number(count(result), result.num_crystals, note=note)
+
+    return Metric(name, label, "stability", None, COUNT, "this package", _NEEDS, measure)
+
+
+def _rms_relaxation(evidence: Evidence) -> Measured:
+    result = judged(evidence)
+    return number(result.mean_rms_angstrom, result.num_matching, note="Å, of what matches")
+
+
+def _columns(evidence: Evidence) -> Columns:
+    if not evidence.has(_NEEDS):
+        return Columns()
+    result, relaxations = judged(evidence), evidence.relaxed.relaxations
+    energies = result.energies_above_hull
+    verdicts = {
+        "stable": [None if np.isnan(e) else flag for e, flag in zip(energies, result.stable, strict=True)],
+        "metastable": [None if np.isnan(e) else flag for e, flag in zip(energies, result.metastable, strict=True)],
+    }
+    values = {
+        "energy_above_hull": energies,
+        "relaxation_steps": np.array([relaxation.steps for relaxation in relaxations], dtype=np.float64),
+        "max_force": np.array([_or_nan(relaxation.max_force) for relaxation in relaxations], dtype=np.float64),
+        "rms_relaxation": np.array([_or_nan(crystal.rms_angstrom) for crystal in result.crystals], dtype=np.float64),
+    }
+    reasons = [
+        crystal.reason or (None if crystal.converged else f"not relaxed: {relaxation.reason}")
+        for crystal, relaxation in zip(result.crystals, relaxations, strict=True)
+    ]
+    shown = Distribution("energy_above_hull", "eV/atom", energies, None, "continuous")
+    return Columns(verdicts, values, reasons, [shown])
+
+
+FAMILY = Family(
+    "stability",
+    (
+        _rate_metric("stable", lambda found: (found.stable_rate, found.convention)),
+        _rate_metric(
+            "metastable",
+            lambda found: (found.metastable_rate, f"within {found.threshold:g} eV/atom of the hull"),
+        ),
+        _count_metric("relaxed", "relaxed to the end", lambda found: found.num_converged, "converged"),
+        _count_metric(
+            "judged",
+            "with an energy above the hull",
+            lambda found: found.num_judged,
+            "have an energy above the hull",
+        ),
+        Metric(
+            "rms_relaxation",
+            "displacement by relaxation",
+            "stability",
+            "lower",
+            "Å",
+            MATTERGEN,
+            _NEEDS,
+            _rms_relaxation,
+        ),
+        Metric(
+            "relaxed_into_another_group",
+            "relaxed into another space group",
+            "stability",
+            "lower",
+            SHARE,
+            "this package",
+            _NEEDS,
+            _changes_group,
+        ),
+    ),
+    columns=_columns,
+)

@@ -1,26 +1,39 @@
 """How many of a set of crystals are left once each is kept only once.
 
-Being the same within tolerances is not transitive, so the answer depends on a convention. Here it is pymatgen's
-(`StructureMatcher.group_structures`): the crystals are taken in order, and each joins the first group whose first
-crystal it matches, or opens a group of its own. The order of the set therefore matters a little; chance does not.
+Being the same within tolerances is not transitive, so the answer depends on a convention. Here it is `RULE`: crystals
+are linked where they match, and a group is what links hold together (a connected component). The order of the set does
+not matter. pymatgen's convention (`StructureMatcher.group_structures`: each crystal joins the first group whose first
+crystal it matches) depends on the order, and never makes fewer groups.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cdvae_kit.metrics.comparisons import families, judge
+from cdvae_kit.metrics.computing.parallel import Memory, Progress, crystal_key, map_crystals
 from cdvae_kit.metrics.crystals import Crystals, as_arrays
-from cdvae_kit.metrics.matching import Matcher, MatcherName, matcher_of
-from cdvae_kit.metrics.parallel import Progress
-from cdvae_kit.metrics.reduced_cells import prepare_all
+from cdvae_kit.metrics.matching.comparisons import Family as SameComposition
+from cdvae_kit.metrics.matching.comparisons import families
+from cdvae_kit.metrics.matching.matcher import Matcher, MatcherName, compare, matcher_of
+from cdvae_kit.metrics.matching.reduced_cells import prepare_all
+from cdvae_kit.metrics.metric import SHARE, Columns, Family, Measured, Metric, rate
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore
+    from cdvae_kit.metrics.evidence import Evidence
+
+
+RULE = "connected components"
+"""How the groups come about; the name stands in every result."""
+
+_KIND = "uniqueness by connected components 1"
+"""Raised with every change of the code that changes a group."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class UniquenessResult:
         num_pairs: pairs with the same composition.
         num_comparisons: pairs that the matcher itself had to judge.
         matcher: whose tolerances hold.
+        rule: the convention by which matches make groups.
     """
 
     groups: np.ndarray = field(repr=False)
@@ -44,6 +58,7 @@ class UniquenessResult:
     num_pairs: int
     num_comparisons: int
     matcher: Matcher
+    rule: str = RULE
 
     @property
     def num_crystals(self) -> int:
@@ -113,15 +128,20 @@ def uniqueness(
     for i, crystal in zip(company, prepared, strict=True):
         faults[i] = crystal.fault
 
-    groups = families(prepared, [], matcher, "group")
+    groups = [_in_order(family) for family in families(prepared, [], matcher, "group")]
     told = None if progress is None else lambda done, all_: progress(total + total * done // max(1, all_), 2 * total)
-    found = judge(groups, num_workers=num_workers, progress=told, store=store)
+    memory = Memory(store, _KIND, _key, _encode, _decode)
+    found = map_crystals(_components, groups, num_workers=num_workers, progress=told, memory=memory)
     first_of = {i: i for i, fault in enumerate(faults) if fault is None}
     failures: list[tuple[int, int, str]] = []
     for group, verdicts in zip(groups, found, strict=True):
         members = [company[place] for place in group.places]
-        first_of.update({members[other]: members[first] for first, other, _ in verdicts.matches})
-        failures.extend((members[i], members[j], reason) for i, j, reason in verdicts.failures)
+        for component in verdicts.components:
+            first = min(members[i] for i in component)
+            first_of.update({members[i]: first for i in component})
+        failures.extend(
+            (min(members[i], members[j]), max(members[i], members[j]), reason) for i, j, reason in verdicts.failures
+        )
     return _result(
         first_of,
         faults,
@@ -129,6 +149,62 @@ def uniqueness(
         sum(size * (size - 1) // 2 for size in sizes.values()),
         sum(verdicts.num_asked for verdicts in found),
         matcher,
+    )
+
+
+class _Verdicts(NamedTuple):
+    """Places in the family: those of each component, pairs on which the matcher stopped; and pairs it judged."""
+
+    components: list[list[int]]
+    failures: list[tuple[int, int, str]]
+    num_asked: int
+
+
+def _in_order(family: SameComposition) -> SameComposition:
+    """The family in the order of its crystals' digests: a match may depend on which of the two comes first."""
+    keys = [crystal_key(prepared.crystal) for prepared in family.ours]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return replace(family, places=[family.places[i] for i in order], ours=[family.ours[i] for i in order])
+
+
+def _components(family: SameComposition) -> _Verdicts:
+    components: list[list[int]] = []
+    failures: list[tuple[int, int, str]] = []
+    num_asked = 0
+    left = list(range(len(family.ours)))
+    while left:
+        component = [left.pop(0)]
+        # grows while it is walked through: who joins brings those that match them
+        for member in component:
+            results = list(compare(family.ours[member], [family.ours[i] for i in left], family.matcher))
+            num_asked += sum(result.asked for result in results)
+            failures += [
+                (member, i, str(result.reason)) for i, result in zip(left, results, strict=True) if result.failed
+            ]
+            linked = {i for i, result in zip(left, results, strict=True) if result.matches}
+            component += sorted(linked)
+            left = [i for i in left if i not in linked]
+        components.append(component)
+    return _Verdicts(components, failures, num_asked)
+
+
+def _key(family: SameComposition) -> bytes:
+    digest = hashlib.sha256(f"{family.matcher} {len(family.ours)}".encode())
+    for prepared in family.ours:
+        digest.update(crystal_key(prepared.crystal))
+    return digest.digest()
+
+
+def _encode(verdicts: _Verdicts) -> bytes:
+    return json.dumps(verdicts).encode()
+
+
+def _decode(content: bytes) -> _Verdicts:
+    components, failures, num_asked = json.loads(content)
+    return _Verdicts(
+        [[int(i) for i in component] for component in components],
+        [(int(i), int(j), str(reason)) for i, j, reason in failures],
+        int(num_asked),
     )
 
 
@@ -151,3 +227,39 @@ def _result(
     return UniquenessResult(
         groups, unique, tuple(reasons), tuple(sorted(failures)), num_pairs, num_comparisons, matcher
     )
+
+
+# The numbers of an evaluation
+
+
+def convention(evidence: Evidence) -> str:
+    """When crystals are the same, and what they are held against, in words."""
+    index = evidence.training_index
+    words = evidence.settings.structure_matcher.describe()
+    return words if index is None else f"{words}; {len(index)} training crystals"
+
+
+def _unique(evidence: Evidence) -> Measured:
+    return rate(evidence.uniqueness.unique, seed=evidence.seed, note=convention(evidence))
+
+
+def _columns(evidence: Evidence) -> Columns:
+    return Columns({"unique": evidence.uniqueness.unique.tolist()})
+
+
+FAMILY = Family(
+    "uniqueness",
+    (
+        Metric(
+            "unique",
+            "unique",
+            "uniqueness",
+            "higher",
+            SHARE,
+            "Zeni et al., Nature 639, 624 (2025), arXiv:2312.03687",
+            (),
+            _unique,
+        ),
+    ),
+    columns=_columns,
+)

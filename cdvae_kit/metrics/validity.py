@@ -10,11 +10,16 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cdvae_kit.metrics.composition_rules import CompositionRule, check_composition
 from cdvae_kit.metrics.crystals import CrystalArrays, Crystals, as_arrays, symbol
+from cdvae_kit.metrics.metric import COUNT, SHARE, Columns, Family, Measured, Metric, number, rate
+
+if TYPE_CHECKING:
+    from cdvae_kit.metrics.evidence import Evidence
 
 MIN_DISTANCE = 0.5
 """Angstrom; atoms nearer than this make a structure invalid."""
@@ -190,3 +195,74 @@ def _shortest_lattice_vector(crystal: CrystalArrays) -> float:
     reduced = Lattice(crystal.lattice).get_lll_reduced_lattice().matrix
     steps = np.array([s for s in np.ndindex(3, 3, 3) if s != (1, 1, 1)]) - 1
     return float(np.linalg.norm(steps @ reduced, axis=-1).min())
+
+
+# The numbers of an evaluation
+
+_CDVAE = "Xie et al., ICLR 2022, arXiv:2110.06197"
+
+
+def _num_generated(evidence: Evidence) -> Measured:
+    crystals = evidence.generated
+    return number(len(crystals), len(crystals), note=f"{crystals.num_unread} could not be read")
+
+
+def _strict(evidence: Evidence) -> list[Verdict]:
+    return structure_validity(evidence.ours, strict=True)
+
+
+def _structure_rate(evidence: Evidence) -> Measured:
+    flags = [verdict.structure for verdict in evidence.verdicts]
+    return rate(flags, seed=evidence.seed, note="different atoms at least 0.5 A apart, as published")
+
+
+def _composition_rate(evidence: Evidence) -> Measured:
+    flags = [verdict.composition for verdict in evidence.verdicts]
+    return rate(flags, seed=evidence.seed, note=f"rule {evidence.settings.rule}")
+
+
+def _valid_rate(evidence: Evidence) -> Measured:
+    note = "both" + (", and every site has a fingerprint, as published" if evidence.vectors is not None else "")
+    return rate(evidence.valid_flags, seed=evidence.seed, note=note)
+
+
+def _strict_rate(evidence: Evidence) -> Measured:
+    flags = [verdict.valid for verdict in evidence.once(_strict)]
+    return rate(flags, seed=evidence.seed, note="ours: an atom's own periodic image counts too")
+
+
+def _columns(evidence: Evidence) -> Columns:
+    verdicts, vectors, strict = evidence.verdicts, evidence.vectors, evidence.once(_strict)
+    reasons = [
+        verdict.reason or (None if vectors is None else vectors[i].reason) or own.reason
+        for i, (verdict, own) in enumerate(zip(verdicts, strict, strict=True))
+    ]
+    flags = {
+        "struct_valid": [verdict.structure for verdict in verdicts],
+        "comp_valid": [verdict.composition for verdict in verdicts],
+        "valid": evidence.valid_flags,
+        "struct_valid_strict": [verdict.valid for verdict in strict],
+    }
+    return Columns(flags, {}, reasons)
+
+
+FAMILY = Family(
+    "validity",
+    (
+        Metric("n_gen", "generated crystals", "validity", None, COUNT, _CDVAE, (), _num_generated),
+        Metric("struct_valid", "structure valid", "validity", "higher", SHARE, _CDVAE, (), _structure_rate),
+        Metric("comp_valid", "composition valid", "validity", "higher", SHARE, _CDVAE, (), _composition_rate),
+        Metric("valid", "valid", "validity", "higher", SHARE, _CDVAE, (), _valid_rate),
+        Metric(
+            "struct_valid_strict",
+            "structure valid, own images too",
+            "validity",
+            "higher",
+            SHARE,
+            "this package",
+            (),
+            _strict_rate,
+        ),
+    ),
+    columns=_columns,
+)

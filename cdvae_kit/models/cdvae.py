@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch_geometric.utils import scatter
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.diffusion.samplers import Sampler
+from cdvae_kit.crystal.symmetric import SymmetricCrystals, describe, without_symmetry
+from cdvae_kit.diffusion.samplers import Processes, Sampler
 from cdvae_kit.diffusion.state import NoisyCrystals
-from cdvae_kit.graph import PeriodicGraph, fully_connected_pairs, neighbor_list
+from cdvae_kit.graph import PeriodicGraph, neighbor_list
 from cdvae_kit.models import decoding, pretrained
+from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.config import CDVAEConfig
 from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.heads import element_counts
@@ -27,13 +28,17 @@ from cdvae_kit.models.lattice_coding import LatticeCoding
 from cdvae_kit.models.limits import DecodingLimits
 from cdvae_kit.models.networks import (
     build_composition_head,
+    build_conditions,
     build_coordinate_process,
     build_encoder,
+    build_lattice_process,
     build_score_network,
     build_type_process,
 )
+from cdvae_kit.models.outside import reasons_outside, refuse
 from cdvae_kit.models.prior import LatentPrior
 from cdvae_kit.models.sites import SiteEmbedding, Surroundings
+from cdvae_kit.models.symmetry_heads import SymmetryHead
 from cdvae_kit.nn.mlp import ResidualMLP
 
 if TYPE_CHECKING:
@@ -65,16 +70,26 @@ class CDVAE(nn.Module):
         self.score_network = build_score_network(config)
         self.composition_head = build_composition_head(config)
         self.num_atoms_head = ResidualMLP(config.latent_dim, config.hidden_dim, config.max_atoms)
+        self.symmetry_head = SymmetryHead(config.latent_dim, config.hidden_dim, NUM_ELEMENTS)
         self.lattice_head = ResidualMLP(config.latent_dim, config.hidden_dim, 6)
         self.property_head = ResidualMLP(config.latent_dim, config.hidden_dim, max(1, len(config.properties)))
         self.lattice_coding = LatticeCoding(config.lattice)
-        self.prior = LatentPrior(config.prior, config.latent_dim) if config.prior is not None else None
+        self.conditions = build_conditions(config, self._property_scale)
+        """What the prior can be told of a crystal."""
+        self.prior = LatentPrior(config.prior, config.latent_dim, self.conditions) if config.prior is not None else None
         self.register_buffer("property_mean", torch.zeros(max(1, len(config.properties))))
         self.register_buffer("property_deviation", torch.ones(max(1, len(config.properties))))
         self.register_buffer("known_elements", torch.zeros(0, dtype=torch.long))
         self.surroundings = Surroundings(NUM_ELEMENTS)
-        self.coordinates = build_coordinate_process(config.noise)
-        self.types = build_type_process(config.noise)
+        self.processes = Processes(
+            coordinates=build_coordinate_process(config.noise),
+            types=build_type_process(config.noise),
+            lattice=build_lattice_process(config.noise, self.lattice_coding),
+        )
+        """One noise process a field."""
+
+    def _property_scale(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.property_mean[index], self.property_deviation[index]
 
     @property
     def device(self) -> torch.device:
@@ -82,15 +97,26 @@ class CDVAE(nn.Module):
 
     # -- training ------------------------------------------------------------------------------------------------
 
-    def fit_statistics(self, crystals: CrystalBatch) -> None:
-        """Scales of lattice and properties, and the elements that occur, from the training crystals."""
+    def prepare(
+        self, crystals: CrystalBatch, *, progress: Callable[[int, int], None] | None = None
+    ) -> SymmetricCrystals:
+        """The crystals as the networks see them: in their canonical description, or as they are without symmetry."""
+        if isinstance(crystals, SymmetricCrystals):
+            return crystals
+        if self.config.symmetry == "none":
+            return without_symmetry(crystals)
+        return describe(crystals, tolerance=self.config.tolerance, progress=progress)
+
+    def fit_statistics(self, crystals: SymmetricCrystals) -> None:
+        """Scales of lattice and properties, and the elements, groups and positions that occur in the training set."""
         missing = [name for name in self.config.properties if name not in crystals.properties]
         if missing:
             raise ValueError(
                 f"the model predicts {missing}, which the crystals do not have; they have {sorted(crystals.properties)}"
             )
         self._check_sizes(crystals)
-        self.lattice_coding.fit(crystals.lattice, crystals.num_atoms)
+        self.lattice_coding.fit(crystals.lattice, crystals.orbits)
+        self.symmetry_head.fit(crystals.orbits)
         self.known_elements = torch.unique(crystals.atomic_numbers).to(self.device)
         for i, name in enumerate(self.config.properties):
             values = crystals.properties[name]
@@ -100,35 +126,43 @@ class CDVAE(nn.Module):
             self.property_mean[i] = values.mean()
             self.property_deviation[i] = values.std().clamp_min(1e-6)
 
-    def graph(self, crystals: CrystalBatch) -> PeriodicGraph:
-        """The edges that the encoder sees."""
+    def graph(self, crystals: SymmetricCrystals) -> PeriodicGraph:
+        """The edges that the encoder sees: those into the first atom of each orbit, or all of them."""
         settings = self.config.encoder
-        return neighbor_list(crystals, settings.cutoff, max_neighbors=settings.max_neighbors, tie_tolerance=1e-2)
+        whole = neighbor_list(crystals, settings.cutoff, max_neighbors=settings.max_neighbors, tie_tolerance=1e-2)
+        if settings.kind != "equivariant":
+            return whole
+        return whole.into(crystals.orbits.first_atom)
 
-    def posterior(self, crystals: CrystalBatch, graph: PeriodicGraph) -> tuple[Tensor, Tensor]:
+    def posterior(self, crystals: SymmetricCrystals, graph: PeriodicGraph) -> tuple[Tensor, Tensor]:
         """mu and log_var, each (num_crystals, latent_dim)."""
-        parameters = self.lattice_coding.encode(crystals.lattice, crystals.num_atoms)
-        return self.encoder(crystals, graph, parameters, fully_connected_pairs(crystals.num_atoms, self_pairs=False))
+        return self.encoder(crystals, graph, self.lattice_coding.encode(crystals.lattice, crystals.orbits))
 
     def loss(
-        self, crystals: CrystalBatch, graph: PeriodicGraph, *, generator: torch.Generator | None = None
+        self, crystals: SymmetricCrystals, graph: PeriodicGraph, *, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """The terms of the loss, unweighted, each a mean over crystals or atoms; see `total_loss`."""
+        """The terms of the loss, unweighted, each a mean over crystals or orbits; see `total_loss`."""
         mu, log_var = self.posterior(crystals, graph)
         noise = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
         z = mu + torch.exp(0.5 * log_var) * noise
-        parameters = self.lattice_coding.encode(crystals.lattice, crystals.num_atoms)
+        orbits, elements = crystals.orbits, crystals.elements
+        parameters = self.lattice_coding.encode(crystals.lattice, orbits)
         counts = element_counts(crystals.atomic_numbers, crystals.batch, len(crystals))
+        guess = self.lattice_coding.project(self.lattice_head(z), orbits)
         terms = {
             "kl": 0.5 * (mu.square() + log_var.exp() - 1.0 - log_var).sum(-1).mean(),
             "num_atoms": functional.cross_entropy(self.num_atoms_head(z), crystals.num_atoms - 1),
-            "lattice_head": functional.mse_loss(self.lattice_head(z), parameters),
+            "lattice_head": functional.mse_loss(guess, parameters),
             "composition": self.composition_head.loss(z, counts, crystals.num_atoms).mean(),
         }
+        if self.config.symmetry == "orbits":
+            group, positions = self.symmetry_head.loss(z, orbits, elements)
+            terms |= {"group": group.mean(), "positions": positions.mean()}
         sites = getattr(self.score_network, "sites", None)
         if isinstance(sites, SiteEmbedding) and self.config.loss_weights.sites:
-            guess = sites.surroundings(sites(crystals.atomic_numbers, z, crystals.batch))
-            terms["sites"] = functional.mse_loss(guess, self.surroundings(crystals, graph))
+            rows = sites(elements, z, orbits)
+            seen = graph if self.config.encoder.kind == "equivariant" else graph.into(orbits.first_atom)
+            terms["sites"] = sites.loss(rows, self.surroundings(crystals, seen), crystals.free, orbits)
         if self.config.properties:
             terms["property"] = self._property_loss(z, crystals)
         draws = self.config.draws_per_crystal
@@ -138,43 +172,39 @@ class CDVAE(nn.Module):
         return terms | self._denoising_loss(crystals, z, parameters, generator)
 
     def _denoising_loss(
-        self, crystals: CrystalBatch, z: Tensor, parameters: Tensor, generator: torch.Generator | None
+        self, crystals: SymmetricCrystals, z: Tensor, parameters: Tensor, generator: torch.Generator | None
     ) -> dict[str, Tensor]:
-        noise = self.config.noise
-        num_atoms, batch = crystals.num_atoms, crystals.batch
-        t = torch.rand(len(crystals), generator=generator, device=z.device, dtype=z.dtype).pow(noise.time_power)
-        lattice, noisy_parameters = crystals.lattice, parameters
-        if noise.lattice == "path":
-            end = torch.randn(parameters.shape, generator=generator, device=z.device, dtype=z.dtype)
-            noisy_parameters = parameters + t.unsqueeze(-1) * (end - parameters)
-            lattice = self.lattice_coding.decode(noisy_parameters, num_atoms)
+        settings, processes = self.config.noise, self.processes
+        orbits, elements = crystals.orbits, crystals.elements
+        batch = orbits.batch
+        t = torch.rand(len(crystals), generator=generator, device=z.device, dtype=z.dtype).pow(settings.time_power)
+        noisy_parameters, lattice_target = processes.lattice.perturb(parameters, t, orbits, generator=generator)
+        lattice = crystals.lattice
+        if processes.lattice.is_learned:
+            lattice = processes.lattice.space.primitive(noisy_parameters, orbits)
         # of the noisy cell, which is all that a sampler has
-        level = self.coordinates.level(t, lattice)
-        frac_coords, target = self.coordinates.perturb(
-            crystals.frac_coords,
-            level,
-            lattice=crystals.lattice,
-            atomic_numbers=crystals.atomic_numbers,
-            num_atoms=num_atoms,
-            batch=batch,
-            generator=generator,
+        level = processes.coordinates.level(t, lattice)
+        free, target = processes.coordinates.perturb(
+            crystals.free, level, orbits=orbits, elements=elements, lattice=crystals.lattice, generator=generator
         )
         # published types need the composition; its own loss trains the head, so no gradient from here
         fractions = torch.empty(0, device=z.device)
-        if noise.types == "published":
-            fractions = self.composition_head.fractions(z, num_atoms).detach()[batch]
-        numbers = self.types.perturb(crystals.atomic_numbers, t[batch], fractions, generator=generator)
-        pairs = fully_connected_pairs(num_atoms, self_pairs=False)
-        noisy = NoisyCrystals(frac_coords, noisy_parameters, lattice, numbers, num_atoms, batch, pairs)
+        if settings.types == "published":
+            fractions = self.composition_head.fractions(z, crystals.num_atoms).detach()[batch]
+        noisy_elements = processes.types.perturb(elements, t[batch], fractions, generator=generator)
+        noisy = NoisyCrystals(orbits, free, noisy_elements, noisy_parameters, lattice, orbits.pairs())
         output = self.score_network(noisy, z, t)
-        drift = scatter(output.coords - target, batch, dim=0, dim_size=len(crystals), reduce="mean")
-        error = (output.coords - target - drift[batch]).square().sum(-1)
-        weight = self.coordinates.loss_weight(level)
-        terms = {"coordinates": (weight[batch] * error).mean()}
-        if self.types.is_learned:
-            terms["types"] = self.types.loss(output.type_logits, crystals.atomic_numbers, numbers, t[batch]).mean()
-        if noise.lattice == "path":
-            terms["lattice"] = (output.lattice - (end - parameters)).square().mean()
+        error = orbits.without_drift((output.free - target) * orbits.is_free).square().sum(-1)
+        weight = processes.coordinates.loss_weight(level)[batch]
+        # a mean over orbits that have something free, three parameters counted as one atom
+        there = orbits.is_free.sum().clamp_min(1) / 3.0
+        terms = {"coordinates": (weight * error).sum() / there}
+        if processes.types.is_learned:
+            logits = output.type_logits
+            terms["types"] = processes.types.loss(logits, elements, noisy_elements, t[batch]).mean()
+        if processes.lattice.is_learned:
+            wrong = processes.lattice.space.project_change(output.lattice - lattice_target, orbits)
+            terms["lattice"] = wrong.square().mean()
         return terms
 
     def _property_loss(self, z: Tensor, crystals: CrystalBatch) -> Tensor:
@@ -199,6 +229,7 @@ class CDVAE(nn.Module):
         batch_size: int = 256,
         seed: int | None = None,
         reduce: bool = True,
+        allow_outside: bool = False,
     ) -> Tensor:
         """Codes z, (num_crystals, latent_dim): the posterior's mean, or a draw from it if a seed is given.
 
@@ -206,10 +237,18 @@ class CDVAE(nn.Module):
             crystals: a batch, or pymatgen structures, or ASE atoms.
             batch_size: crystals at a time.
             seed: draw from the posterior with this seed, as the published reconstruction does.
-            reduce: bring every crystal to its Niggli cell first, which the networks are trained on.
+            reduce: bring crystals of a model without symmetry to their Niggli cells first, which it is trained on; the
+                canonical description needs no such step.
+            allow_outside: encode crystals that the model has never seen the like of, too; see `outside`.
+
+        Raises:
+            OutsideModelError: crystals lie outside the model, and `allow_outside` is not given.
         """
-        batch = decoding.as_batch(crystals, reduce=reduce).to(self.device)
-        self._check_sizes(batch)
+        batch = self._as_prepared(crystals, reduce=reduce)
+        if allow_outside:
+            self._check_sizes(batch)
+        else:
+            refuse(reasons_outside(self, batch))
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         parts = [
@@ -220,10 +259,29 @@ class CDVAE(nn.Module):
             some = batch.select(part)
             moments.append(self.posterior(some, self.graph(some)))
         mu, log_var = (torch.cat(values) for values in zip(*moments, strict=True))
+        if not allow_outside:
+            refuse(reasons_outside(self, batch, mu))
         if seed is None:
             return mu
         noise = decoding.latent_noise(seed, torch.arange(len(mu), device=self.device), self.config.latent_dim)
         return mu + torch.exp(0.5 * log_var) * noise
+
+    def _as_prepared(self, crystals: CrystalBatch | Sequence[Structure | Atoms], *, reduce: bool) -> SymmetricCrystals:
+        batch = decoding.as_batch(crystals, reduce=reduce and self.config.symmetry == "none")
+        return self.prepare(batch).to(self.device)
+
+    @torch.no_grad()
+    def outside(self, crystals: CrystalBatch | Sequence[Structure | Atoms]) -> list[str | None]:
+        """Why each crystal lies outside what the model was trained on, or None: elements, size, group, code."""
+        batch = self._as_prepared(crystals, reduce=True)
+        reasons = reasons_outside(self, batch)
+        inside = [i for i, reason in enumerate(reasons) if reason is None]
+        if inside:
+            some = batch.select(inside)
+            mu = self.encode(some, reduce=False, allow_outside=True)
+            for i, reason in zip(inside, reasons_outside(self, some, mu), strict=True):
+                reasons[i] = reason
+        return reasons
 
     def decode(
         self,
@@ -254,6 +312,8 @@ class CDVAE(nn.Module):
         *,
         seed: int = 0,
         num_atoms: int | None = None,
+        conditions: Conditions | None = None,
+        guidance: float = 1.0,
         temperature: float = 1.0,
         num_steps: int | None = None,
         sampler: Sampler | None = None,
@@ -271,6 +331,8 @@ class CDVAE(nn.Module):
             num_crystals,
             seed=seed,
             num_atoms=num_atoms,
+            conditions=conditions,
+            guidance=guidance,
             temperature=temperature,
             num_steps=num_steps,
             sampler=sampler,

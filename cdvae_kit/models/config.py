@@ -1,8 +1,8 @@
 """What a model is made of: validated, frozen settings that are stored in its checkpoint."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class _Settings(BaseModel):
@@ -29,8 +29,8 @@ class EncoderConfig(_Settings):
     width: int = Field(128, ge=2)
     """Width of an atom's invariant features."""
     num_frame_layers: int = Field(2, ge=0)
-    """Rounds of messages between all atoms on fractional differences, after the convolutions. They see the cell
-    that the crystal is written in; the crystals are Niggli-reduced, so that this cell is the crystal's own."""
+    """Rounds of messages from all atoms to the orbits on fractional differences, after the convolutions. They see the
+    cell that the crystal is written in; it is the one of the canonical description, the crystal's own."""
     num_frequencies: int = Field(8, ge=1)
     """Fourier features of a fractional difference, per axis."""
 
@@ -88,8 +88,10 @@ class LossWeights(_Settings):
     composition: float = Field(1.0, ge=0.0)
     coordinates: float = Field(1.0, ge=0.0)
     types: float = Field(1.0, ge=0.0)
+    group: float = Field(1.0, ge=0.0)
+    positions: float = Field(1.0, ge=0.0)
     sites: float = Field(10.0, ge=0.0)
-    """Surroundings of each element's atoms, read from z (not in `gemnet`); see `sites.py`."""
+    """Surroundings and parameters of each orbit, read from z; see `sites.py`."""
     lattice: float = Field(1.0, ge=0.0)
     property: float = Field(1.0, ge=0.0)
     kl: float = Field(1e-4, ge=0.0)
@@ -111,6 +113,11 @@ class CDVAEConfig(_Settings):
     """Width of z."""
     hidden_dim: int = Field(256, ge=1)
     """Width of the heads."""
+    symmetry: Literal["orbits", "none"] = "orbits"
+    """`orbits`: space group and Wyckoff positions are read from z, and only what they leave free is denoised; `none`:
+    all crystals are taken for ones of P1, as published."""
+    tolerance: float = Field(0.05, gt=0.0)
+    """By how much atoms may lie off their symmetric places, angstrom (`orbits`); it belongs to the data."""
     composition: Literal["counts", "fractions"] = "counts"
     """`counts`: how many atoms of each element, exactly; `fractions`: each atom's element by itself, as published."""
     lattice: Literal["log_stretch", "lengths_angles"] = "log_stretch"
@@ -130,10 +137,18 @@ class CDVAEConfig(_Settings):
     prior: PriorConfig | None = PriorConfig()
     """None: z is drawn from N(0, I), as published."""
 
+    @field_validator("symmetry", mode="before")
+    @classmethod
+    def _none_by_name(cls, value: Any) -> Any:
+        # presets and the command line write None as the word "none", which is a name here
+        return "none" if value is None else value
+
     @model_validator(mode="after")
     def _fits_together(self) -> "CDVAEConfig":
         if self.noise.sigma_min >= self.noise.sigma_max:
             raise ValueError(
                 f"noise.sigma_min must be below noise.sigma_max, got {self.noise.sigma_min} and {self.noise.sigma_max}"
             )
+        if self.symmetry == "orbits" and self.lattice != "log_stretch":
+            raise ValueError("symmetry='orbits' needs lattice='log_stretch', in which the crystal families are planes")
         return self

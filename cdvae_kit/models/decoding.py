@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cdvae_kit.crystal import CrystalBatch, concatenate
+from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.conversion import atoms_to_batch, structures_to_batch
 from cdvae_kit.crystal.images import shortest_distances
 from cdvae_kit.crystal.lattice import lattice_from_parameters, lattice_parameters
-from cdvae_kit.crystal.symmetry import niggli_reduce
-from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler, Processes, Sampler
+from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
+from cdvae_kit.crystal.symmetry import niggli_reduce, space_group
+from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler, Sampler
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
-from cdvae_kit.graph import fully_connected_pairs
+from cdvae_kit.models.conditions import Conditions
+from cdvae_kit.models.contents import Contents, known_elements, read_contents
+from cdvae_kit.models.contents import read_num_atoms as read_num_atoms
 from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.limits import DecodingLimits
 from cdvae_kit.seeding import CrystalNoise
@@ -35,17 +38,25 @@ if TYPE_CHECKING:
 _PAIRS_AT_ONCE = 400_000
 """Pairs of atoms in a batch of the automatic size: some 2 GiB at the default width."""
 
-_LATENT_STREAM, _START_STREAM, _ELEMENT_STREAM, _LATTICE_STREAM = 1 << 40, 1 << 41, 1 << 42, 1 << 43
+_LATENT_STREAM, _START_STREAM, _LATTICE_STREAM = 1 << 40, 1 << 41, 1 << 43
 _MAX_DRAWS, _CODES_AT_ONCE = 1000, 256
 _MIN_DISTANCE = 0.5
+_SAME_GROUP = 0.01
+"""Angstrom: up to which a finished crystal may be found to have another group than the one it was made in."""
 
 
 def as_batch(crystals: CrystalBatch | Sequence[Structure | Atoms], *, reduce: bool) -> CrystalBatch:
     """A float32 batch of any kind of crystals, Niggli-reduced if `reduce`."""
+    if isinstance(crystals, SymmetricCrystals):
+        # canonical already
+        return crystals
     if not isinstance(crystals, CrystalBatch):
         crystals = _batch_of_objects(crystals)
     if not len(crystals):
         raise ValueError("expected at least one crystal, got none")
+    if isinstance(crystals, SymmetricCrystals):
+        # decoded crystals may have more symmetry than the group that they were decoded in, or another origin
+        crystals = crystals.plain()
     if not reduce:
         return crystals.replace(frac_coords=crystals.frac_coords.float(), lattice=crystals.lattice.float())
     reduced = structures_to_batch([niggli_reduce(structure) for structure in crystals.structures()])
@@ -90,7 +101,14 @@ def default_sampler(model: CDVAE, num_steps: int | None) -> Sampler:
 
 @torch.no_grad()
 def sample_codes(
-    model: CDVAE, crystal_ids: Tensor, *, seed: int, num_atoms: int | None = None, temperature: float = 1.0
+    model: CDVAE,
+    crystal_ids: Tensor,
+    *,
+    seed: int,
+    num_atoms: int | None = None,
+    conditions: Conditions | None = None,
+    guidance: float = 1.0,
+    temperature: float = 1.0,
 ) -> Tensor:
     """Codes z of new crystals, (num_crystals, latent_dim), from the learned prior or N(0, I).
 
@@ -98,17 +116,37 @@ def sample_codes(
         model: the model.
         crystal_ids: (num_crystals,) long, each crystal's number within the run.
         seed: the run's seed.
-        num_atoms: if given, codes are drawn again until the model reads this number of atoms from each.
-        temperature: deviation of the noise that codes come from.
+        num_atoms: of a model without a learned prior: codes are drawn again until the model reads this number of atoms
+            from each. A learned prior is told.
+        conditions: what the learned prior is told.
+        guidance: weight of the conditions, see `LatentPrior.transport`.
+        temperature: standard deviation of the noise that codes come from.
     """
     model.eval()
     if temperature < 0.0:
         raise ValueError(f"temperature must not be negative, got {temperature}")
-    if num_atoms is None:
-        return _transport(model, _draw_noise(model, crystal_ids, seed, 0, temperature))
-    if not 1 <= num_atoms <= model.config.max_atoms:
+    _check_num_atoms(model, num_atoms)
+    if model.prior is None:
+        return _drawn_codes(model, crystal_ids, seed, num_atoms, temperature)
+    if num_atoms is not None:
+        conditions = replace(conditions or Conditions(), num_atoms=num_atoms)
+    noise = _draw_noise(model, crystal_ids, seed, 0, temperature)
+    if conditions is None:
+        return model.prior.transport(noise)
+    told = model.conditions.asked(conditions).to(noise).expand(len(noise), -1)
+    return model.prior.transport(noise, told=told, guidance=guidance)
+
+
+def _check_num_atoms(model: CDVAE, num_atoms: int | None) -> None:
+    if num_atoms is not None and not 1 <= num_atoms <= model.config.max_atoms:
         raise ValueError(f"num_atoms must lie in 1..{model.config.max_atoms} for this model, got {num_atoms}")
-    z = torch.empty(len(crystal_ids), model.config.latent_dim, device=model.device)
+
+
+def _drawn_codes(model: CDVAE, crystal_ids: Tensor, seed: int, num_atoms: int | None, temperature: float) -> Tensor:
+    """From N(0, I), until they read the number of atoms that is asked for."""
+    z = _draw_noise(model, crystal_ids, seed, 0, temperature)
+    if num_atoms is None:
+        return z
     open_places = torch.arange(len(crystal_ids), device=model.device)
     attempt = 0
     while attempt < _MAX_DRAWS:
@@ -116,7 +154,6 @@ def sample_codes(
         last = min(attempt + max(1, _CODES_AT_ONCE // len(open_places)), _MAX_DRAWS)
         ids = crystal_ids[open_places]
         drawn = torch.stack([_draw_noise(model, ids, seed, i, temperature) for i in range(attempt, last)])
-        drawn = _transport(model, drawn.flatten(0, 1)).view_as(drawn)
         fits = (read_num_atoms(model, drawn.flatten(0, 1)) == num_atoms).view(drawn.shape[:2])
         found, first = fits.any(dim=0), fits.long().argmax(dim=0)
         z[open_places[found]] = drawn[first[found], found.nonzero().squeeze(-1)]
@@ -134,19 +171,6 @@ def _draw_noise(model: CDVAE, crystal_ids: Tensor, seed: int, attempt: int, temp
     return temperature * latent_noise(seed, crystal_ids, model.config.latent_dim, attempt=attempt)
 
 
-def _transport(model: CDVAE, noise: Tensor) -> Tensor:
-    return noise if model.prior is None else model.prior.transport(noise)
-
-
-def read_num_atoms(model: CDVAE, z: Tensor, limits: DecodingLimits | None = None) -> Tensor:
-    """(num_crystals,) long: the most probable number of atoms of each code, of those that `limits` allow."""
-    logits = model.num_atoms_head(z)
-    if limits is None:
-        return logits.argmax(dim=-1) + 1
-    low, high = limits.sizes(model.config.max_atoms)
-    return logits[:, low - 1 : high].argmax(dim=-1) + low
-
-
 @torch.no_grad()
 def decode(
     model: CDVAE,
@@ -159,7 +183,7 @@ def decode(
     limits: DecodingLimits | None = None,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> CrystalBatch:
+) -> SymmetricCrystals:
     """One crystal for each code, in order.
 
     Args:
@@ -184,17 +208,20 @@ def decode(
     if crystal_ids is None:
         crystal_ids = torch.arange(len(z), device=z.device)
     chosen = sampler if sampler is not None else default_sampler(model, num_steps)
-    num_atoms = read_num_atoms(model, z, limits)
+    contents = read_contents(model, z, seed=seed, crystal_ids=crystal_ids, limits=limits)
     parts, places, done = [], [], 0
-    for part in batches_by_size(num_atoms, batch_size):
-        path = denoise(model, z[part], num_atoms[part], chosen, seed=seed, crystal_ids=crystal_ids[part], limits=limits)
+    for part in batches_by_size(contents.orbits.num_atoms, batch_size):
+        ids = crystal_ids[part]
+        path = denoise_contents(
+            model, z[part], contents.select(part), chosen, seed=seed, crystal_ids=ids, limits=limits
+        )
         final = deque(path, maxlen=1).pop()
         parts.append(to_crystals(final))
         places.append(part)
         done += len(part)
         if progress is not None:
             progress(done, len(z))
-    return concatenate(parts).select(torch.cat(places).argsort())
+    return join(parts).select(torch.cat(places).argsort())
 
 
 def _overlapping(crystals: CrystalBatch) -> Tensor:
@@ -207,6 +234,15 @@ def _overlapping(crystals: CrystalBatch) -> Tensor:
             return torch.ones(1, dtype=torch.bool, device=crystals.lattice.device)
         halves = torch.arange(len(crystals), device=crystals.lattice.device).tensor_split(2)
         return torch.cat([_overlapping(crystals.select(half)) for half in halves])
+
+
+def _in_another_group(crystals: SymmetricCrystals, limits: DecodingLimits | None) -> Tensor:
+    """(num_crystals,) bool: parameters that happen to give more symmetry than the group that was asked for."""
+    wrong = torch.zeros(len(crystals), dtype=torch.bool, device=crystals.lattice.device)
+    if limits is None or limits.space_groups is None:
+        return wrong
+    found = [group.number for group in space_group(crystals, _SAME_GROUP)]
+    return torch.tensor([number not in limits.space_groups for number in found], device=wrong.device)
 
 
 def batches_by_size(num_atoms: Tensor, batch_size: int | None) -> Iterator[Tensor]:
@@ -222,49 +258,23 @@ def batches_by_size(num_atoms: Tensor, batch_size: int | None) -> Iterator[Tenso
     yield from order.split(torch.unique_consecutive(group, return_counts=True)[1].tolist())
 
 
-def processes_of(model: CDVAE) -> Processes:
-    """The model's noise processes, as a sampler wants them."""
-    return Processes(
-        coordinates=model.coordinates,
-        types=model.types,
-        denoises_lattice=model.config.noise.lattice == "path",
-        lattice_from_parameters=model.lattice_coding.decode,
-    )
-
-
-def _known_elements(model: CDVAE, limits: DecodingLimits | None) -> Tensor:
-    known = model.known_elements
-    if not len(known):
-        # a model that was never fitted to crystals
-        known = torch.arange(1, NUM_ELEMENTS + 1, device=model.device)
-    return known if limits is None else limits.known(known)
-
-
-def start(
-    model: CDVAE, z: Tensor, num_atoms: Tensor, noise: CrystalNoise, *, limits: DecodingLimits | None = None
-) -> NoisyCrystals:
+def start(model: CDVAE, z: Tensor, contents: Contents, *, seed: int, crystal_ids: Tensor) -> NoisyCrystals:
     """The noise that sampling starts from."""
-    batch = torch.repeat_interleave(torch.arange(len(z), device=z.device), num_atoms)
-    uniform = noise.uniform_per_atom(1, stream=_ELEMENT_STREAM).squeeze(-1)
-    required = None if limits is None else limits.required_elements(z.device)
-    known = _known_elements(model, limits)
-    numbers = model.types.start(model.composition_head.draw(z, num_atoms, uniform, known, required))
-    if model.config.noise.lattice == "path":
-        parameters = noise.normal_per_crystal(6, stream=_LATTICE_STREAM)
-    else:
-        parameters = model.lattice_head(z)
+    orbits = contents.orbits
+    noise = CrystalNoise(seed, crystal_ids, orbits.num_orbits)
+    process = model.processes.lattice
+    normal = noise.normal_per_crystal(6, stream=_LATTICE_STREAM)
+    parameters = process.start(model.lattice_head(z), normal, orbits)
     return NoisyCrystals(
-        frac_coords=noise.uniform_per_atom(3, stream=_START_STREAM),
+        orbits=orbits,
+        free=noise.uniform_per_row(3, stream=_START_STREAM) * orbits.is_free,
+        elements=model.processes.types.start(contents.elements),
         lattice_parameters=parameters,
-        lattice=model.lattice_coding.decode(parameters, num_atoms),
-        atomic_numbers=numbers,
-        num_atoms=num_atoms,
-        batch=batch,
-        pairs=fully_connected_pairs(num_atoms, self_pairs=False),
+        lattice=process.space.primitive(parameters, orbits),
+        pairs=orbits.pairs(),
     )
 
 
-@torch.no_grad()
 def denoise(
     model: CDVAE,
     z: Tensor,
@@ -275,27 +285,43 @@ def denoise(
     crystal_ids: Tensor,
     limits: DecodingLimits | None = None,
 ) -> Iterator[NoisyCrystals]:
-    """The start, then the crystals after each step of the sampler."""
-    noise = CrystalNoise(seed, crystal_ids, num_atoms)
+    """The start, then the crystals after each step of the sampler, for codes whose number of atoms is settled."""
+    contents = read_contents(model, z, seed=seed, crystal_ids=crystal_ids, limits=limits, num_atoms=num_atoms)
+    yield from denoise_contents(model, z, contents, sampler, seed=seed, crystal_ids=crystal_ids, limits=limits)
+
+
+@torch.no_grad()
+def denoise_contents(
+    model: CDVAE,
+    z: Tensor,
+    contents: Contents,
+    sampler: Sampler,
+    *,
+    seed: int,
+    crystal_ids: Tensor,
+    limits: DecodingLimits | None = None,
+) -> Iterator[NoisyCrystals]:
+    """As `denoise`, for codes whose contents have been read."""
     excluded = torch.ones(NUM_ELEMENTS, dtype=torch.bool, device=z.device)
-    excluded[_known_elements(model, limits) - 1] = False
+    excluded[known_elements(model, limits) - 1] = False
 
     def predict(crystals: NoisyCrystals, t: Tensor) -> ScoreOutput:
         output: ScoreOutput = model.score_network(crystals, z, t)
-        if limits is None or not model.types.is_learned:
+        if limits is None or not model.processes.types.is_learned:
             return output
         # elements that are drawn on the way keep to the limits, too
         return replace(output, type_logits=output.type_logits.masked_fill(excluded, -torch.inf))
 
-    crystals = start(model, z, num_atoms, noise, limits=limits)
+    crystals = start(model, z, contents, seed=seed, crystal_ids=crystal_ids)
     yield crystals
-    yield from sampler.steps(crystals, predict, processes_of(model), noise)
+    noise = CrystalNoise(seed, crystal_ids, crystals.orbits.num_orbits)
+    yield from sampler.steps(crystals, predict, model.processes, noise)
 
 
-def to_crystals(noisy: NoisyCrystals) -> CrystalBatch:
-    """A batch in the canonical frame of its lattices; every atom must have an element."""
+def to_crystals(noisy: NoisyCrystals) -> SymmetricCrystals:
+    """Crystals in the frame that lengths and angles define; every orbit must have an element."""
     lattice = lattice_from_parameters(*lattice_parameters(noisy.lattice))
-    return CrystalBatch(noisy.frac_coords, lattice, noisy.atomic_numbers, noisy.num_atoms)
+    return SymmetricCrystals(noisy.orbits, noisy.elements, noisy.free, lattice)
 
 
 def sample(
@@ -305,13 +331,15 @@ def sample(
     seed: int = 0,
     first_id: int = 0,
     num_atoms: int | None = None,
+    conditions: Conditions | None = None,
+    guidance: float = 1.0,
     temperature: float = 1.0,
     num_steps: int | None = None,
     sampler: Sampler | None = None,
     max_tries: int = 3,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> CrystalBatch:
+) -> SymmetricCrystals:
     """New crystals number `first_id`, `first_id` + 1, ... of the run `seed`.
 
     Args:
@@ -319,12 +347,15 @@ def sample(
         num_crystals: how many.
         seed: the run's seed.
         first_id: number of the first crystal within the run.
-        num_atoms: see `sample_codes`.
+        num_atoms: in the primitive cell; short for a condition.
+        conditions: what is asked for; all but properties holds by construction.
+        guidance: see `sample_codes`.
         temperature: see `sample_codes`.
         num_steps: see `decode`.
         sampler: see `decode`.
-        max_tries: a crystal with atoms closer than 0.5 angstrom, images of an atom itself included, is drawn anew, code
-            and all, until it has been tried this often; 1 takes what comes first.
+        max_tries: a crystal with atoms closer than 0.5 angstrom, images of an atom itself included, or with more
+            symmetry than the group that was asked for, is drawn anew, code and all, until it has been tried this often;
+            1 takes what comes first.
         batch_size: see `decode`.
         progress: called with (crystals done, crystals in all), on the first try.
     """
@@ -334,21 +365,35 @@ def sample(
         raise ValueError(f"max_tries must be at least 1, got {max_tries}")
     if num_steps is not None and sampler is not None:
         raise ValueError("num_steps is for the default sampler; set the steps of `sampler` itself")
+    _check_num_atoms(model, num_atoms)
     crystal_ids = torch.arange(first_id, first_id + num_crystals, device=model.device)
     chosen = sampler if sampler is not None else default_sampler(model, num_steps)
+    if num_atoms is not None and model.prior is not None:
+        conditions = replace(conditions or Conditions(), num_atoms=num_atoms)
+    limits = None if conditions is None else conditions.limits()
 
-    def draw(ids: Tensor, attempt: int) -> CrystalBatch:
+    def draw(ids: Tensor, attempt: int) -> SymmetricCrystals:
         own = seed + (attempt << 48)
-        z = sample_codes(model, ids, seed=own, num_atoms=num_atoms, temperature=temperature)
+        z = sample_codes(
+            model,
+            ids,
+            seed=own,
+            num_atoms=num_atoms,
+            conditions=conditions,
+            guidance=guidance,
+            temperature=temperature,
+        )
         show = progress if attempt == 0 else None
-        return decode(model, z, seed=own, crystal_ids=ids, sampler=chosen, batch_size=batch_size, progress=show)
+        return decode(
+            model, z, seed=own, crystal_ids=ids, sampler=chosen, limits=limits, batch_size=batch_size, progress=show
+        )
 
     crystals = draw(crystal_ids, 0)
     for attempt in range(1, max_tries):
-        bad = _overlapping(crystals).nonzero().squeeze(-1)
+        bad = (_overlapping(crystals) | _in_another_group(crystals, limits)).nonzero().squeeze(-1)
         if not len(bad):
             break
         source = torch.arange(num_crystals, device=model.device)
         source[bad] = num_crystals + torch.arange(len(bad), device=model.device)
-        crystals = concatenate([crystals, draw(crystal_ids[bad], attempt)]).select(source)
+        crystals = join([crystals, draw(crystal_ids[bad], attempt)]).select(source)
     return crystals

@@ -58,7 +58,7 @@ class DimeNetEncoder(nn.Module):
         self.log_var = nn.Linear(latent_dim, latent_dim)
 
     def forward(
-        self, crystals: CrystalBatch, graph: PeriodicGraph, lattice_parameters: Tensor, pairs: Tensor
+        self, crystals: CrystalBatch, graph: PeriodicGraph, lattice_parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         """mu and log_var, each (num_crystals, latent_dim).
 
@@ -66,7 +66,6 @@ class DimeNetEncoder(nn.Module):
             crystals: the crystals.
             graph: their edges.
             lattice_parameters: not used: the edges tell of the lattice.
-            pairs: not used.
         """
         source, target = graph.edge_index
         incoming, outgoing = triplets(graph, crystals.num_atoms)

@@ -1,9 +1,13 @@
-"""The fully connected score network on fractional coordinates.
+"""The fully connected score network on fractional coordinates, orbit by orbit.
 
-Which symmetry holds: permutation of atoms, translation, periodic images and rotation of the crystal are exact, since
-it sees types, differences of fractional coordinates through functions of period 1, and rotation-invariant lattice
-parameters alone. Another choice of the cell's vectors gives other outputs: crystals are Niggli-reduced first.
-The idea of messages on Fourier features of fractional differences is CSPNet's (Jiao et al., arXiv 2309.04475).
+Features live on orbits; an orbit receives messages from every atom of the cell, as seen from its first atom, and says
+how its free parameters should move. In P1, where orbits are atoms, these are messages between all atoms.
+
+Which symmetry holds: order of orbits, translation along polar axes, periodic images and rotation of the crystal are
+exact, since it sees types, positions, differences of fractional coordinates through functions of period 1, and
+rotation-invariant lattice parameters alone. Another choice of cell gives other outputs: crystals are brought to their
+canonical description first. The idea of messages on Fourier features of fractional differences is CSPNet's (Jiao et
+al., arXiv 2309.04475).
 """
 
 import torch
@@ -12,29 +16,33 @@ from torch_geometric.utils import scatter
 
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.models.config import ScoreNetworkConfig
+from cdvae_kit.models.limits import NUM_ELEMENTS as NUM_ELEMENTS
+from cdvae_kit.models.positions import GroupEmbedding, where_it_stands
 from cdvae_kit.models.sites import SiteEmbedding
 from cdvae_kit.nn.embeddings import NoiseLevelEmbedding, PeriodicFourier
 from cdvae_kit.nn.fractional import FractionalLayer, PairwiseReadout
 from cdvae_kit.nn.mlp import mlp
 
-NUM_ELEMENTS = 100
-
 
 class FractionalScoreNetwork(nn.Module):
-    """Messages between all atoms of a cell, conditioned on z, the noise level and the lattice."""
+    """Messages from all atoms of a cell to its orbits, conditioned on z, the noise level, the group and the lattice."""
 
     def __init__(self, config: ScoreNetworkConfig, *, latent_dim: int, max_atoms: int) -> None:
         super().__init__()
         width = config.width
         self.knows_noise_level = config.knows_noise_level
+        self.num_frequencies = config.num_frequencies
         self.level = NoiseLevelEmbedding(32)
         self.sites = SiteEmbedding(latent_dim, width, NUM_ELEMENTS)
         self.count = nn.Embedding(max_atoms + 1, width)
-        self.condition = mlp([latent_dim + 32 + 6 + width, 2 * width, width])
+        self.group = GroupEmbedding(width)
+        self.condition = mlp([latent_dim + 32 + 6 + 2 * width, 2 * width, width])
         self.fourier = PeriodicFourier(config.num_frequencies)
+        self.place = nn.Linear(6 * config.num_frequencies, width, bias=False)
         self.layers = nn.ModuleList(FractionalLayer(width, self.fourier.num_features) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(width)
-        self.coords_out = PairwiseReadout(width, config.num_frequencies)
+        self.free_out = PairwiseReadout(width, config.num_frequencies)
+        self.place_out = mlp([width + 6 * config.num_frequencies, width, 3])
         self.gain = mlp([32, width, 1])
         self.types_out = nn.Linear(width, NUM_ELEMENTS)
         self.lattice_out = mlp([2 * width, width, 6])
@@ -46,24 +54,28 @@ class FractionalScoreNetwork(nn.Module):
             z: (num_crystals, latent_dim).
             level: (num_crystals,) noise level in [0, 1].
         """
-        batch = crystals.batch
-        told = level if self.knows_noise_level else torch.zeros_like(level)
-        embedded = self.level(told)
-        condition = self.condition(
-            torch.cat([z, embedded, crystals.lattice_parameters, self.count(crystals.num_atoms)], dim=-1)
-        )
-        h = self.sites(crystals.atomic_numbers, z, batch) + condition.index_select(0, batch)
-        source, target = crystals.pairs
-        pair_features = self.fourier(
-            crystals.frac_coords.index_select(0, source) - crystals.frac_coords.index_select(0, target)
-        )
+        orbits = crystals.orbits
+        batch = orbits.batch
+        embedded = self.level(level if self.knows_noise_level else torch.zeros_like(level))
+        known = [z, embedded, crystals.lattice_parameters, self.count(orbits.num_atoms), self.group(orbits.space_group)]
+        condition = self.condition(torch.cat(known, dim=-1))
+        told = orbits.is_free & ~orbits.is_polar
+        place = where_it_stands(crystals.free, told, self.num_frequencies)
+        h = self.sites(crystals.elements, z, orbits) + condition.index_select(0, batch) + self.place(place)
+        atoms, seen_from = crystals.pairs
+        first = orbits.first_atom.index_select(0, seen_from)
+        frac_coords = crystals.frac_coords
+        pair_features = self.fourier(frac_coords.index_select(0, atoms) - frac_coords.index_select(0, first))
+        pairs = torch.stack([orbits.of_atom.index_select(0, atoms), seen_from])
         for layer in self.layers:
-            h = layer(h, crystals.pairs, pair_features, condition, batch)
+            h = layer(h, pairs, pair_features, condition, batch)
         h = self.norm(h)
         pooled = scatter(h, batch, dim=0, dim_size=len(z), reduce="mean")
         gain = torch.exp(self.gain(embedded)).index_select(0, batch)
+        moved = orbits.pull_first(self.free_out(h, pairs, pair_features))
+        moved = moved + self.place_out(torch.cat([h, place], dim=-1))
         return ScoreOutput(
-            coords=self.coords_out(h, crystals.pairs, pair_features) * gain,
+            free=moved * gain * orbits.is_free,
             type_logits=self.types_out(h),
             lattice=self.lattice_out(torch.cat([pooled, condition], dim=-1)),
         )

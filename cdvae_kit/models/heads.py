@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from cdvae_kit.diffusion.types import draw_elements
-from cdvae_kit.models.fractional import NUM_ELEMENTS
+from cdvae_kit.models.limits import NUM_ELEMENTS, DecodingLimits
 from cdvae_kit.nn.mlp import ResidualMLP, mlp
 
 
@@ -52,14 +52,29 @@ class CompositionHead(nn.Module):
         `known` (num_elements,) long are the elements that may occur, `required` those of which there is at least one
         atom; a crystal needs as many atoms.
         """
-        log_p = self.log_probabilities(z, num_atoms)
+        log_p = self._masked(self.log_probabilities(z, num_atoms), known, required)
+        return atomic_numbers_from_counts(most_probable_counts(log_p, num_atoms))
+
+    def masked_log_probabilities(
+        self, z: Tensor, num_atoms: Tensor, known: Tensor, limits: DecodingLimits | None
+    ) -> Tensor:
+        """As `log_probabilities`, with -inf for what `known` and `limits` leave out; their composition left aside."""
+        required = None if limits is None else limits.required_elements(z.device)
+        return self._masked(self.log_probabilities(z, num_atoms), known, required)
+
+    @staticmethod
+    def _masked(log_p: Tensor, known: Tensor, required: Tensor | None) -> Tensor:
         if required is not None:
             log_p[:, required - 1, 0] = -torch.inf
-        unknown = torch.ones(NUM_ELEMENTS, dtype=torch.bool, device=z.device)
+        unknown = torch.ones(NUM_ELEMENTS, dtype=torch.bool, device=log_p.device)
         unknown[known - 1] = False
         log_p[:, unknown, 1:] = -torch.inf
-        counts = most_probable_counts(log_p, num_atoms)
-        return atomic_numbers_from_counts(counts)
+        return log_p
+
+    @staticmethod
+    def most_probable(log_p: Tensor, num_atoms: Tensor) -> Tensor:
+        """(num_crystals, num_elements) long, see `most_probable_counts`."""
+        return most_probable_counts(log_p, num_atoms)
 
 
 class FractionHead(nn.Module):

@@ -6,13 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from cdvae_kit.crystal import lattice as lattices
+from cdvae_kit.crystal.lattice_families import project_change, project_parameters
+from cdvae_kit.crystal.orbits import Orbits
+
+_DIAGONAL, _SMALLEST_SCALE = 3, 0.02
 
 
 class LatticeCoding(nn.Module):
-    """Standardised lattice parameters, with the size of the cell taken out: lengths go by num_atoms^(1/3).
+    """Standardised parameters of conventional cells, with the size taken out: lengths go by (atoms of the cell)^(1/3).
 
     Args:
-        kind: `log_stretch` has a cell for any six numbers; `lengths_angles` is the published choice.
+        kind: `log_stretch` has a cell for any six numbers, and the crystal families are planes in it; `lengths_angles`
+            is the published choice, for crystals of P1 only.
     """
 
     mean: Tensor
@@ -24,38 +29,70 @@ class LatticeCoding(nn.Module):
         self.register_buffer("mean", torch.zeros(6))
         self.register_buffer("deviation", torch.ones(6))
 
-    def fit(self, lattice: Tensor, num_atoms: Tensor) -> None:
-        """Takes mean and deviation from the training crystals."""
-        raw = self._raw(lattice, num_atoms)
-        self.mean.copy_(raw.mean(0))
-        # a set of cubic crystals has no spread in its angles; noise there must stay small, too
-        floor = 0.02 if self.kind == "log_stretch" else raw.new_tensor([0.02] * 3 + [1.0] * 3)
-        spread = raw.std(0) if len(raw) > 1 else torch.zeros_like(raw[0])
-        self.deviation.copy_(spread + floor)
+    def fit(self, lattice: Tensor, orbits: Orbits) -> None:
+        """Takes mean and standard deviation from the training crystals' primitive cells.
 
-    def _raw(self, lattice: Tensor, num_atoms: Tensor) -> Tensor:
-        log_size = torch.log(num_atoms.to(lattice.dtype)).unsqueeze(-1) / 3.0
+        Of `log_stretch`, the diagonal entries share theirs, and so do the others, about 0: a family stays a plane.
+        """
+        raw = self._raw(lattice, orbits)
+        if self.kind == "lengths_angles":
+            spread = raw.std(0) if len(raw) > 1 else torch.zeros_like(raw[0])
+            self.mean.copy_(raw.mean(0))
+            # a set of cubic crystals has no spread in its angles; noise there must stay small, too
+            self.deviation.copy_(spread + raw.new_tensor([_SMALLEST_SCALE] * 3 + [1.0] * 3))
+            return
+        diagonal, other = raw[:, :_DIAGONAL], raw[:, _DIAGONAL:]
+        spread = diagonal.std() if diagonal.numel() > _DIAGONAL else raw.new_zeros(())
+        self.mean.copy_(torch.cat([diagonal.mean().expand(3), raw.new_zeros(3)]))
+        scales = torch.stack([spread] * 3 + [other.square().mean().sqrt()] * 3)
+        self.deviation.copy_(scales + _SMALLEST_SCALE)
+
+    def _log_size(self, orbits: Orbits, dtype: torch.dtype) -> Tensor:
+        return torch.log(orbits.num_conventional_atoms.to(dtype)).unsqueeze(-1) / 3.0
+
+    def _raw(self, lattice: Tensor, orbits: Orbits) -> Tensor:
+        conventional = orbits.primitive_to_conventional(lattice)
+        log_size = self._log_size(orbits, lattice.dtype)
         if self.kind == "log_stretch":
-            parameters = lattices.log_parameters(lattice)
-            return torch.cat([parameters[:, :3] - log_size, parameters[:, 3:]], dim=-1)
-        lengths, angles = lattices.lattice_parameters(lattice)
+            parameters = lattices.log_parameters(conventional)
+            return torch.cat([parameters[:, :_DIAGONAL] - log_size, parameters[:, _DIAGONAL:]], dim=-1)
+        lengths, angles = lattices.lattice_parameters(conventional)
         return torch.cat([lengths / torch.exp(log_size), angles], dim=-1)
 
-    def encode(self, lattice: Tensor, num_atoms: Tensor) -> Tensor:
-        """(num_crystals, 6) from lattices (num_crystals, 3, 3) in angstrom."""
-        return (self._raw(lattice, num_atoms) - self.mean) / self.deviation
+    def encode(self, lattice: Tensor, orbits: Orbits) -> Tensor:
+        """(num_crystals, 6) from primitive cells (num_crystals, 3, 3) in angstrom."""
+        return (self._raw(lattice, orbits) - self.mean) / self.deviation
 
-    def decode(self, parameters: Tensor, num_atoms: Tensor) -> Tensor:
-        """Lattices (num_crystals, 3, 3) in angstrom; gradients flow through.
+    def primitive(self, parameters: Tensor, orbits: Orbits) -> Tensor:
+        """Primitive cells (num_crystals, 3, 3) in angstrom; gradients flow through.
 
         `lengths_angles` clamps lengths to at least 0.5 angstrom and angles to 30..150 degrees. Three angles that no
         cell has together (of a wild network) give a flat cell.
         """
         raw = parameters * self.deviation + self.mean
-        log_size = torch.log(num_atoms.to(raw.dtype)).unsqueeze(-1) / 3.0
+        log_size = self._log_size(orbits, raw.dtype)
         if self.kind == "log_stretch":
             # e^5 angstrom is no crystal; the clamp keeps a wild network finite
-            raw = torch.cat([raw[:, :3] + log_size, raw[:, 3:]], dim=-1).clamp(-5.0, 5.0)
-            return lattices.lattice_from_log_parameters(raw)
-        lengths = (raw[:, :3] * torch.exp(log_size)).clamp_min(0.5)
-        return lattices.lattice_from_parameters(lengths, raw[:, 3:].clamp(30.0, 150.0))
+            raw = torch.cat([raw[:, :_DIAGONAL] + log_size, raw[:, _DIAGONAL:]], dim=-1).clamp(-5.0, 5.0)
+            conventional = lattices.lattice_from_log_parameters(raw)
+        else:
+            lengths = (raw[:, :_DIAGONAL] * torch.exp(log_size)).clamp_min(0.5)
+            conventional = lattices.lattice_from_parameters(lengths, raw[:, _DIAGONAL:].clamp(30.0, 150.0))
+        return orbits.conventional_to_primitive(conventional)
+
+    def volume_per_atom(self, parameters: Tensor) -> Tensor:
+        """(num_crystals,) cubic angstrom, from parameters (num_crystals, 6); gradients flow through."""
+        raw = parameters * self.deviation + self.mean
+        if self.kind == "log_stretch":
+            return raw[:, :_DIAGONAL].sum(-1).exp()
+        return lattices.volume(lattices.lattice_from_parameters(raw[:, :_DIAGONAL], raw[:, _DIAGONAL:]))
+
+    def project(self, parameters: Tensor, orbits: Orbits) -> Tensor:
+        """The nearest parameters that each crystal's family has."""
+        if self.kind == "lengths_angles":
+            return parameters
+        return project_parameters(parameters, orbits.family, scale=self.deviation)
+
+    def project_change(self, change: Tensor, orbits: Orbits) -> Tensor:
+        """Changes less what would leave the family."""
+        return change if self.kind == "lengths_angles" else project_change(change, orbits.family)

@@ -1,25 +1,30 @@
 """Which network a configuration names: encoders, score networks, noise processes, heads."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from torch import Tensor, nn
 
-from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.diffusion.coordinates import CoordinateProcess, StraightPath, WrappedNormal
+from cdvae_kit.diffusion.lattice import FixedLattice, LatticePath, LatticeProcess
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.diffusion.types import AbsorbingTypes, HeldTypes, PublishedTypes, TypeProcess
 from cdvae_kit.graph import PeriodicGraph
+from cdvae_kit.models.conditions import Composition, ConditionSpace, Elements, NumAtoms, Property, SpaceGroup, System
 from cdvae_kit.models.config import CDVAEConfig, NoiseConfig
 from cdvae_kit.models.encoder import EquivariantEncoder
 from cdvae_kit.models.fractional import FractionalScoreNetwork
 from cdvae_kit.models.heads import CompositionHead, FractionHead
+from cdvae_kit.models.lattice_coding import LatticeCoding
 
 
 class Encoder(Protocol):
     """From crystals to mu and log_var, each (num_crystals, latent_dim)."""
 
     def __call__(
-        self, crystals: CrystalBatch, graph: PeriodicGraph, lattice_parameters: Tensor, pairs: Tensor
+        self, crystals: SymmetricCrystals, graph: PeriodicGraph, lattice_parameters: Tensor
     ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -72,3 +77,14 @@ def build_type_process(noise: NoiseConfig) -> TypeProcess:
     if noise.types == "held":
         return HeldTypes()
     return AbsorbingTypes() if noise.types == "absorbing" else PublishedTypes()
+
+
+def build_lattice_process(noise: NoiseConfig, coding: LatticeCoding) -> LatticeProcess:
+    """The process that `noise.lattice` names."""
+    return LatticePath(coding) if noise.lattice == "path" else FixedLattice(coding)
+
+
+def build_conditions(config: CDVAEConfig, scale: Callable[[int], tuple[Tensor, Tensor]]) -> ConditionSpace:
+    """What the prior of such a model can be told; `scale` gives mean and standard deviation of a property."""
+    properties = [Property(name, partial(scale, i)) for i, name in enumerate(config.properties)]
+    return ConditionSpace([Composition(), Elements(), NumAtoms(config.max_atoms), SpaceGroup(), System(), *properties])

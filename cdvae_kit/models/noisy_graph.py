@@ -105,7 +105,8 @@ class Conditioning(nn.Module):
         condition = self.condition(
             torch.cat([z, level_features, crystals.lattice_parameters, self.count(crystals.num_atoms)], dim=-1)
         )
-        h = self.sites(crystals.atomic_numbers, z, crystals.batch) + condition[crystals.batch]
+        of_orbit = self.sites(crystals.elements, z, crystals.orbits)
+        h = of_orbit.index_select(0, crystals.orbits.of_atom) + condition[crystals.batch]
         return h, condition, level_features
 
 
@@ -133,8 +134,12 @@ class ScoreHeads(nn.Module):
         batch = crystals.batch
         h = self.norm(h)
         pooled = scatter(h, batch, dim=0, dim_size=len(condition), reduce="mean")
+        orbits = crystals.orbits
+        moved = to_fractional(vectors, crystals.lattice, batch) * torch.exp(self.gain(level_features))[batch]
+        logits = scatter(self.types_out(h), orbits.of_atom, dim=0, dim_size=len(orbits.position), reduce="mean")
         return ScoreOutput(
-            coords=to_fractional(vectors, crystals.lattice, batch) * torch.exp(self.gain(level_features))[batch],
-            type_logits=self.types_out(h),
+            # what the atoms of an orbit say together: the average over the group
+            free=orbits.pull(moved),
+            type_logits=logits,
             lattice=self.lattice_out(torch.cat([pooled, condition], dim=-1)),
         )

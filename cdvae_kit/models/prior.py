@@ -8,6 +8,7 @@ arXiv 2210.02747). Straight paths z_t = (1 - t) z + t e from codes z to normal e
 import torch
 from torch import Tensor, nn
 
+from cdvae_kit.models.conditions import ConditionSpace
 from cdvae_kit.models.config import PriorConfig
 from cdvae_kit.nn.embeddings import NoiseLevelEmbedding
 from cdvae_kit.nn.mlp import mlp
@@ -19,9 +20,12 @@ class LatentPrior(nn.Module):
     mean: Tensor
     whiten: Tensor
     colour: Tensor
+    farthest: Tensor
+    """Distance of the farthest training code from the centre, see `distance`."""
 
-    def __init__(self, config: PriorConfig, latent_dim: int) -> None:
+    def __init__(self, config: PriorConfig, latent_dim: int, conditions: ConditionSpace | None = None) -> None:
         super().__init__()
+        self.conditions = conditions or ConditionSpace(())
         self.latent_dim = latent_dim
         self.level = NoiseLevelEmbedding(64)
         self.start = nn.Linear(latent_dim + 64, config.width)
@@ -29,10 +33,15 @@ class LatentPrior(nn.Module):
             nn.Sequential(nn.LayerNorm(config.width), mlp([config.width, config.width, config.width]))
             for _ in range(config.num_layers)
         )
+        # what is told shifts the input of every block; untold, it shifts nothing
+        hint = max(1, config.width // 4)
+        self.told = nn.Linear(max(1, self.conditions.width), hint, bias=False)
+        self.shifts = nn.ModuleList(nn.Linear(hint, config.width, bias=False) for _ in range(config.num_layers))
         self.end = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, latent_dim))
         self.register_buffer("mean", torch.zeros(latent_dim))
         self.register_buffer("whiten", torch.eye(latent_dim))
         self.register_buffer("colour", torch.eye(latent_dim))
+        self.register_buffer("farthest", torch.tensor(torch.inf))
 
     def set_statistics(self, codes: Tensor) -> None:
         """Centre and principal axes of the codes (num_codes, latent_dim) that the flow is fitted to.
@@ -48,31 +57,62 @@ class LatentPrior(nn.Module):
         scales = variances.clamp_min(1e-6).sqrt()
         self.whiten.copy_(axes / scales)
         self.colour.copy_((axes * scales).T)
+        self.farthest.copy_(self.distance(codes).max())
 
-    def velocity(self, z: Tensor, t: Tensor) -> Tensor:
-        """(num_crystals, latent_dim) of standardised codes at time t (num_crystals,)."""
+    def distance(self, codes: Tensor) -> Tensor:
+        """(num_codes,) from the centre of the training codes, each principal axis in units of their own spread."""
+        return ((codes - self.mean) @ self.whiten).norm(dim=-1)
+
+    def velocity(self, z: Tensor, t: Tensor, told: Tensor | None = None) -> Tensor:
+        """(num_crystals, latent_dim) of standardised codes at time t (num_crystals,).
+
+        `told` (num_crystals, width of the conditions) is what is known of the crystals; None tells nothing.
+        """
         h = self.start(torch.cat([z, self.level(t)], dim=-1))
-        for block in self.blocks:
-            h = h + block(h)
+        hint = None if told is None else torch.nn.functional.silu(self.told(told))
+        for block, shift in zip(self.blocks, self.shifts, strict=True):
+            h = h + block(h if hint is None else h + shift(hint))
         return self.end(h)
 
-    def loss(self, codes: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Mean square error of the velocity, a scalar."""
+    def loss(self, codes: Tensor, *, facts: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Mean square error of the velocity, a scalar.
+
+        `facts` are all that is known of each code's crystal, of which the network is told a random part.
+        """
         z = (codes - self.mean) @ self.whiten
         noise = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
         # middle times are the hardest: logit-normal
         t = torch.sigmoid(torch.randn(len(z), generator=generator, device=z.device, dtype=z.dtype))
         noisy = z + t.unsqueeze(-1) * (noise - z)
-        return (self.velocity(noisy, t) - (noise - z)).square().mean()
+        told = None if facts is None else self.conditions.hide(facts, generator=generator)
+        return (self.velocity(noisy, t, told) - (noise - z)).square().mean()
 
-    def transport(self, noise: Tensor, *, num_steps: int = 20) -> Tensor:
-        """Codes (num_crystals, latent_dim) from standard normal noise of the same shape."""
+    def transport(
+        self, noise: Tensor, *, told: Tensor | None = None, guidance: float = 1.0, num_steps: int = 20
+    ) -> Tensor:
+        """Codes (num_crystals, latent_dim) from standard normal noise of the same shape.
+
+        Args:
+            noise: where the codes come from.
+            told: (num_crystals, width of the conditions) what is asked for.
+            guidance: weight w of v = v(untold) + w (v(told) - v(untold)): 1 is the conditional prior, above 1 keeps
+                closer to what is asked for (Ho and Salimans, arXiv 2207.12598, in the form for velocities).
+            num_steps: of Heun's method.
+        """
+
+        def velocity(z: Tensor, t: Tensor) -> Tensor:
+            with_it = self.velocity(z, t, told)
+            if told is None or guidance == 1.0:
+                return with_it
+            without = self.velocity(z, t)
+            return without + guidance * (with_it - without)
+
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {num_steps}")
         z = noise
         for step in range(num_steps):
             t = torch.full((len(z),), 1.0 - step / num_steps, device=z.device, dtype=z.dtype)
-            here = self.velocity(z, t)
-            there = self.velocity(z - here / num_steps, t - 1.0 / num_steps)
+            here = velocity(z, t)
+            there = velocity(z - here / num_steps, t - 1.0 / num_steps)
             z = z - 0.5 * (here + there) / num_steps
         return z @ self.colour + self.mean

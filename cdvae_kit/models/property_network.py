@@ -8,6 +8,7 @@ atoms.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -91,6 +92,10 @@ class PropertyNetwork(nn.Module):
         return self.readout(dropout(pooled, self.config.dropout, generator))
 
     # -- training ------------------------------------------------------------------------------------------------
+
+    def prepare(self, crystals: CrystalBatch, *, progress: Callable[[int, int], None] | None = None) -> CrystalBatch:
+        """The crystals as they are: the network does not know the choice of the cell."""
+        return crystals
 
     def fit_statistics(self, crystals: CrystalBatch) -> None:
         """Scales of the properties and of the volume, the elements that occur, and what is known of elements."""

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.batch import concatenate
-from cdvae_kit.crystal.conversion import atoms_to_batch, crystal_faults, structures_to_batch
+from cdvae_kit.crystal.conversion import atoms_to_batch, structures_to_batch
 from cdvae_kit.crystal.errors import CrystalError
+from cdvae_kit.crystal.faults import crystal_faults
+from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.models import pretrained
 from cdvae_kit.models.calibration import Calibration, PropertyPrediction, named_predictions, typical_error
 from cdvae_kit.models.predictor_config import PropertyPredictorConfig
@@ -225,6 +227,8 @@ def readable_crystals(
         if not len(crystals):
             return None, []
         moved = crystals.to("cpu")
+        if isinstance(moved, SymmetricCrystals):
+            moved = moved.plain()
         return moved.replace(frac_coords=moved.frac_coords.float(), lattice=moved.lattice.float()), [None] * len(moved)
     if isinstance(crystals, Structure | Atoms):
         raise TypeError(f"expected a sequence of crystals, got one {type(crystals).__name__}; put it into a list")

@@ -1,53 +1,62 @@
-"""What z says of an element's place in the crystal: its surroundings.
+"""What z says of an orbit: its surroundings and where it stands.
 
-A decoder that is told which elements there are still has to learn from z which of them sits where, and the noisy
-coordinates give it away for all but the highest noise: left to itself it learns this last. So z and the element are
-asked for the atom's surroundings directly, and what answers is what the score network starts from.
+A decoder that is told elements and Wyckoff positions still has to learn from z what stands where, and the noisy
+coordinates give it away for all but the highest noise: left to itself it learns this last. So z, element and position
+are asked for the orbit's surroundings and parameters directly, and what answers is what the score network starts from.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 from torch_geometric.utils import scatter
 
-from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.orbits import Orbits
+from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.graph import PeriodicGraph
+from cdvae_kit.models.positions import PositionEmbedding, where_it_stands
 from cdvae_kit.nn.mlp import mlp
 from cdvae_kit.seeding import make_generator
 
 NUM_BINS = 16
+"""Radial bins of the surroundings."""
 NUM_SIGNS = 4
+"""Weighted sums of the surroundings."""
 NUM_SURROUNDINGS = NUM_BINS * NUM_SIGNS
+NUM_WAVES = 3
+"""Harmonics of each free parameter that are asked for."""
 _FIRST_BIN, _LAST_BIN, _BIN_WIDTH = 1.0, 5.5, 0.3
+"""Angstrom: from closer than any bond to beyond the second shell, in bins as wide as they are apart."""
 
 
 class SiteEmbedding(nn.Module):
-    """Features of an atom from its element and the crystal's code."""
+    """Features of an orbit from its element, its Wyckoff position and the crystal's code."""
 
     def __init__(self, latent_dim: int, width: int, num_elements: int) -> None:
         super().__init__()
         self.element = nn.Embedding(num_elements + 1, width)
+        self.position = PositionEmbedding(width)
         self.code = nn.Linear(latent_dim, width)
         self.join = mlp([3 * width, 2 * width, width])
         self.surroundings = nn.Sequential(nn.SiLU(), nn.Linear(width, NUM_SURROUNDINGS))
+        self.place = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * NUM_WAVES))
 
-    def forward(self, atomic_numbers: Tensor, z: Tensor, batch: Tensor) -> Tensor:
-        """(num_atoms, width)."""
-        # the product lets z say something else to each element
-        of_crystal = self.code(z)
-        product = self.element(atomic_numbers) * of_crystal.index_select(0, batch)
-        # the first layer of `join` in its parts, so that element and crystal pay once a row and not once an atom
-        first, rest = self.join[0], self.join[1:]
-        assert isinstance(first, nn.Linear)
-        for_element, for_crystal, for_product = first.weight.chunk(3, dim=1)
-        hidden = linear(self.element.weight, for_element, first.bias).index_select(0, atomic_numbers)
-        hidden += linear(of_crystal, for_crystal).index_select(0, batch)
-        hidden += linear(product, for_product)
-        return rest(hidden)
+    def forward(self, elements: Tensor, z: Tensor, orbits: Orbits) -> Tensor:
+        """(num_orbits, width)."""
+        own = self.element(elements) + self.position(orbits.position)
+        of_crystal = self.code(z).index_select(0, orbits.batch)
+        # the product lets z say something else to each orbit
+        return self.join(torch.cat([own, of_crystal, own * of_crystal], dim=-1))
+
+    def loss(self, rows: Tensor, surroundings: Tensor, free: Tensor, orbits: Orbits) -> Tensor:
+        """Mean square error of what `rows` say of surroundings and parameters, against the truth: a scalar."""
+        told = orbits.is_free & ~orbits.is_polar
+        truth = where_it_stands(free, told, NUM_WAVES)
+        there = told.unsqueeze(-1).expand(-1, -1, 2 * NUM_WAVES).flatten(1)
+        error = ((self.place(rows) - truth) * there).square().sum() / there.sum().clamp_min(1)
+        return (self.surroundings(rows) - surroundings).square().mean() + 0.2 * error
 
 
 class Surroundings(nn.Module):
-    """Smoothed radial distributions around each atom: all neighbours, then neighbours weighted by signs.
+    """Smoothed radial distributions around each orbit's first atom: all neighbours, then neighbours weighted by signs.
 
     Each element has a few fixed random signs, so that the weighted counts say which elements are near, in few numbers.
     """
@@ -62,9 +71,11 @@ class Surroundings(nn.Module):
         self.register_buffer("signs", signs, persistent=False)
         self.register_buffer("bins", torch.linspace(_FIRST_BIN, _LAST_BIN, NUM_BINS), persistent=False)
 
-    def forward(self, crystals: CrystalBatch, graph: PeriodicGraph) -> Tensor:
-        """(num_atoms, NUM_SURROUNDINGS), of order 1."""
+    def forward(self, crystals: SymmetricCrystals, graph: PeriodicGraph) -> Tensor:
+        """(num_orbits, NUM_SURROUNDINGS), of order 1; `graph` has the first atoms of orbits as targets."""
         source, target = graph.edge_index
         near = torch.exp(-0.5 * ((graph.distances(crystals).unsqueeze(-1) - self.bins) / _BIN_WIDTH).square())
         weighted = near.unsqueeze(-1) * self.signs[crystals.atomic_numbers[source]].unsqueeze(-2)
-        return scatter(weighted.flatten(1), target, dim=0, dim_size=len(crystals.batch), reduce="sum") / 2.0
+        orbits = crystals.orbits
+        into = orbits.of_atom.index_select(0, target)
+        return scatter(weighted.flatten(1), into, dim=0, dim_size=len(orbits.position), reduce="sum") / 2.0

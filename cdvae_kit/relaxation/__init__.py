@@ -8,11 +8,19 @@ from cdvae_kit.relaxation.calculators import (
     make_calculator,
     make_potential,
 )
-from cdvae_kit.relaxation.hull import HullDistance, Phase, ReferenceHull, phases_of, phases_of_relaxations
+from cdvae_kit.relaxation.hull import (
+    HullDistance,
+    Phase,
+    ReferenceHull,
+    formation_hull,
+    phases_of,
+    phases_of_relaxations,
+)
 from cdvae_kit.relaxation.potentials import BatchedPotential, CHGNetPotential, LennardJones, PotentialValues
 from cdvae_kit.relaxation.reference import CalculatedHull, calculate_hull, elemental_phases
 from cdvae_kit.relaxation.relax import iter_relax, relax
 from cdvae_kit.relaxation.result import Frame, Relaxation, RelaxationSettings, decode, encode
+from cdvae_kit.relaxation.sevennet import SevenNetPotential
 
 __all__ = [
     "CALCULATORS",
@@ -29,11 +37,13 @@ __all__ = [
     "ReferenceHull",
     "Relaxation",
     "RelaxationSettings",
+    "SevenNetPotential",
     "calculate_hull",
     "decode",
     "describe_calculator",
     "elemental_phases",
     "encode",
+    "formation_hull",
     "iter_relax",
     "make_calculator",
     "make_potential",

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cdvae_kit.crystal.arrays import CrystalArrays
 from cdvae_kit.crystal.batch import CrystalBatch, ragged_index
 from cdvae_kit.relaxation.outcome import (
     CALCULATOR_ERRORS,
@@ -25,7 +27,8 @@ from cdvae_kit.relaxation.outcome import (
     volume_fault,
 )
 from cdvae_kit.relaxation.potentials import BatchedPotential, PotentialValues
-from cdvae_kit.relaxation.result import Frame, Relaxation, RelaxationSettings, Start
+from cdvae_kit.relaxation.result import Frame, Relaxation, RelaxationSettings
+from cdvae_kit.relaxation.symmetry import Operations, operations_of, symmetrise
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +91,7 @@ class _UnderWay:
 
 
 def iter_relax_batched(
-    starts: Sequence[Start],
+    starts: Sequence[CrystalArrays],
     potential: BatchedPotential,
     settings: RelaxationSettings,
     *,
@@ -104,13 +107,18 @@ def iter_relax_batched(
     waiting.reverse()
     under_way = _enter([], starts)
     frames: dict[int, list[Frame]] = {}
+    operations: dict[int, Operations] = {}
     while waiting or len(under_way.place):
         room = atoms_at_once - len(under_way.coords)
         entering = _take(waiting, starts, room, alone=not len(under_way.place))
         if entering:
             under_way = under_way.join(_enter(entering, starts))
+            if settings.keep_symmetry:
+                operations.update((place, operations_of(starts[place])) for place in entering)
         crystals = under_way.crystals()
         values = _evaluate(crystals, under_way, potential, settings)
+        if settings.keep_symmetry:
+            _symmetrise(values, crystals, [operations[place] for place in under_way.place.tolist()])
         first = under_way.steps == 0
         under_way = replace(under_way, initial_energy=torch.where(first, values.energies, under_way.initial_energy))
         if settings.keep_trajectory:
@@ -126,7 +134,18 @@ def iter_relax_batched(
         under_way = _step(under_way, coords_force, strain_force).select(~done)
 
 
-def _take(waiting: list[int], starts: Sequence[Start], room: int, *, alone: bool) -> list[int]:
+def _symmetrise(values: PotentialValues, crystals: CrystalBatch, operations: Sequence[Operations]) -> None:
+    """Puts the forces and the stress of each crystal in place that have its symmetry."""
+    bounds = crystals.ptr.tolist()
+    for b, (start, end) in enumerate(pairwise(bounds)):
+        if values.reasons[b] is None:
+            forces, stress = symmetrise(
+                values.forces[start:end].numpy(), values.stresses[b].numpy(), crystals.lattice[b].numpy(), operations[b]
+            )
+            values.forces[start:end], values.stresses[b] = torch.from_numpy(forces), torch.from_numpy(stress)
+
+
+def _take(waiting: list[int], starts: Sequence[CrystalArrays], room: int, *, alone: bool) -> list[int]:
     """Crystals off the end of `waiting` that fit; the first one in any case where nothing else is under way."""
     taken: list[int] = []
     while waiting and ((alone and not taken) or len(starts[waiting[-1]].atomic_numbers) <= room):
@@ -135,7 +154,7 @@ def _take(waiting: list[int], starts: Sequence[Start], room: int, *, alone: bool
     return taken
 
 
-def _enter(places: Sequence[int], starts: Sequence[Start]) -> _UnderWay:
+def _enter(places: Sequence[int], starts: Sequence[CrystalArrays]) -> _UnderWay:
     chosen = [starts[place] for place in places]
     cells = np.array([start.lattice for start in chosen], dtype=np.float64).reshape(-1, 3, 3)
     coords = [start.frac_coords @ start.lattice for start in chosen]
@@ -298,7 +317,7 @@ def _keep_frames(
 
 def _result(
     b: int,
-    start: Start,
+    start: CrystalArrays,
     under_way: _UnderWay,
     crystals: CrystalBatch,
     values: PotentialValues,

@@ -16,6 +16,7 @@ from ase.calculators.emt import EMT
 
 from cdvae_kit.crystal.conversion import atoms_to_batch
 from cdvae_kit.relaxation.potentials import BatchedPotential, CHGNetPotential, LennardJones
+from cdvae_kit.relaxation.sevennet import SevenNetPotential
 
 
 class CalculatorError(ValueError):
@@ -70,8 +71,8 @@ def make_calculator(name: str, *, device: str = "auto") -> BaseCalculator:
 
     Args:
         name: `emt` (ASE's; Al, Cu, Ag, Au, Ni, Pd, Pt and a few light elements), `lj` (not physical, see
-            `potentials`), `chgnet`, `mace`, `orb`, `mattersim`, or `module:function` for a function without arguments
-            that returns a calculator.
+            `potentials`), `chgnet`, `sevenn`, `mace`, `orb`, `mattersim`, or `module:function` for a function without
+            arguments that returns a calculator.
         device: `cpu`, `cuda` and so on; `auto` takes a GPU where there is one. ASE's own and the user's go without.
 
     >>> make_calculator("emt").name
@@ -93,8 +94,11 @@ def make_potential(name: str, *, device: str = "auto") -> BatchedPotential | Non
     if name == "lj":
         return LennardJones(device=_device(device))
     if name == "chgnet":
-        potential: BatchedPotential = _of_package(name, CHGNetPotential, device=_device(device))
-        return potential
+        chgnet: BatchedPotential = _of_package(name, CHGNetPotential, device=_device(device))
+        return chgnet
+    if name == "sevenn":
+        sevennet: BatchedPotential = _of_package(name, SevenNetPotential, device=_device(device))
+        return sevennet
     return None
 
 
@@ -111,6 +115,10 @@ def _chgnet(device: str) -> Any:
     from chgnet.model.dynamics import CHGNetCalculator
 
     return CHGNetCalculator(use_device=device, on_isolated_atoms="error")
+
+
+def _sevenn(device: str) -> Any:
+    return PotentialCalculator(SevenNetPotential(device=device))
 
 
 def _mace(device: str) -> Any:
@@ -136,6 +144,7 @@ def _load(module: str) -> Any:
 
 _PACKAGES = {
     "chgnet": _Package("chgnet", "python -m pip install 'cdvae-kit[chgnet]'", _chgnet),
+    "sevenn": _Package("sevenn", "python -m pip install 'cdvae-kit[sevenn]'", _sevenn),
     # mace-torch pins e3nn 0.4.4, which torch 2.6 cannot load, and works with the releases that this package needs
     "mace": _Package(
         "mace-torch",

@@ -180,6 +180,33 @@ class _System:
         return float(solved.fun + offset @ shares), weights
 
 
+def formation_hull(compounds: Iterable[Mapping[str, Any]], *, name: str, known_hull: bool = True) -> ReferenceHull:
+    """The hull of tabulated compounds, whose energies are formation energies.
+
+    A table of small cells lacks the stable phases that have large ones. Where it tells a compound's energy above the
+    whole hull, the height of that hull at its composition follows, and is taken in beside the compounds themselves.
+
+    Args:
+        compounds: mappings with `composition`, `energy_per_atom` (formation energy, eV/atom) and, where it is known,
+            `energy_above_hull` (eV/atom), as `cdvae_kit.io.crystals.phases.read_formation_energies` gives them.
+        name: what the hull is.
+        known_hull: take in the heights that follow from `energy_above_hull`.
+
+    >>> table = [{"composition": "LiF", "energy_per_atom": -2.9, "energy_above_hull": 0.2, "name": "layered"}]
+    >>> round(formation_hull(table, name="one compound").distance({3: 1, 9: 1}, -3.0).energy_above_hull, 6)
+    0.1
+    """
+    phases = []
+    for compound in compounds:
+        [phase] = phases_of([compound])
+        phases.append(phase)
+        above = compound.get("energy_above_hull")
+        if known_hull and above is not None and above > 0:
+            height = phase.energy_per_atom - float(above)
+            phases.append(Phase(phase.composition, height, f"the hull at {_label(phase)}"))
+    return ReferenceHull(phases, name=name, energies="formation")
+
+
 def phases_of(entries: Iterable[Any]) -> list[Phase]:
     """Phases of what people have: `Phase`, mappings, or pymatgen's entries (`PDEntry`, `ComputedEntry`).
 

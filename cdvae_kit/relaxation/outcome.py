@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cdvae_kit.relaxation.result import Frame, Relaxation, RelaxationSettings, Start
+from cdvae_kit.crystal.arrays import CrystalArrays
+from cdvae_kit.relaxation.result import Frame, Relaxation, RelaxationSettings
 from cdvae_kit.relaxation.starts import overlap_fault
 
 CALCULATOR_ERRORS = (
@@ -49,7 +50,7 @@ def calculator_fault(error: Exception) -> str:
 
 
 def failure(
-    start: Start,
+    start: CrystalArrays,
     reason: str,
     *,
     initial_energy: float | None = None,
@@ -75,7 +76,7 @@ def failure(
 
 
 def finished(
-    start: Start,
+    start: CrystalArrays,
     settings: RelaxationSettings,
     *,
     lattice: np.ndarray,
@@ -89,7 +90,7 @@ def finished(
     frames: Sequence[Frame] = (),
 ) -> Relaxation:
     """A crystal whose optimizer has come to an end: converged, out of steps, or with atoms inside each other."""
-    fault = overlap_fault(Start(lattice, frac_coords, start.atomic_numbers), settings.min_distance)
+    fault = overlap_fault(CrystalArrays(lattice, frac_coords, start.atomic_numbers), settings.min_distance)
     if fault is not None:
         reason = f"the relaxed crystal cannot be: {fault}"
         return failure(start, reason, initial_energy=initial_energy, steps=steps, frames=frames)

@@ -22,9 +22,6 @@ from cdvae_kit.crystal.lattice import volume
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-GPA = 1 / 160.21766208
-"""eV/angstrom^3 in a gigapascal."""
-
 
 @dataclass(frozen=True)
 class PotentialValues:
@@ -99,7 +96,7 @@ class LennardJones:
         good = [i for i, reason in enumerate(reasons) if reason is None]
         if len(good) == len(crystals):
             return PotentialValues(*self._sums(crystals.to(self.device), size), reasons)
-        values = _no_values(crystals)
+        values = no_values(crystals)
         if good:
             kept = ~torch.isin(crystals.batch, crystals.batch[lost])
             part = crystals.select(good).to(self.device)
@@ -177,17 +174,45 @@ class CHGNetPotential:
             if graph is not None:
                 graphs.append(graph)
                 good.append(i)
-        values = _no_values(crystals)
-        if not graphs:
-            return PotentialValues(values.energies, values.forces, values.stresses, reasons)
-        found = self.model.predict_graph(graphs, task="efs", batch_size=self.batch_size)
+        values = no_values(crystals)
         bounds = crystals.ptr.tolist()
-        for i, values_of_crystal in zip(good, [found] if len(graphs) == 1 else found, strict=True):
-            atoms = bounds[i + 1] - bounds[i] if self.model.is_intensive else 1
-            values.energies[i] = float(values_of_crystal["e"]) * atoms
-            values.forces[bounds[i] : bounds[i + 1]] = torch.from_numpy(values_of_crystal["f"]).double()
-            values.stresses[i] = torch.from_numpy(values_of_crystal["s"]).double() * GPA
+        self.model.eval()
+        for first in range(0, len(graphs), self.batch_size):
+            members = good[first : first + self.batch_size]
+            energies, forces, stresses = self._predict(graphs[first : first + self.batch_size])
+            values.energies[members] = energies
+            values.stresses[members] = stresses
+            for i, of_crystal in zip(members, forces, strict=True):
+                values.forces[bounds[i] : bounds[i + 1]] = of_crystal
         return PotentialValues(values.energies, values.forces, values.stresses, reasons)
+
+    def _predict(self, graphs: list[Any]) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Energies (eV), forces (eV/angstrom) and stresses (eV/angstrom^3) of one batch, in double precision.
+
+        CHGNet's own `predict_graph` differentiates once for the forces and once for the stress, and keeps both graphs
+        for a second derivative that only training needs; here one pass gives both.
+        """
+        from chgnet.model.model import BatchedGraph
+
+        model = self.model
+        graphs = [graph.to(next(model.parameters()).device) for graph in graphs]
+        batched = BatchedGraph.from_graphs(
+            graphs,
+            bond_basis_expansion=model.bond_basis_expansion,
+            angle_basis_expansion=model.angle_basis_expansion,
+            compute_stress=True,
+        )
+        found = model._compute(batched)
+        counts = found["atoms_per_graph"] if model.is_intensive else torch.ones_like(found["atoms_per_graph"])
+        energies = found["e"] * counts
+        slopes = torch.autograd.grad(energies.sum(), [*batched.atom_positions, *batched.strains])
+        composition = 0.0 if model.composition_model is None else model.composition_model(graphs) * counts
+        stresses = torch.stack(slopes[len(graphs) :]) / batched.volumes[:, None, None]
+        return (
+            (energies + composition).detach().cpu().double(),
+            [-slope.cpu().double() for slope in slopes[: len(graphs)]],
+            stresses.cpu().double(),
+        )
 
     def _graph(self, structure: Structure) -> tuple[Any, str | None]:
         if heavy := [site.specie.symbol for site in structure if site.specie.Z > _CHGNET_ELEMENTS]:
@@ -201,7 +226,8 @@ class CHGNetPotential:
 _CHGNET_ELEMENTS = 94
 
 
-def _no_values(crystals: CrystalBatch) -> PotentialValues:
+def no_values(crystals: CrystalBatch) -> PotentialValues:
+    """NaN throughout, for a potential to fill in."""
     nan = float("nan")
     return PotentialValues(
         torch.full((len(crystals),), nan, dtype=torch.float64),

@@ -8,7 +8,7 @@ and molecules in a box. A calculator that errs on an element (O2 above all) errs
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from cdvae_kit.relaxation.calculators import describe_calculator
 from cdvae_kit.relaxation.hull import Phase, ReferenceHull, phases_of_relaxations
 from cdvae_kit.relaxation.relax import AnyCalculator, iter_relax
 from cdvae_kit.relaxation.result import Crystals, Relaxation, RelaxationSettings
+from cdvae_kit.typing import Progress
 
 _BOX = 12.0
 
@@ -135,7 +136,7 @@ def calculate_hull(
     elements: Iterable[int] = (),
     device: str = "auto",
     num_workers: int = 1,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> CalculatedHull:
     """The hull of a reference set that the calculator relaxes, with the elements that the set lacks.
 

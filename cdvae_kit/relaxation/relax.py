@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeAlias
@@ -14,7 +14,9 @@ from ase.calculators.calculator import BaseCalculator
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
 from ase.optimize.fire2 import FIRE2
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
+from cdvae_kit.crystal.arrays import CrystalArrays
 from cdvae_kit.relaxation.batched import iter_relax_batched
 from cdvae_kit.relaxation.calculators import describe_calculator, make_calculator, make_potential
 from cdvae_kit.relaxation.outcome import (
@@ -32,12 +34,10 @@ from cdvae_kit.relaxation.result import (
     Optimizer,
     Relaxation,
     RelaxationSettings,
-    Start,
 )
 from cdvae_kit.relaxation.starts import starts_of
-
-Progress: TypeAlias = Callable[[int, int], object]
-"""Called with the number of crystals done and the number of all."""
+from cdvae_kit.relaxation.symmetry import Operations, idealised, operations_of, symmetrise
+from cdvae_kit.typing import Progress
 
 AnyCalculator: TypeAlias = "str | BaseCalculator | BatchedPotential"
 """A name that `make_calculator` knows, an ASE calculator, or a potential that takes batches."""
@@ -57,6 +57,8 @@ def relax(
     min_distance: float = 0.5,
     max_volume_change: float = 5.0,
     keep_trajectory: bool = False,
+    keep_symmetry: bool = False,
+    symprec: float = 0.1,
     device: str = "auto",
     num_workers: int = 1,
     progress: Progress | None = None,
@@ -66,8 +68,8 @@ def relax(
     Args:
         crystals: a batch, or structures, ASE atoms, arrays and None in any mixture.
         calculator: by name, ready made, or a `BatchedPotential`.
-        fmax, max_steps, relax_cell, optimizer, min_distance, max_volume_change, keep_trajectory: as in
-            `RelaxationSettings`.
+        fmax: as `max_steps`, `relax_cell`, `optimizer`, `min_distance`, `max_volume_change`, `keep_trajectory`,
+            `keep_symmetry` and `symprec`, see `RelaxationSettings`.
         device: for a calculator that is given by name.
         num_workers: processes; -1 takes every core. A potential that takes batches runs in this one.
         progress: told after every crystal.
@@ -78,9 +80,17 @@ def relax(
     ('3.59', 'the calculator failed: NotImplementedError: No EMT-potential for Pu')
     """
     settings = RelaxationSettings(
-        fmax, max_steps, relax_cell, optimizer, min_distance, max_volume_change, keep_trajectory
+        fmax,
+        max_steps,
+        relax_cell,
+        optimizer,
+        min_distance,
+        max_volume_change,
+        keep_trajectory,
+        keep_symmetry,
+        symprec,
     )
-    starts = starts_of(crystals, min_distance=min_distance)
+    starts = _starts(crystals, settings)
     if progress is not None:
         progress(0, len(starts))
     results: dict[int, Relaxation] = {}
@@ -104,12 +114,21 @@ def iter_relax(
     What was given stays with the caller when the rest is interrupted.
     """
     settings = settings or RelaxationSettings()
-    starts = starts_of(crystals, min_distance=settings.min_distance)
+    starts = _starts(crystals, settings)
     yield from _iter_starts(starts, calculator, settings, device, num_workers)
 
 
+def _starts(crystals: Crystals, settings: RelaxationSettings) -> list[CrystalArrays]:
+    starts = starts_of(crystals, min_distance=settings.min_distance)
+    return [idealised(start, settings.symprec) for start in starts] if settings.keep_symmetry else starts
+
+
 def _iter_starts(
-    starts: Sequence[Start], calculator: AnyCalculator, settings: RelaxationSettings, device: str, num_workers: int
+    starts: Sequence[CrystalArrays],
+    calculator: AnyCalculator,
+    settings: RelaxationSettings,
+    device: str,
+    num_workers: int,
 ) -> Iterator[tuple[int, Relaxation]]:
     if num_workers == 0 or num_workers < -1:
         raise ValueError(f"num_workers must be a number of processes, or -1 for every core, got {num_workers}")
@@ -139,7 +158,7 @@ def _iter_starts(
         yield from zip(part, results, strict=True)
 
 
-def relax_one(start: Start, calculator: BaseCalculator, settings: RelaxationSettings) -> Relaxation:
+def relax_one(start: CrystalArrays, calculator: BaseCalculator, settings: RelaxationSettings) -> Relaxation:
     """One crystal through an ASE calculator; what the calculator raises over it becomes the reason."""
     if start.fault is not None:
         return failure(start, start.fault)
@@ -148,10 +167,11 @@ def relax_one(start: Start, calculator: BaseCalculator, settings: RelaxationSett
     if hasattr(calculator, "reset"):
         calculator.reset()
     atoms.calc = calculator
+    operations = operations_of(start) if settings.keep_symmetry else None
     seen = _Seen()
     with np.errstate(all="ignore"):
         try:
-            fault = _run(atoms, seen, settings)
+            fault = _run(atoms, seen, settings, operations)
         except CALCULATOR_ERRORS as error:
             fault = calculator_fault(error)
     if fault is not None:
@@ -184,8 +204,34 @@ class _Seen:
     frames: list[Frame] = field(default_factory=list)
 
 
-def _run(atoms: Atoms, seen: _Seen, settings: RelaxationSettings) -> str | None:
+class _KeepSymmetry:
+    """ASE's constraint: forces and stress with the symmetry of the crystal, whatever the calculator gives."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    def adjust_positions(self, atoms: Atoms, new: np.ndarray) -> None:
+        """They move along symmetric forces."""
+
+    def adjust_cell(self, atoms: Atoms, cell: np.ndarray) -> None:
+        """Likewise."""
+
+    def get_removed_dof(self, atoms: Atoms) -> int:
+        return 0
+
+    def adjust_forces(self, atoms: Atoms, forces: np.ndarray) -> None:
+        forces[:] = symmetrise(forces, np.zeros((3, 3)), atoms.cell.array, self.operations)[0]
+
+    def adjust_stress(self, atoms: Atoms, stress: np.ndarray) -> None:
+        none = np.zeros((len(atoms), 3))
+        full = symmetrise(none, voigt_6_to_full_3x3_stress(stress), atoms.cell.array, self.operations)[1]
+        stress[:] = full_3x3_to_voigt_6_stress(full)
+
+
+def _run(atoms: Atoms, seen: _Seen, settings: RelaxationSettings, operations: Operations | None) -> str | None:
     """Lets the optimizer go as long as the crystal is one; gives what went wrong."""
+    if operations is not None:
+        atoms.set_constraint(_KeepSymmetry(operations))
     target = FrechetCellFilter(atoms) if settings.relax_cell else atoms
     optimizer = _OPTIMIZERS[settings.optimizer](target, logfile=None)
     initial_volume = atoms.cell.volume
@@ -212,7 +258,7 @@ def _frac_coords(atoms: Atoms) -> np.ndarray:
 
 
 def _relax_part(
-    starts: Sequence[Start], calculator: str | BaseCalculator, device: str, settings: RelaxationSettings
+    starts: Sequence[CrystalArrays], calculator: str | BaseCalculator, device: str, settings: RelaxationSettings
 ) -> list[Relaxation]:
     ready = _made(calculator, device) if isinstance(calculator, str) else calculator
     return [relax_one(start, ready, settings) for start in starts]

@@ -52,6 +52,8 @@ class RelaxationSettings:
         min_distance: angstrom; atoms nearer than this, before or after, are a failure.
         max_volume_change: a cell that grows or shrinks by more than this factor is a failure.
         keep_trajectory: keep every step.
+        keep_symmetry: relax the idealised primitive cell of each crystal within its space group.
+        symprec: angstrom, up to which an atom may be off its place in the group that is kept.
     """
 
     fmax: float = 0.05
@@ -61,6 +63,8 @@ class RelaxationSettings:
     min_distance: float = 0.5
     max_volume_change: float = 5.0
     keep_trajectory: bool = False
+    keep_symmetry: bool = False
+    symprec: float = 0.1
 
     def __post_init__(self) -> None:
         if not self.fmax > 0:
@@ -73,20 +77,13 @@ class RelaxationSettings:
             raise ValueError(f"min_distance must be a distance in angstrom, got {self.min_distance}")
         if not self.max_volume_change > 1:
             raise ValueError(f"max_volume_change must be a factor over 1, got {self.max_volume_change}")
+        if not self.symprec > 0:
+            raise ValueError(f"symprec must be a positive length in angstrom, got {self.symprec}")
 
     def __str__(self) -> str:
         what = "cell and positions" if self.relax_cell else "positions in a fixed cell"
-        return f"{self.optimizer}, {what}, forces under {self.fmax:g} eV/A, at most {self.max_steps} steps"
-
-
-@dataclass(frozen=True)
-class Start:
-    """A crystal before it is relaxed: arrays in double precision, and why it cannot be relaxed where it cannot."""
-
-    lattice: np.ndarray
-    frac_coords: np.ndarray
-    atomic_numbers: np.ndarray
-    fault: str | None = None
+        kept = f", symmetry within {self.symprec:g} A kept" if self.keep_symmetry else ""
+        return f"{self.optimizer}, {what}, forces under {self.fmax:g} eV/A, at most {self.max_steps} steps{kept}"
 
 
 @dataclass(frozen=True)
@@ -153,18 +150,12 @@ class Relaxation:
         """Atoms of each atomic number in the cell."""
         return dict(sorted(Counter(self.atomic_numbers.tolist()).items()))
 
-    @property
-    def volume_ratio(self) -> float | None:
-        """Volume at the end over volume at the start; None without a volume at the start."""
-        before = abs(float(np.linalg.det(self.initial_lattice)))
-        return abs(float(np.linalg.det(self.lattice))) / before if before > 0 else None
-
     def structure(self) -> Structure:
         """The crystal at the end as a pymatgen structure."""
-        return _structure(self.lattice, self.frac_coords, self.atomic_numbers)
+        from pymatgen.core import Element, Lattice, Structure
 
-    def initial_structure(self) -> Structure:
-        return _structure(self.initial_lattice, self.initial_frac_coords, self.atomic_numbers)
+        species = [Element.from_Z(number) for number in self.atomic_numbers.tolist()]
+        return Structure(Lattice(self.lattice), species, self.frac_coords)
 
 
 def encode(relaxation: Relaxation) -> tuple[dict[str, np.ndarray], str | None]:
@@ -210,10 +201,3 @@ def decode(arrays: Mapping[str, np.ndarray], text: str | None) -> Relaxation:
         reason=text,
         trajectory=frames,
     )
-
-
-def _structure(lattice: np.ndarray, frac_coords: np.ndarray, atomic_numbers: np.ndarray) -> Structure:
-    from pymatgen.core import Element, Lattice, Structure
-
-    species = [Element.from_Z(number) for number in atomic_numbers.tolist()]
-    return Structure(Lattice(lattice), species, frac_coords)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol
 
 from cdvae_kit.representation.panels import Bars, Panel
+from cdvae_kit.typing import ShareDone
 
 SEEDS_OF_A_CLAIM = 3
 """With fewer seeds a claim is looked at, not supported."""
-
-ShareDone: TypeAlias = Callable[[float], object]
-"""Called with the share of the work that is done, from 0 to 1."""
 
 
 @dataclass(frozen=True)

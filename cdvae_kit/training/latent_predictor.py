@@ -213,7 +213,8 @@ def _encode(autoencoder: TrainableModel, crystals: CrystalBatch, names: Sequence
             f"the crystals have no property {', '.join(map(repr, missing))}; they have "
             f"{', '.join(sorted(crystals.properties)) or 'none'}"
         )
-    mu, log_var = encode_moments(autoencoder, crystals, find_graph(autoencoder, crystals))
+    prepared = autoencoder.prepare(crystals)
+    mu, log_var = encode_moments(autoencoder, prepared, find_graph(autoencoder, prepared))
     values = torch.stack([crystals.properties[name] for name in names], dim=-1)
     return _Codes(mu.cpu(), log_var.cpu(), values.to(mu.dtype).cpu())
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.training.config import TrainingConfig
 from cdvae_kit.training.data import TrainingBatch, steps_per_epoch
@@ -186,11 +187,22 @@ class TrainingModule(pl.LightningModule):
     def _augment(self, crystals: CrystalBatch, generator: torch.Generator) -> CrystalBatch:
         if self.config.strain > 0.0:
             crystals = self._strain.apply(crystals, self._strain.sample(crystals, generator=generator))
+            if isinstance(crystals, SymmetricCrystals):
+                crystals = crystals.in_family()
         if self.config.displacement > 0.0:
-            crystals = self._displacement(crystals, generator=generator)
+            moved = self._displacement(_plain(crystals), generator=generator)
+            if isinstance(crystals, SymmetricCrystals):
+                crystals = crystals.moved_to(moved.frac_coords).replace(lattice=moved.lattice).in_family()
+            else:
+                crystals = moved
         if self.config.substitution > 0.0:
             swapped = self._substitution.sample(crystals, generator=generator)
-            crystals = self._substitution.apply(crystals, swapped)
+            other = self._substitution.apply(_plain(crystals), swapped)
+            if isinstance(crystals, SymmetricCrystals):
+                elements = other.atomic_numbers.index_select(0, crystals.orbits.first_atom)
+                crystals = crystals.replace(elements=elements, properties=other.properties)
+            else:
+                crystals = other
         return crystals
 
     def _agree(self, *values: float) -> tuple[float, ...]:
@@ -338,6 +350,10 @@ class TrainingModule(pl.LightningModule):
             )
         for name in changed:
             logger.warning("resumed with %s=%r; the run was started with %r", name, now[name], before.get(name))
+
+
+def _plain(crystals: CrystalBatch) -> CrystalBatch:
+    return crystals.plain() if isinstance(crystals, SymmetricCrystals) else crystals
 
 
 _COUNTERS = (

@@ -96,7 +96,11 @@ def fit_prior(
         graphs = find_graph(model, train), find_graph(model, val)
     codes = encode_moments(model, train, graphs[0])
     held_out = encode_moments(model, val, graphs[1])
-    return fit_prior_to_codes(model.prior, codes, held_out, config, progress=progress)
+    facts = None
+    if model.conditions is not None:
+        device = codes[0].device
+        facts = model.conditions.facts(train).to(device), model.conditions.facts(val).to(device)
+    return fit_prior_to_codes(model.prior, codes, held_out, config, facts=facts, progress=progress)
 
 
 def fit_prior_to_codes(
@@ -105,9 +109,13 @@ def fit_prior_to_codes(
     held_out: tuple[Tensor, Tensor],
     config: TrainingConfig,
     *,
+    facts: tuple[Tensor, Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PriorFit:
-    """As `fit_prior`, from mu and log_var (num_codes, latent_dim) of training and held-out codes."""
+    """As `fit_prior`, from mu and log_var (num_codes, latent_dim) of training and held-out codes.
+
+    `facts` are what is known of the crystals of both, (num_codes, width), for a prior that can be told of them.
+    """
     started = time.monotonic()
     mu, log_var = codes
     device = mu.device
@@ -117,6 +125,7 @@ def fit_prior_to_codes(
     every = torch.arange(len(held_out[0]), device=device)
     every = every.repeat(max(1, min(16, _CODES_PER_CHECK // len(every))))
     val_codes = _draw(*held_out, every, make_generator(config.seed, _CODES_KEY, device=device))
+    known, val_known = (None, None) if facts is None else (facts[0], facts[1][every])
 
     named = list(prior.named_parameters())
     average = WeightAverage(named, decay=config.prior_ema_decay)
@@ -128,7 +137,7 @@ def fit_prior_to_codes(
     for step in range(config.prior_steps):
         generator = make_generator(config.seed, _STEP_KEY, step, device=device)
         index = torch.randint(len(mu), (config.prior_batch_size,), generator=generator, device=device)
-        loss = _loss(prior, _draw(mu, log_var, index, generator), generator)
+        loss = _loss(prior, _draw(mu, log_var, index, generator), known if known is None else known[index], generator)
         optimizer.param_groups[0]["lr"] = (
             config.prior_learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / config.prior_steps))
         )
@@ -149,7 +158,9 @@ def fit_prior_to_codes(
                 )
         if (step + 1) % config.prior_check_every == 0 or step + 1 == config.prior_steps:
             with average.applied(), torch.no_grad():
-                val_loss = float(_loss(prior, val_codes, make_generator(config.seed, _CHECK_KEY, device=device)))
+                val_loss = float(
+                    _loss(prior, val_codes, val_known, make_generator(config.seed, _CHECK_KEY, device=device))
+                )
                 if val_loss < best[0]:
                     best = (val_loss, step + 1, running)
                     kept = {name: weight.detach().clone() for name, weight in named}
@@ -179,5 +190,6 @@ def _draw(mu: Tensor, log_var: Tensor, index: Tensor, generator: torch.Generator
     return mu[index] + torch.exp(0.5 * log_var[index]) * noise
 
 
-def _loss(prior: nn.Module, codes: Tensor, generator: torch.Generator) -> Tensor:
-    return prior.loss(codes, generator=generator)  # type: ignore[operator]
+def _loss(prior: nn.Module, codes: Tensor, facts: Tensor | None, generator: torch.Generator) -> Tensor:
+    told = {} if facts is None else {"facts": facts}
+    return prior.loss(codes, generator=generator, **told)  # type: ignore[operator]

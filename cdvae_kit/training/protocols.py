@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -30,6 +31,10 @@ class TrainableNetwork(Protocol):
     known_elements: Tensor
     """(num_elements,) long: atomic numbers of the training crystals."""
 
+    def prepare(self, crystals: CrystalBatch, *, progress: Callable[[int, int], None] | None = None) -> CrystalBatch:
+        """The crystals as the network sees them, in the form that all other methods take."""
+        ...
+
     def fit_statistics(self, crystals: CrystalBatch) -> None: ...
 
     def graph(self, crystals: CrystalBatch) -> PeriodicGraph: ...
@@ -51,6 +56,8 @@ class TrainableModel(TrainableNetwork, Protocol):
     """Compiled if asked for."""
     score_network: Any
     """Compiled if asked for."""
+    conditions: Any
+    """What the prior can be told of a crystal, `facts(crystals)` of (num_crystals, width), or None."""
     prior: Any
     """A module that is a `TrainablePrior`, or None: stage one leaves the parameters under this name alone."""
 

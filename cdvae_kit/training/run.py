@@ -27,8 +27,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from cdvae_kit import __version__
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.io.atomic import atomic_file
+from cdvae_kit.nn.fractional import set_precision
 from cdvae_kit.seeding import seeded_weights as seeded_weights  # its first home
 from cdvae_kit.training.config import TrainingConfig
 from cdvae_kit.training.data import CrystalDataModule, find_graph
@@ -107,6 +109,9 @@ def fit(
     if is_main:
         prepare_folder(output, resume=resume, overwrite=overwrite, ours=_OURS)
     module.cpu()
+    set_precision(module, half=config.precision == "bf16-mixed")
+    train, val = _prepared(model, train, "training"), _prepared(model, val, "validation")
+    _check_substitution(train, config)
     model.fit_statistics(train)
     graphs = find_graph(model, train), find_graph(model, val)
     last = output / "state" / "last"
@@ -150,6 +155,7 @@ def fit(
 
             prior = fit_prior(model, train, val, config, graphs=graphs, progress=advance)
         module.cpu()
+    set_precision(module, half=False)
     result = FitResult(
         output_dir=output,
         best_loss=training.best_loss,
@@ -164,6 +170,20 @@ def fit(
     if is_main:
         _write_results(result, model, train, val, config)
     return result
+
+
+def _prepared(model: TrainableNetwork, crystals: CrystalBatch, name: str) -> CrystalBatch:
+    logger.info("preparing %d %s crystals", len(crystals), name)
+    return model.prepare(crystals)
+
+
+def _check_substitution(crystals: CrystalBatch, config: TrainingConfig) -> None:
+    if config.substitution > 0.0 and isinstance(crystals, SymmetricCrystals) and bool((crystals.space_group > 1).any()):
+        raise ValueError(
+            "with other elements another one of the equivalent descriptions of a crystal is the canonical one, so that "
+            "the symmetry head would learn what depends on chance; set training.substitution=0, or "
+            "model.symmetry=none"
+        )
 
 
 # -- stage one -------------------------------------------------------------------------------------------------------
@@ -271,7 +291,8 @@ def _make_trainer(
         num_nodes=config.num_nodes,
         # heads of properties or types that this model does not use never get a gradient
         strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
-        precision=config.precision,
+        # mixed precision is the message layers' own: Lightning's would reach into the geometry
+        precision="32-true",
         plugins=[StateIO()],
         callbacks=callbacks,
         logger=tensorboard if tensorboard is not None else False,

@@ -1,4 +1,4 @@
-"""What a transform is: a law over parameters, and a pure function of data and parameters.
+"""What a transform is: a distribution over parameters, and a pure function of data and parameters.
 
 The parameters lie open, so that two views can differ in them alone, a search can walk through them, and a gradient can
 reach them. One protocol for images (b c h w), series (b c t), tokens (b l) and crystals (`CrystalBatch`). Here stand
@@ -96,7 +96,7 @@ def per_sample(magnitude: Tensor | float, num_samples: int, *, like: Tensor | No
     if not bool(((values >= 0.0) & (values <= 1.0)).all()):
         raise ValueError(
             f"a magnitude must lie in [0, 1], got {values.detach().min():g}..{values.detach().max():g}; 1 is the full "
-            "law, and for more the transform needs a wider range"
+            "distribution, and for more the transform needs a wider range"
         )
     return values.expand(num_samples)
 
@@ -142,7 +142,7 @@ def join_samples(parts: Sequence[Any]) -> Any:
 
 
 class Transform(ABC, Generic[Data]):
-    """A law over parameters plus a pure function of (data, parameters).
+    """A distribution over parameters plus a pure function of (data, parameters).
 
     To be kept by every transform: `apply` never changes its input; magnitude 0 draws the parameters of the identity;
     the numbers that are drawn do not depend on the magnitude, so that one seed gives the same change at any strength;
@@ -166,8 +166,8 @@ class Transform(ABC, Generic[Data]):
         """Parameters for each sample of the batch.
 
         Args:
-            batch: only its size, shape, device and type matter to most laws.
-            magnitude: in [0, 1], for all samples or (b,); 0 is the identity, 1 the full law.
+            batch: only its size, shape, device and type matter to most distributions.
+            magnitude: in [0, 1], for all samples or (b,); 0 is the identity, 1 the full distribution.
             generator: a `torch.Generator`, or `IndexedDraws` where a sample must not depend on its neighbours.
         """
 
@@ -200,7 +200,8 @@ class Identity(Transform[Any]):
 class Compose(Transform[Data]):
     """Transforms one after the other; parameter `angle` of the first is called `0.angle`.
 
-    All laws read the batch as it comes in, except that they see the shape that a shape-changing one leaves behind.
+    All distributions read the batch as it comes in, except that they see the shape that a shape-changing one leaves
+    behind.
     """
 
     def __init__(self, transforms: Sequence[Transform[Data]]) -> None:

@@ -127,7 +127,8 @@ class RandomFieldDisplacement(Transform[CrystalBatch]):
         rms: root mean square length of the displacement of an atom, angstrom, over draws.
         exponent: of the spectrum.
         shortest_wave: angstrom; about the distance of neighbours. The longest wave of a cell is always there.
-        strain: deviation of the entries of the symmetric strain S, cell times exp(S); fractional coordinates stay.
+        strain: standard deviation of the entries of the symmetric strain S, cell times exp(S); fractional coordinates
+            stay.
         least_distance: angstrom. A draw that brings two atoms of a crystal closer is halved until it does not, at most
             eight times, then given up; crystals that come in closer are not minded. None never looks. Draws that are
             halved make the displacements smaller than `rms`, and `kept` tells.

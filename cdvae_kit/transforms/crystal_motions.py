@@ -66,8 +66,8 @@ class CrystalRotation(Transform[CrystalBatch]):
 def _cross_matrices(axis: Tensor) -> Tensor:
     """(b, 3, 3) antisymmetric, whose product with a vector is the cross product."""
     x, y, z = axis.unbind(1)
-    nought = torch.zeros_like(x)
-    return torch.stack([nought, -z, y, z, nought, -x, -y, x, nought], dim=1).reshape(-1, 3, 3)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).reshape(-1, 3, 3)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ class AtomDisplacement(Transform[CrystalBatch]):
     """Each atom moved by itself, normal; parameter `displacement` (b, most atoms of a crystal, 3).
 
     Attributes:
-        deviation: of each Cartesian component, angstrom; thermal motion at 300 K is some 0.05 to 0.1.
+        deviation: standard deviation of each Cartesian component, angstrom; thermal motion at 300 K is some 0.05 to
+            0.1.
     """
 
     deviation: float
@@ -119,7 +120,9 @@ class AtomDisplacement(Transform[CrystalBatch]):
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.deviation < math.inf:
-            raise ValueError(f"the deviation of a displacement must be finite and not negative, got {self.deviation}")
+            raise ValueError(
+                f"the standard deviation of a displacement must be finite and not negative, got {self.deviation}"
+            )
 
     def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
         # Box and Muller by hand: an atom's draw must not depend on how many atoms the batch's largest crystal has
@@ -142,15 +145,17 @@ class AtomScatter(Transform[CrystalBatch]):
     fractions, and `deformation` (b, 3, 3), symmetric.
 
     Attributes:
-        deviation: of the deformation's logarithm, without a unit. At 0 the lattice stays, by which a small cell is
-            still known.
+        deviation: standard deviation of the deformation's logarithm, without a unit. At 0 the lattice stays, by which a
+            small cell is still known.
     """
 
     deviation: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.deviation < math.inf:
-            raise ValueError(f"the deviation of a deformation must be finite and not negative, got {self.deviation}")
+            raise ValueError(
+                f"the standard deviation of a deformation must be finite and not negative, got {self.deviation}"
+            )
 
     def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
         chosen = uniform(generator, len(batch), 1, 1, like=batch.lattice)

@@ -21,10 +21,10 @@ class RandomStrain(Transform[CrystalBatch]):
     """A stretch of each cell along axes of its own: exp(a S + b I), S symmetric, b a change of the size alone.
 
     The magnitude a of the anisotropic part is itself uniform, so that some crystals stay nearly as they are. The
-    exponential keeps every volume positive, whatever the deviation.
+    exponential keeps every volume positive, whatever the standard deviation.
 
     Attributes:
-        deviation: of the entries of S and of b, without a unit; 0.03 is a strain of some 3 %.
+        deviation: standard deviation of the entries of S and of b, without a unit; 0.03 is a strain of some 3 %.
 
     >>> from cdvae_kit.seeding import make_generator
     >>> salt = CrystalBatch(torch.tensor([[0.0] * 3, [0.5] * 3]), 4.1 * torch.eye(3)[None], torch.tensor([55, 17]),
@@ -39,7 +39,7 @@ class RandomStrain(Transform[CrystalBatch]):
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.deviation < 1.0:
-            raise ValueError(f"the deviation of a strain must lie in [0, 1), got {self.deviation}")
+            raise ValueError(f"the standard deviation of a strain must lie in [0, 1), got {self.deviation}")
 
     def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
         """`deformation` (num_crystals, 3, 3), symmetric, on the device of the batch."""

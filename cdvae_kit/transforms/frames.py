@@ -1,7 +1,7 @@
 """Frames: fixed linear maps of series (b, c, t) to coefficients, and the picture of them that an encoder is shown.
 
-No parameters and no chance: they are views of one sample, not changes of it. A basis keeps the length of a vector, a
-frame keeps it between two bounds, A‖x‖² ≤ Σ|c|² ≤ B‖x‖², and both can be undone. Random changes of series are in
+No parameters and no randomness: they are views of one sample, not changes of it. A basis keeps the length of a vector,
+a frame keeps it between two bounds, A‖x‖² ≤ Σ|c|² ≤ B‖x‖², and both can be undone. Random changes of series are in
 `time_series`.
 """
 
@@ -138,7 +138,7 @@ class MorletFrame(Frame):
         return torch.fft.ifft(filtered, n=length, norm="ortho")
 
     def reconstruct(self, coefficients: Tensor, *, length: int) -> Tensor:
-        """The series by the canonical dual frame; what no wavelet sees comes back as nought."""
+        """The series by the canonical dual frame; what no wavelet sees comes back as zero."""
         if coefficients.ndim != 4 or coefficients.shape[2:] != (len(self.scales), length):
             raise ValueError(
                 f"expected coefficients (b, c, {len(self.scales)}, {length}), got {tuple(coefficients.shape)}"

@@ -1,4 +1,4 @@
-"""What the transforms of images have in common: checks, sampling between pixels, opacity, and two laws."""
+"""What the transforms of images have in common: checks, sampling between pixels, opacity, and two distributions."""
 
 from __future__ import annotations
 

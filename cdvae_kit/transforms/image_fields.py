@@ -20,14 +20,14 @@ from cdvae_kit.transforms.random_field import gaussian_random_field
 
 
 @dataclass(frozen=True)
-class FieldLaw:
+class FieldDistribution:
     """How one parameter is drawn: a number for the whole picture plus a field.
 
     Attributes:
         most: the number is uniform in ±`most`, as in the ordinary augmentation.
         local: the standard deviation of the field; 0 is the ordinary augmentation.
 
-    >>> round(FieldLaw(most=0.3, local=0.1).rms, 3)
+    >>> round(FieldDistribution(most=0.3, local=0.1).rms, 3)
     0.2
     """
 
@@ -36,7 +36,7 @@ class FieldLaw:
 
     def __post_init__(self) -> None:
         if not (0.0 <= self.most < math.inf and 0.0 <= self.local < math.inf):
-            raise ValueError(f"the range and the deviation of a field cannot be negative, got {self}")
+            raise ValueError(f"the range and the standard deviation of a field cannot be negative, got {self}")
 
     @property
     def rms(self) -> float:
@@ -61,14 +61,16 @@ class _FieldTransform(Transform[Tensor]):
     max_wavenumber: float | None = None
     differentiable = True
 
-    def draw(self, law: FieldLaw, count: int, batch: Tensor, strength: Tensor, generator: Generator) -> Tensor:
-        """(b, count, h, w): independent parameters that follow a law, times `strength` (b,)."""
+    def draw(
+        self, distribution: FieldDistribution, count: int, batch: Tensor, strength: Tensor, generator: Generator
+    ) -> Tensor:
+        """(b, count, h, w): independent parameters that follow a distribution, times `strength` (b,)."""
         b, _, h, w = batch.shape
         shared = batch.new_zeros(b, count)
-        if law.most > 0.0:
-            shared = uniform(generator, b, count, low=-law.most, high=law.most, like=batch)
+        if distribution.most > 0.0:
+            shared = uniform(generator, b, count, low=-distribution.most, high=distribution.most, like=batch)
         values = shared[:, :, None, None].expand(b, count, h, w)
-        if law.local > 0.0:
+        if distribution.local > 0.0:
             fields = [
                 gaussian_random_field(
                     (h, w),
@@ -80,7 +82,7 @@ class _FieldTransform(Transform[Tensor]):
                 )
                 for _ in range(count)
             ]
-            values = values + law.local * torch.stack(fields, dim=1)
+            values = values + distribution.local * torch.stack(fields, dim=1)
         return values * per_image(strength)
 
 
@@ -102,16 +104,16 @@ class RandomFieldWarp(_FieldTransform):
         padding: what lies outside.
 
     >>> from cdvae_kit.seeding import make_generator
-    >>> warp, images = RandomFieldWarp(translation=FieldLaw(local=0.03)), torch.rand(2, 1, 20, 20)
+    >>> warp, images = RandomFieldWarp(translation=FieldDistribution(local=0.03)), torch.rand(2, 1, 20, 20)
     >>> params = warp.sample(images, generator=make_generator(0))
     >>> warp.apply(images, params).shape, warp.folding_fraction(params).tolist()
     (torch.Size([2, 1, 20, 20]), [0.0, 0.0])
     """
 
-    translation: FieldLaw = FieldLaw()
-    rotation: FieldLaw = FieldLaw()
-    scale: FieldLaw = FieldLaw()
-    shear: FieldLaw = FieldLaw()
+    translation: FieldDistribution = FieldDistribution()
+    rotation: FieldDistribution = FieldDistribution()
+    scale: FieldDistribution = FieldDistribution()
+    shear: FieldDistribution = FieldDistribution()
     padding: Padding = "reflection"
 
     def sample(self, batch: Tensor, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
@@ -156,7 +158,8 @@ class RandomFieldWarp(_FieldTransform):
         """(b,) the share of pixels where the picture is folded: det ∂r/∂r' ≤ 0, by differences to the next pixels.
 
         Where it is not 0, parts of a picture are seen twice, mirrored, and shapes begin to go. A field of smoothness
-        `exponent` folds above a certain deviation: at 4 and translations alone, some 3 % of pixels at 0.05 of the side.
+        `exponent` folds above a certain standard deviation: at 4 and translations alone, some 3 % of pixels at 0.05 of
+        the side.
         """
         source = self.sources(params)
         along_x = (source[:, :, 1:] - source[:, :, :-1])[:, :-1]
@@ -179,15 +182,17 @@ class RandomFieldColor(_FieldTransform):
         brightness: of the logarithm of the factor.
     """
 
-    hue: FieldLaw = FieldLaw()
-    saturation: FieldLaw = FieldLaw()
-    brightness: FieldLaw = FieldLaw()
+    hue: FieldDistribution = FieldDistribution()
+    saturation: FieldDistribution = FieldDistribution()
+    brightness: FieldDistribution = FieldDistribution()
 
     def sample(self, batch: Tensor, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
         self._check(batch)
         strength = per_sample(magnitude, len(batch), like=batch)
-        laws = {"turn": self.hue, "log_saturation": self.saturation, "log_brightness": self.brightness}
-        return {name: self.draw(law, 1, batch, strength, generator) for name, law in laws.items()}
+        distributions = {"turn": self.hue, "log_saturation": self.saturation, "log_brightness": self.brightness}
+        return {
+            name: self.draw(distribution, 1, batch, strength, generator) for name, distribution in distributions.items()
+        }
 
     def apply(self, batch: Tensor, params: Params) -> Tensor:
         self._check(batch)
@@ -218,18 +223,18 @@ class RandomFieldNoise(_FieldTransform):
     """A field added to the colours, not kept in [0, 1]; parameter `noise` (b, c, h, w), the fourth channel spared.
 
     Attributes:
-        law: of what is added to each channel.
+        distribution: of what is added to each channel.
         exponent: 0, white noise, unless given.
     """
 
-    law: FieldLaw = FieldLaw(local=0.05)
+    distribution: FieldDistribution = FieldDistribution(local=0.05)
     exponent: float = 0.0
 
     def sample(self, batch: Tensor, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
         check_images(batch)
         channels = min(batch.shape[1], 3)
         strength = per_sample(magnitude, len(batch), like=batch)
-        return {"noise": self.draw(self.law, channels, batch, strength, generator)}
+        return {"noise": self.draw(self.distribution, channels, batch, strength, generator)}
 
     def apply(self, batch: Tensor, params: Params) -> Tensor:
         check_images(batch)

@@ -341,7 +341,7 @@ class GaussianBlur(Transform[Tensor]):
         check_images(batch)
         b, c, h, w = batch.shape
         offset = torch.arange(-self.reach, self.reach + 1, device=batch.device, dtype=batch.dtype)
-        # a width of nought is the kernel of one pixel
+        # a width of zero is the kernel of one pixel
         kernel = torch.exp(-0.5 * (offset / params["sigma"].clamp_min(1e-3)[:, None]) ** 2)
         kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(c, 0)
         r = self.reach
@@ -395,11 +395,11 @@ GROUPS: dict[str, tuple[type[Transform[Tensor]], ...]] = {
     "photometric": (Hue, Brightness, Grayscale, Posterize, Invert, Sharpen),
     "corruption": (GaussianBlur, Noise, Pixelate, Elastic, Erase, Contrast),
 }
-"""The eighteen of Transforms-2D; each is made without arguments and then follows the paper's law."""
+"""The eighteen of Transforms-2D; each is made without arguments and then follows the paper's distribution."""
 
 
 def image_transform(name: str) -> Transform[Tensor]:
-    """One of the eighteen by its name, with the paper's law.
+    """One of the eighteen by its name, with the paper's distribution.
 
     >>> image_transform("flip_vertical").name
     'flip_vertical'

@@ -55,7 +55,7 @@ def gaussian_random_field(
 ) -> Tensor:
     """(num_fields, *shape): independent periodic fields of mean 0 exactly and variance 1 by expectation.
 
-    White noise through a real, even filter, so that the field is real and its law knows no place.
+    White noise through a real, even filter, so that the field is real and its distribution is the same everywhere.
 
     Args:
         shape: of the grid, any dimension.

@@ -11,9 +11,9 @@ from cdvae_kit.transforms.base import Generator, Params, Transform, per_sample, 
 
 
 def check_tokens(batch: Tensor) -> None:
-    """`ValueError` unless the batch is (b, l) of whole numbers."""
+    """`ValueError` unless the batch is (b, l) of integers."""
     if batch.ndim != 2 or batch.is_floating_point() or batch.dtype == torch.bool:
-        raise ValueError(f"expected tokens (b, l) of whole numbers, got {tuple(batch.shape)} {batch.dtype}")
+        raise ValueError(f"expected tokens (b, l) of integers, got {tuple(batch.shape)} {batch.dtype}")
 
 
 @dataclass(frozen=True)

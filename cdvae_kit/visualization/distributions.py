@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import numpy as np
 
@@ -26,7 +26,8 @@ MOST_LABELS = 16
 
 _FENCE = 2.0
 """Interquartile ranges beyond the quartiles of either set after which values only count as beyond the axis."""
-_MOST_WHOLE_NUMBERS = 60
+_MOST_INTEGERS = 60
+_NO_VALUE = "no crystal has a value"
 _MOST_TICKS = 20
 
 
@@ -72,7 +73,13 @@ def plot_distribution(distribution: Distribution, *, interactive: bool = False) 
     >>> plot_distribution(density).axes[0].get_xlabel()
     'density (g/cm³)'
     """
-    return _interactive(distribution) if interactive else _static(distribution)
+    drawing = _Drawing(
+        bin_values(distribution),
+        theme.quantity_label(distribution.name, distribution.unit),
+        f"share of {theme.COUNTED.get(distribution.name, 'crystals')} (%)",
+        distribution.kind == "categorical",
+    )
+    return _interactive(drawing) if interactive else _static(drawing)
 
 
 def bin_values(distribution: Distribution) -> Binned:
@@ -106,7 +113,7 @@ def _continuous(distribution: Distribution) -> Binned:
 def _edges(sets: list[np.ndarray]) -> np.ndarray:
     values = np.concatenate(sets)
     low, high = values.min(), values.max()
-    if (values == np.round(values)).all() and high - low <= _MOST_WHOLE_NUMBERS and max(-low, high) < 1e6:
+    if (values == np.round(values)).all() and high - low <= _MOST_INTEGERS and max(-low, high) < 1e6:
         return np.arange(low - 0.5, high + 1.0)
     fences = []
     for one in sets:
@@ -169,8 +176,30 @@ def _finite(values: np.ndarray) -> np.ndarray:
     return numbers[np.isfinite(numbers)]
 
 
-def _names_of_sets(binned: Binned) -> tuple[str, str]:
-    return f"generated ({binned.num_generated:,})", f"reference ({binned.num_reference:,})"
+@dataclass(frozen=True)
+class _Drawing:
+    """What matplotlib and plotly draw alike.
+
+    Attributes:
+        binned: the shares.
+        label: of the quantity; a name from a file may stand in it.
+        share: label of the other axis.
+        is_categorical: bars in place of a histogram.
+    """
+
+    binned: Binned
+    label: str
+    share: str
+    is_categorical: bool
+
+    @property
+    def is_empty(self) -> bool:
+        return self.binned.num_generated + self.binned.num_reference == 0
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the generated set and of the reference, for a legend."""
+        return f"generated ({self.binned.num_generated:,})", f"reference ({self.binned.num_reference:,})"
 
 
 def beyond_in_words(binned: Binned) -> str:
@@ -180,16 +209,14 @@ def beyond_in_words(binned: Binned) -> str:
     return f"beyond the axis: {binned.beyond[0]:,} generated, {binned.beyond[1]:,} reference"
 
 
-def _interactive(distribution: Distribution) -> go.Figure:
+def _interactive(drawing: _Drawing) -> go.Figure:
     import plotly.graph_objects as go
 
-    binned = bin_values(distribution)
-    label = theme.plain(theme.quantity_label(distribution.name, distribution.unit))
-    share = f"share of {theme.COUNTED.get(distribution.name, 'crystals')} (%)"
-    ours, theirs = _names_of_sets(binned)
-    if binned.num_generated + binned.num_reference == 0:
+    binned, share, (ours, theirs) = drawing.binned, drawing.share, drawing.names
+    label = theme.plain(drawing.label)
+    if drawing.is_empty:
         return _empty(label)
-    if distribution.kind == "categorical":
+    if drawing.is_categorical:
         traces = [_bars(binned, binned.generated, ours, theme.GENERATED_COLOR)]
         if binned.reference is not None:
             traces.append(_bars(binned, binned.reference, theirs, theme.REFERENCE_COLOR))
@@ -230,7 +257,7 @@ def _interactive(distribution: Distribution) -> go.Figure:
     )
     if outside := beyond_in_words(binned):
         label += f"<br><span style='font-size:11px'>{outside}</span>"
-    # whole numbers have one bin each, in the middle of which they lie
+    # integers have one bin each, in the middle of which they lie
     whole = len(binned.edges) > 1 and binned.edges[0] % 1 == 0.5 and np.ptp(binned.edges) <= _MOST_TICKS
     ticks = {"tick0": binned.edges[0] + 0.5, "dtick": 1} if whole else {}
     layout = theme.plotly_layout(
@@ -263,30 +290,23 @@ def _steps(edges: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _empty(label: str) -> go.Figure:
     import plotly.graph_objects as go
 
-    note = {"text": "no crystal has a value", "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
+    note = {"text": _NO_VALUE, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
     return go.Figure([], theme.plotly_layout(xaxis={"title": {"text": label}}, annotations=[note], height=240))
 
 
-def _static(distribution: Distribution) -> Figure:
+def _static(drawing: _Drawing) -> Figure:
     from cdvae_kit.visualization.crystals.canvas import new_figure
 
-    binned = bin_values(distribution)
-    ours, theirs = _names_of_sets(binned)
-    share = f"share of {theme.COUNTED.get(distribution.name, 'crystals')} (%)"
-    label: dict[str, Any] = {
-        "text": theme.quantity_label(distribution.name, distribution.unit),
-        # a name from a file may hold a dollar
-        "parse_math": False,
-    }
-    categorical = distribution.kind == "categorical"
-    figure = new_figure(4.6, max(2.2, 0.9 + 0.26 * len(binned.labels)) if categorical else 3.1)
+    binned, share, (ours, theirs) = drawing.binned, drawing.share, drawing.names
+    figure = new_figure(4.6, max(2.2, 0.9 + 0.26 * len(binned.labels)) if drawing.is_categorical else 3.1)
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
-    if binned.num_generated + binned.num_reference == 0:
-        axes.text(0.5, 0.5, "no crystal has a value", ha="center", va="center", transform=axes.transAxes)
-        axes.set_xlabel(label["text"], parse_math=False)
+    # parse_math: a name from a file may hold a dollar
+    if drawing.is_empty:
+        axes.text(0.5, 0.5, _NO_VALUE, ha="center", va="center", transform=axes.transAxes)
+        axes.set_xlabel(drawing.label, parse_math=False)
         return figure
-    if categorical:
+    if drawing.is_categorical:
         places = np.arange(len(binned.labels))
         half = 0.0 if binned.reference is None else 0.2
         axes.barh(places - half, 100 * binned.generated, height=0.38, color=theme.GENERATED_COLOR, label=ours)
@@ -295,14 +315,14 @@ def _static(distribution: Distribution) -> Figure:
         axes.set_yticks(places, binned.labels, parse_math=False)
         axes.invert_yaxis()
         axes.set_xlabel(share)
-        axes.set_ylabel(label["text"], parse_math=False)
+        axes.set_ylabel(drawing.label, parse_math=False)
     else:
         if binned.reference is not None:
             axes.stairs(
                 100 * binned.reference, binned.edges, fill=True, color=theme.REFERENCE_COLOR, alpha=0.55, label=theirs
             )
         axes.stairs(100 * binned.generated, binned.edges, color=theme.GENERATED_COLOR, linewidth=1.6, label=ours)
-        axes.set_xlabel(label["text"], parse_math=False)
+        axes.set_xlabel(drawing.label, parse_math=False)
         axes.set_ylabel(share)
         axes.text(1.0, 1.0, beyond_in_words(binned), ha="right", va="bottom", fontsize=7, transform=axes.transAxes)
     axes.legend(frameon=False, fontsize="small")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -22,6 +22,7 @@ FARTHEST = 2.0
 """Powers of two at which the colours end."""
 
 _EMPTY = "#f0f2f4"
+_ABSENT_INK = "#8d99a6"
 _ROWS, _COLUMNS = 9.5, 18
 _NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86)
 
@@ -109,6 +110,30 @@ def _scale(shares: Shares) -> tuple[float, float, tuple[tuple[float, str], ...],
     return -FARTHEST, FARTHEST, theme.MORE_AND_LESS, "generated / reference", ticks
 
 
+class _Box(NamedTuple):
+    """One element of the table: where it stands, what is written below its symbol, and the colour of both."""
+
+    symbol: str
+    row: float
+    column: int
+    below: tuple[str, ...]
+    ink: str
+
+
+def _boxes(shares: Shares) -> list[_Box]:
+    """All 118 in the order of `PLACES`; an element that neither set holds has nothing below it."""
+    boxes = []
+    for i, (symbol, (row, column)) in enumerate(PLACES.items()):
+        below: tuple[str, ...] = ()
+        ink = _ABSENT_INK
+        if shares.present[i]:
+            sets = (shares.generated, shares.reference)
+            below = tuple(_share_in_words(values[i]) for values in sets if values is not None)
+            ink = _ink(shares.colored_by[i], shares)
+        boxes.append(_Box(symbol, row, column, below, ink))
+    return boxes
+
+
 def _interactive(shares: Shares) -> go.Figure:
     import plotly.graph_objects as go
 
@@ -117,18 +142,17 @@ def _interactive(shares: Shares) -> go.Figure:
     z = np.full((len(rows), _COLUMNS), np.nan)
     background, hover = np.full_like(z, np.nan), np.full(z.shape, "", dtype=object)
     notes = []
-    for i, (symbol, (row, column)) in enumerate(PLACES.items()):
-        at = rows.index(row), column - 1
+    for i, box in enumerate(_boxes(shares)):
+        at = rows.index(box.row), box.column - 1
         z[at], background[at] = shares.colored_by[i], 0.0
-        hover[at] = f"<b>{symbol}</b><br>generated {shares.generated[i]:.2f} % of atoms"
-        below = _share_in_words(shares.generated[i])
+        hover[at] = f"<b>{box.symbol}</b><br>generated {shares.generated[i]:.2f} % of atoms"
         if shares.reference is not None:
             hover[at] += f"<br>reference {shares.reference[i]:.2f} %"
-            below += f"<br>{_share_in_words(shares.reference[i])}"
-        there = bool(shares.present[i])
-        text = f"<b>{symbol}</b>" + (f"<br><span style='font-size:8.5px'>{below}</span>" if there else "")
-        color = _ink(shares.colored_by[i], shares) if there else "#8d99a6"
-        notes.append({"x": column, "y": row, "text": text, "showarrow": False, "font": {"size": 12, "color": color}})
+        text = f"<b>{box.symbol}</b>"
+        if box.below:
+            text += f"<br><span style='font-size:8.5px'>{'<br>'.join(box.below)}</span>"
+        font = {"size": 12, "color": box.ink}
+        notes.append({"x": box.column, "y": box.row, "text": text, "showarrow": False, "font": font})
     # boxes of one height although the f block stands apart
     common = {"x": list(range(1, _COLUMNS + 1)), "xgap": 3, "ygap": 3}
     blocks = [slice(0, 7), slice(7, 9)]
@@ -194,19 +218,14 @@ def _static(shares: Shares) -> Figure:
     axes = figure.subplots()
     axes.set_axis_off()
     axes.set(xlim=(0.4, _COLUMNS + 0.6), ylim=(_ROWS + 0.6, 0.4), aspect="equal")
-    for i, (symbol, (row, column)) in enumerate(PLACES.items()):
-        there = bool(shares.present[i])
-        face = mapping.to_rgba(shares.colored_by[i]) if there else _EMPTY
-        axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, facecolor=face))
-        ink = _ink(shares.colored_by[i], shares) if there else "#8d99a6"
-        axes.text(
-            column, row - (0.2 if there else 0), symbol, ha="center", va="center", color=ink, fontsize=9, weight="bold"
-        )
-        if there:
-            below = _share_in_words(shares.generated[i])
-            if shares.reference is not None:
-                below += f"\n{_share_in_words(shares.reference[i])}"
-            axes.text(column, row + 0.18, below, ha="center", va="center", color=ink, fontsize=5.5, linespacing=1.0)
+    for i, box in enumerate(_boxes(shares)):
+        face = mapping.to_rgba(shares.colored_by[i]) if box.below else _EMPTY
+        axes.add_patch(Rectangle((box.column - 0.47, box.row - 0.47), 0.94, 0.94, facecolor=face))
+        centred: dict[str, Any] = {"ha": "center", "va": "center", "color": box.ink}
+        height = box.row - (0.2 if box.below else 0)
+        axes.text(box.column, height, box.symbol, fontsize=9, weight="bold", **centred)
+        if box.below:
+            axes.text(box.column, box.row + 0.18, "\n".join(box.below), fontsize=5.5, linespacing=1.0, **centred)
     place = axes.inset_axes((0.2, 0.86, 0.4, 0.025))
     bar = figure.colorbar(mapping, cax=place, orientation="horizontal")
     bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=7)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from cdvae_kit.visualization import theme
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from cdvae_kit.metrics.evaluation_result import MetricValue
     from cdvae_kit.metrics.published import PublishedResult
+
+_THIS_SET = "this set, 95 % interval"
+_SHARE, _RANGE = "share of crystals (%)", (-2, 102)
 
 
 @overload
@@ -38,20 +41,43 @@ def plot_metrics(
     """
     shown = rates_of(metrics)
     beside = [entry for entry in published if entry.metric in {metric.name for metric in shown}]
-    return _interactive(shown, beside) if interactive else _static(shown, beside)
+    rates = _rates(shown)
+    return _interactive(rates, beside) if interactive else _static(rates, beside)
 
 
 def rates_of(metrics: Mapping[str, MetricValue]) -> list[MetricValue]:
     """Those that are shares of crystals and have a value."""
-    return [
-        metric for metric in metrics.values() if metric.value is not None and theme.metric_wording(metric.name).is_rate
-    ]
+    return [metric for metric in metrics.values() if metric.value is not None and metric.is_rate]
 
 
-def _interactive(shown: Sequence[MetricValue], beside: Sequence[PublishedResult]) -> go.Figure:
+class _Rate(NamedTuple):
+    """One dot: its label, per cent, the two arms of its interval, and the crystals that it rests on."""
+
+    label: str
+    percent: float
+    below: float
+    above: float
+    num_crystals: int
+
+
+def _rates(shown: Sequence[MetricValue]) -> dict[str, _Rate]:
+    """By the metric's name, in the order of the rows."""
+    return {
+        metric.name: _Rate(
+            metric.label,
+            100 * _number(metric.value),
+            100 * _reach(metric.low, metric.value),
+            100 * _reach(metric.value, metric.high),
+            metric.num_crystals,
+        )
+        for metric in shown
+    }
+
+
+def _interactive(rates: Mapping[str, _Rate], beside: Sequence[PublishedResult]) -> go.Figure:
     import plotly.graph_objects as go
 
-    labels = {metric.name: theme.plain(theme.metric_wording(metric.name).label) for metric in shown}
+    labels = {name: theme.plain(rate.label) for name, rate in rates.items()}
     traces = [
         go.Scatter(
             x=[100 * entry.value for entry in beside],
@@ -69,45 +95,45 @@ def _interactive(shown: Sequence[MetricValue], beside: Sequence[PublishedResult]
             visible=bool(beside),
         ),
         go.Scatter(
-            x=[100 * _number(metric.value) for metric in shown],
-            y=[labels[metric.name] for metric in shown],
+            x=[rate.percent for rate in rates.values()],
+            y=list(labels.values()),
             mode="markers",
-            name="this set, 95 % interval",
+            name=_THIS_SET,
             marker={"size": 10, "color": theme.GENERATED_COLOR},
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": [100 * _reach(metric.value, metric.high) for metric in shown],
-                "arrayminus": [100 * _reach(metric.low, metric.value) for metric in shown],
+                "array": [rate.above for rate in rates.values()],
+                "arrayminus": [rate.below for rate in rates.values()],
                 "color": theme.GENERATED_COLOR,
                 "thickness": 2,
                 "width": 5,
             },
-            customdata=[metric.num_crystals for metric in shown],
+            customdata=[rate.num_crystals for rate in rates.values()],
             hovertemplate="%{x:.2f} % of %{customdata} crystals<extra></extra>",
         ),
     ]
     layout = theme.plotly_layout(
-        xaxis={"title": {"text": "share of crystals (%)"}, "range": [-2, 102], "dtick": 20},
+        xaxis={"title": {"text": _SHARE}, "range": list(_RANGE), "dtick": 20},
         yaxis={
             "type": "category",
             "categoryorder": "array",
             "categoryarray": list(labels.values())[::-1],
-            "range": [-0.6, max(1, len(shown)) - 0.4],
+            "range": [-0.6, max(1, len(rates)) - 0.4],
             "ticks": "",
         },
-        height=110 + 30 * max(1, len(shown)),
+        height=110 + 30 * max(1, len(rates)),
         hovermode="closest",
     )
     return go.Figure(traces, layout)
 
 
-def _static(shown: Sequence[MetricValue], beside: Sequence[PublishedResult]) -> Figure:
+def _static(rates: Mapping[str, _Rate], beside: Sequence[PublishedResult]) -> Figure:
     from cdvae_kit.visualization.crystals.canvas import new_figure
 
-    figure = new_figure(5.6, 0.9 + 0.28 * max(1, len(shown)))
+    figure = new_figure(5.6, 0.9 + 0.28 * max(1, len(rates)))
     axes = figure.subplots()
-    rows = {metric.name: row for row, metric in enumerate(shown)}
+    rows = {name: row for row, name in enumerate(rates)}
     if beside:
         axes.plot(
             [100 * entry.value for entry in beside],
@@ -119,21 +145,16 @@ def _static(shown: Sequence[MetricValue], beside: Sequence[PublishedResult]) -> 
             label="published",
         )
     axes.errorbar(
-        [100 * _number(metric.value) for metric in shown],
+        [rate.percent for rate in rates.values()],
         list(rows.values()),
-        xerr=[
-            [100 * _reach(metric.low, metric.value) for metric in shown],
-            [100 * _reach(metric.value, metric.high) for metric in shown],
-        ],
+        xerr=[[rate.below for rate in rates.values()], [rate.above for rate in rates.values()]],
         fmt="o",
         color=theme.GENERATED_COLOR,
         capsize=2.5,
-        label="this set, 95 % interval",
+        label=_THIS_SET,
     )
-    axes.set_yticks(
-        list(rows.values()), [theme.metric_wording(metric.name).label for metric in shown], parse_math=False
-    )
-    axes.set(xlim=(-2, 102), ylim=(len(shown) - 0.4, -0.6), xlabel="share of crystals (%)")
+    axes.set_yticks(list(rows.values()), [rate.label for rate in rates.values()], parse_math=False)
+    axes.set(xlim=_RANGE, ylim=(len(rates) - 0.4, -0.6), xlabel=_SHARE)
     axes.grid(axis="x", color=theme.GRID)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -26,9 +26,9 @@ from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.datasets.ionic_prototypes import load_ionic_prototypes
 from cdvae_kit.io import read_crystals
-from cdvae_kit.metrics.crystal_nn_features import FEATURE_LABELS, NoFingerprintError, describe_sites
 from cdvae_kit.metrics.crystals import CrystalArrays, as_arrays
-from cdvae_kit.metrics.fingerprints import composition_fingerprint
+from cdvae_kit.metrics.fingerprints.crystal_nn_features import FEATURE_LABELS, NoFingerprintError, describe_sites
+from cdvae_kit.metrics.fingerprints.vectors import composition_fingerprint
 from tests.benchmarks.published_evaluation import PUBLISHED_ERRORS, Published
 from tests.metrics.conftest import load_parity_set
 

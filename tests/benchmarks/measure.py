@@ -22,6 +22,7 @@ import torch
 
 from cdvae_kit import CDVAE
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.symmetry import space_group
 from cdvae_kit.datasets import load_dataset
 from cdvae_kit.diffusion.samplers import Sampler
 from cdvae_kit.metrics import ReconstructionResult, reconstruction, structure_validity, validity
@@ -87,6 +88,10 @@ def validity_numbers(crystals: CrystalBatch) -> dict[str, Any]:
         "structure_strict_percent": percent(sum(v.structure for v in strict), num),
         "composition_percent": percent(sum(v.composition for v in usual), num),
         "valid_percent": percent(sum(v.valid for v in usual), num),
+        "p1_percent": {
+            str(tolerance): percent(sum(group.number == 1 for group in space_group(crystals, tolerance)), num)
+            for tolerance in (0.01, 0.1)
+        },
     }
 
 
@@ -115,7 +120,7 @@ def measure_reconstruction(
 ) -> tuple[dict[str, Any], CrystalBatch]:
     """Each crystal through the latent space and back once; the numbers, and what came back."""
     start = time.perf_counter()
-    z = model.encode(crystals, seed=seed, reduce=False)
+    z = model.encode(crystals, seed=seed, allow_outside=True)
     again = model.decode(z, seed=seed, num_steps=steps, sampler=sampler)
     seconds = time.perf_counter() - start
     numbers = reconstruction_numbers(reconstruction(again, crystals, num_workers=num_workers))

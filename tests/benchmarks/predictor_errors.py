@@ -60,7 +60,7 @@ def rows(arguments: argparse.Namespace, crystals: CrystalBatch) -> Iterator[str]
     latent = LatentPredictor.from_pretrained(arguments.latent or arguments.name, device="cpu")
     latent.check_autoencoder(autoencoder)
     for about, seed in (("from z, the posterior's mean", None), ("from z, a draw", arguments.seed)):
-        codes = autoencoder.encode(crystals, seed=seed, reduce=False)
+        codes = autoencoder.encode(crystals, seed=seed, allow_outside=True)
         yield line(about, latent.predict(codes)[arguments.property], truth, arguments.percentile)
 
 

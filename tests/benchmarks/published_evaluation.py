@@ -19,7 +19,7 @@ from pymatgen.core import Element, Structure
 from smact.screening import pauling_test
 
 from cdvae_kit.metrics.composition_rules import element_table
-from cdvae_kit.metrics.fingerprints import composition_scaler
+from cdvae_kit.metrics.fingerprints.vectors import composition_scaler
 
 # what matminer and pymatgen raise for a crystal whose neighbours or polyhedra they cannot make out
 PUBLISHED_ERRORS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)

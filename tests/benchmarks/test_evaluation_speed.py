@@ -17,7 +17,7 @@ from pymatgen.core import Structure
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cdvae_kit.metrics import fingerprints, reconstruction, validity
-from cdvae_kit.metrics.fingerprints import composition_fingerprint
+from cdvae_kit.metrics.fingerprints.vectors import composition_fingerprint
 from tests.benchmarks.published_evaluation import Published
 from tests.metrics.conftest import load_parity_set
 

@@ -17,13 +17,13 @@ import pytest
 from cdvae_kit.models import pretrained_names
 from tests.benchmarks.measure import measure_model
 
-NAMES = ("perov_5", "carbon_24", "inorganic_20")
-TRAINED_ON = {"perov_5": "val.csv.gz", "carbon_24": "val.csv.gz", "inorganic_20": "train.csv.gz"}
+NAMES = ("perov_5", "carbon_24", "mp_20")
+TRAINED_ON = dict.fromkeys(NAMES, "train.csv.gz")
 TARGETS: dict[str, dict[str, tuple[float, float]]] = {
-    "perov_5": {"match %": (90.0, 97.5), "RMSE": (0.03, 0.0156), "structure %": (99.0, 100.0)}
-    | {"composition %": (95.0, 98.6), "seconds per 1,000": (60.0, 10.0)},
-    "carbon_24": {"match %": (40.0, 55.0)},
-    "inorganic_20": {"match %": (30.0, 60.0), "structure %": (97.0, 99.5), "composition %": (75.0, 87.0)},
+    "perov_5": {"match %": (98.5, 99.7), "RMSE": (0.012, 0.006), "composition %": (98.0, 99.0)},
+    "carbon_24": {"match %": (60.0, 90.0), "RMSE": (0.12, 0.06)},
+    "mp_20": {"match %": (55.0, 80.0), "RMSE": (0.06, 0.03), "structure %": (99.0, 100.0)}
+    | {"composition %": (82.0, 90.0), "seconds per 1,000": (15.0, 5.0)},
 }
 """Floor and goal."""
 

@@ -13,7 +13,7 @@ NUM_CRYSTALS = 1000
 
 
 @pytest.mark.parametrize("steps", [10, 20, 50])
-@pytest.mark.parametrize("name", ["perov_5", "carbon_24", "inorganic_20"])
+@pytest.mark.parametrize("name", ["perov_5", "carbon_24", "mp_20"])
 def test_thousand_crystals(benchmark: BenchmarkFixture, name: str, steps: int) -> None:
     if name not in pretrained_names():
         pytest.skip(f"the package carries no weights for {name}")

@@ -18,6 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.models.cdvae import CDVAE
 from cdvae_kit.models.config import CDVAEConfig, EncoderConfig, NoiseConfig, ScoreNetworkConfig
 from cdvae_kit.seeding import make_generator
@@ -25,6 +26,7 @@ from cdvae_kit.seeding import make_generator
 NUM_CRYSTALS = 64
 PUBLISHED = CDVAEConfig(
     latent_dim=256,
+    symmetry="none",
     composition="fractions",
     lattice="lengths_angles",
     draws_per_crystal=1,
@@ -56,16 +58,17 @@ def perovskites() -> CrystalBatch:
     )
 
 
-def ready_model(config: CDVAEConfig, crystals: CrystalBatch) -> CDVAE:
+def ready_model(config: CDVAEConfig) -> tuple[CDVAE, SymmetricCrystals]:
     model = CDVAE(config)
+    crystals = model.prepare(perovskites())
     model.fit_statistics(crystals)
-    return model.train()
+    model.train()
+    return model, crystals
 
 
 def training_step(config: CDVAEConfig) -> Callable[[], None]:
     """Forward and backward of the whole loss."""
-    crystals = perovskites()
-    model = ready_model(config, crystals)
+    model, crystals = ready_model(config)
     graph = model.graph(crystals)
     generator = make_generator(1)
 
@@ -78,8 +81,7 @@ def training_step(config: CDVAEConfig) -> Callable[[], None]:
 
 def encoder_step(config: CDVAEConfig) -> Callable[[], None]:
     """Forward and backward of the encoder alone."""
-    crystals = perovskites()
-    model = ready_model(config, crystals)
+    model, crystals = ready_model(config)
     graph = model.graph(crystals)
 
     def run() -> None:
@@ -107,7 +109,8 @@ def test_ratio_of_the_steps_in_turn() -> None:
             best[name] = min(best[name], time.process_time() - start)
     print()
     for name, config in MODELS.items():
-        parts = (ready_model(config, perovskites()).encoder, ready_model(config, perovskites()).score_network)
+        model, _ = ready_model(config)
+        parts = (model.encoder, model.score_network)
         encoder, decoder = (sum(p.numel() for p in part.parameters()) / 1e6 for part in parts)
         print(f"{name}: {encoder:.1f} million weights in the encoder, {decoder:.1f} million in the score network")
     for name, seconds in best.items():

@@ -13,7 +13,7 @@ import pytest
 from cdvae_kit.io import read_crystals
 from cdvae_kit.metrics import MATCHERS, uniqueness
 from cdvae_kit.metrics.crystals import as_arrays
-from tests.metrics.same_crystals import firsts_of, group_structures
+from tests.metrics.same_crystals import group_structures
 
 
 @pytest.mark.parametrize("name", ["mattergen", "cdvae"])
@@ -26,6 +26,8 @@ def test_time_of_grouping_beside_pymatgen(shared_dir: Path, name: str) -> None:
     start = time.process_time()
     expected = group_structures(structures, MATCHERS[name])
     theirs = time.process_time() - start
-    assert firsts_of(found.groups) == expected
-    print(f"\n{name}: {found.num_unique} different of {found.num_crystals}, the same groups; {ours:.1f} s against")
-    print(f"{theirs:.1f} s, {theirs / ours:.1f} times as fast; the matcher was asked {found.num_comparisons} times")
+    # components of matches join the groups that pymatgen makes in the order of the set, and cut none
+    assert all(found.groups[i] == found.groups[first] for i, first in enumerate(expected))
+    print(f"\n{name}: {found.num_unique} different of {found.num_crystals}, {len(set(expected))} by pymatgen's rule")
+    print(f"{ours:.1f} s of CPU, pymatgen's groups took {theirs:.1f} s: {theirs / ours:.1f} times as fast;")
+    print(f"the matcher was asked {found.num_comparisons} times")

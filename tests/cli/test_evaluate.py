@@ -9,11 +9,12 @@ from typing import get_args
 import pytest
 from typer.testing import Result
 
-from cdvae_kit.cli.evaluate import BackendName, CompositionRuleName, MatcherChoice
+from cdvae_kit.cli.evaluate import BackendName, CompositionRuleName, MatcherChoice, ProtocolChoice
 from cdvae_kit.cli.evaluation_inputs import parse_cutoffs
 from cdvae_kit.io import write_crystals
 from cdvae_kit.metrics import CompositionRule, MatcherName
-from cdvae_kit.metrics.cluster import Backend
+from cdvae_kit.metrics.computing.cluster import Backend
+from cdvae_kit.metrics.protocols import ProtocolName
 from tests.conftest import make_crystal
 
 Run = Callable[..., Result]
@@ -79,7 +80,13 @@ def test_cutoffs_that_make_no_sense_are_wrong_use(run: Run, files: tuple[Path, P
 
 
 def test_the_choices_are_the_library_s() -> None:
-    for ours, theirs in ((CompositionRuleName, CompositionRule), (MatcherChoice, MatcherName), (BackendName, Backend)):
+    pairs = (
+        (CompositionRuleName, CompositionRule),
+        (MatcherChoice, MatcherName),
+        (BackendName, Backend),
+        (ProtocolChoice, ProtocolName),
+    )
+    for ours, theirs in pairs:
         assert set(get_args(ours)) == set(get_args(theirs))
     assert parse_cutoffs("carbon_24") == "carbon_24"
 
@@ -130,7 +137,7 @@ def test_a_second_run_finds_its_fingerprints(
 ) -> None:
     assert run("evaluate", files[0], "--output", "first").exit_code == 0
     # the package's function of that name hides the module
-    monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints"], "describe_sites", None)
+    monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints.vectors"], "describe_sites", None)
     again = run("evaluate", files[0], "--output", "second")
     assert again.exit_code == 0, again.output
     assert Path("first/crystals.csv").read_text() == Path("second/crystals.csv").read_text()
@@ -145,3 +152,37 @@ def test_published_numbers_stand_in_the_report_only_where_the_data_set_is_named(
         assert result.exit_code == 0, result.output
     unnamed, named = (Path(name, "report.html").read_text(encoding="utf-8") for name in ("unnamed", "named"))
     assert "arxiv.org/abs/2110.06197" in named and "arxiv.org/abs/2110.06197" not in unnamed
+
+
+def test_a_metric_of_one_s_own_is_computed(run: Run, files: tuple[Path, Path]) -> None:
+    Path("mine.py").write_text(
+        "def volume(structures):\n    return [s.volume for s in structures]\n"
+        "def broken(structures):\n    raise RuntimeError('no')\n"
+    )
+    result = run("evaluate", files[0], "--metric", "mine:volume", "--metric", "mine:broken", "--output", "out")
+    assert result.exit_code == 0, result.output
+    content = json.loads(Path("out/metrics.json").read_text())
+    assert content["volume"] == pytest.approx(4.1**3) and content["broken"] is None
+    assert "RuntimeError: no" in content["details"]["broken"]["note"] and "volume" in result.stdout
+    assert "volume" in Path("out/crystals.csv").read_text().splitlines()[0].split(",")
+
+
+@pytest.mark.parametrize("name", ["mine", "no_such_module:volume", "math:pi"])
+def test_a_metric_that_is_none_is_wrong_use(run: Run, files: tuple[Path, Path], name: str) -> None:
+    result = run("evaluate", files[0], "--metric", name)
+    assert result.exit_code == 2 and "--metric" in result.stderr and "Reading" not in result.stderr
+
+
+def test_a_protocol_sets_rule_and_matcher_and_says_what_differs(run: Run, files: tuple[Path, Path]) -> None:
+    result = run("evaluate", files[0], "--train", files[1], "--protocol", "mattergen", "--output", "out")
+    assert result.exit_code == 0, result.output
+    settings = json.loads(Path("out/metrics.json").read_text())["settings"]
+    assert settings["protocol"] == "mattergen" and "alloys disordered" in settings["matcher"]
+    assert "protocol mattergen" in result.stderr and "not as there: 2 crystals are judged" in result.stderr
+
+
+def test_an_option_against_the_protocol_is_wrong_use(run: Run, files: tuple[Path, Path]) -> None:
+    result = run("evaluate", files[0], "--protocol", "mattergen", "--matcher", "lemat", "--output", "out")
+    assert result.exit_code == 2 and "--matcher" in result.stderr and not Path("out/metrics.json").exists()
+    same = run("evaluate", files[0], "--protocol", "lemat", "--matcher", "lemat", "--output", "out")
+    assert same.exit_code == 0, same.output

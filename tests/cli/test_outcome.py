@@ -46,9 +46,9 @@ def outcome_of(action: Raise, *, with_traceback: bool = False) -> Result:
     [
         pytest.param(lambda: None, 0, "", id="nothing wrong"),
         pytest.param(
-            lambda: seeding.CrystalNoise(0, __import__("torch").arange(2)).uniform_per_atom(1, stream=0),
+            lambda: seeding.CrystalNoise(0, __import__("torch").arange(2)).uniform_per_row(1, stream=0),
             2,
-            "error: noise per atom needs num_atoms",
+            "error: noise per row needs num_rows",
             id="a value that the library refuses",
         ),
         pytest.param(lambda: raise_(MissingCellError("no cell")), 2, "error: no cell", id="a bad crystal"),

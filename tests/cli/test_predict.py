@@ -13,9 +13,9 @@ import torch
 from typer.testing import Result
 
 import cdvae_kit.generation
-import cdvae_kit.generation.predictor_workflow as workflow
+import cdvae_kit.generation.predictor_training as training
 from cdvae_kit.cli.train_predictor import _parse_part
-from cdvae_kit.generation.predictor_workflow import train_predictor
+from cdvae_kit.generation.predictor_training import train_predictor
 from cdvae_kit.io import write_crystals
 from cdvae_kit.models.property_predictor import PropertyPredictor
 from tests.models.predictors import known_crystals, ready_predictor
@@ -78,7 +78,7 @@ def test_train_takes_properties_for_z(run: Run, monkeypatch: pytest.MonkeyPatch)
         asked.update(options)
         return SimpleNamespace(is_main=False)
 
-    monkeypatch.setattr(cdvae_kit.generation, "train", train, raising=False)
+    monkeypatch.setattr(cdvae_kit.generation, "train_model", train)
     result = run("train", "--data", "x.csv", "--output", "o", "--property", "heat_ref", "--property", "dir gap")
     assert result.exit_code == 0, result.output
     assert asked["overrides"] == ['model.properties=["heat_ref", "dir gap"]']
@@ -96,11 +96,11 @@ def test_the_properties_of_train_reach_the_model() -> None:
 def test_train_predictor_hands_on_what_it_was_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
-    def train(**options: Any) -> workflow.PredictorResult:
+    def train(**options: Any) -> training.PredictorResult:
         asked.update(options)
-        return workflow.PredictorResult(Path("o/model"), 90, 10, {"gap": 0.5}, {"gap": 0.4}, {"gap": "eV"}, 1.0)
+        return training.PredictorResult(Path("o/model"), 90, 10, {"gap": 0.5}, {"gap": 0.4}, {"gap": "eV"}, 1.0)
 
-    monkeypatch.setattr(workflow, "train_predictor", train)
+    monkeypatch.setattr(training, "train_predictor", train)
     words = ("--data", "x.csv", "--property", "gap", "--output", "o", "--part", "0.25:1", "--from", "z", "max_steps=5")
     result = run("train-predictor", *words)
     assert result.exit_code == 0, result.output
@@ -119,7 +119,7 @@ def test_a_part_that_is_none_is_wrong_use(run: Run, part: str) -> None:
 def test_parts_share_no_crystal_and_miss_none(tmp_path: Path) -> None:
     write_crystals(known_crystals(50, seed=4), tmp_path / "all.csv")
     cut = [
-        set(workflow._load(tmp_path / "all.csv", ["room"], part, strict=True, progress=None)[0].material_ids or [])
+        set(training._load(tmp_path / "all.csv", ["room"], part, strict=True, progress=None)[0].material_ids or [])
         for part in ((0.0, 0.3), (0.3, 1.0), (0.0, 1.0))
     ]
     assert not cut[0] & cut[1] and cut[0] | cut[1] == cut[2] and len(cut[0]) == 15

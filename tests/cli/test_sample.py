@@ -8,7 +8,7 @@ import pytest
 from typer.testing import Result
 
 from cdvae_kit.cli.options import FormatName
-from cdvae_kit.io.crystals.writing import WriteFormat
+from cdvae_kit.io.crystals.formats import WriteFormat
 from tests.cli.conftest import Engine
 
 Run = Callable[..., Result]

@@ -14,7 +14,6 @@ from cdvae_kit.crystal.conversion import (
     batch_to_atoms,
     batch_to_structures,
     check_crystal,
-    crystal_faults,
     structures_to_batch,
 )
 from cdvae_kit.crystal.errors import (
@@ -27,6 +26,7 @@ from cdvae_kit.crystal.errors import (
     TooManyAtomsError,
     UnknownElementError,
 )
+from cdvae_kit.crystal.faults import crystal_faults
 
 CONVERSIONS = {
     "pymatgen": (batch_to_structures, structures_to_batch),

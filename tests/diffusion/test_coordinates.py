@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.lattice import volume, wrap_displacement
+from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.diffusion import coordinates
 from cdvae_kit.diffusion.coordinates import (
     UNIFORM_LEVEL,
@@ -98,14 +99,13 @@ def test_the_weighted_target_has_a_mean_square_of_one(sigma: float) -> None:
 def perturbed(
     process: WrappedNormal | StraightPath, clean: Tensor, level: float, *, numbers: Tensor | None = None, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Noise on one crystal of these sites."""
+    """Noise on one crystal of these sites in a cubic cell, where all axes are alike."""
     return process.perturb(
         clean,
         torch.tensor([level], dtype=clean.dtype),
+        orbits=Orbits.without_symmetry(torch.tensor([len(clean)])),
+        elements=torch.ones(len(clean), dtype=torch.long) if numbers is None else numbers,
         lattice=torch.eye(3, dtype=clean.dtype)[None],
-        atomic_numbers=torch.ones(len(clean), dtype=torch.long) if numbers is None else numbers,
-        num_atoms=torch.tensor([len(clean)]),
-        batch=torch.zeros(len(clean), dtype=torch.long),
         generator=make_generator(seed),
     )
 
@@ -131,7 +131,11 @@ def test_one_level_means_the_same_angstroms_in_every_cell(zoo: CrystalBatch) -> 
 def test_no_level_is_wasted_on_a_cell_that_is_uniform_already(zoo: CrystalBatch) -> None:
     one = torch.ones(len(zoo), dtype=torch.float64)
     exact = WrappedNormal(sigma_min=0.01, sigma_max=10.0).level(one, zoo.lattice)
-    torch.testing.assert_close(exact, torch.full_like(exact, UNIFORM_LEVEL))
+    # uniform along the longest axis, and so along all
+    longest = zoo.lattice.norm(dim=-1).amax(-1)
+    expected = (UNIFORM_LEVEL * longest).clamp_max(10.0)
+    torch.testing.assert_close(exact * volume(zoo.lattice).pow(1.0 / 3.0), expected)
+    assert int((expected < 10.0).sum()) == 5
     # the published levels end at ten angstrom whatever the cell is
     published = WrappedNormal(sigma_min=0.01, sigma_max=10.0, exact_score=False).level(one, zoo.lattice)
     assert float(published.min()) > UNIFORM_LEVEL
@@ -216,10 +220,9 @@ def test_the_start_of_a_straight_path_is_uniform(numbers: list[int], match_atoms
     noisy, _ = StraightPath(match_atoms=match_atoms).perturb(
         clean,
         torch.ones(num_crystals),
+        orbits=Orbits.without_symmetry(torch.full((num_crystals,), 2)),
+        elements=torch.tensor(numbers).repeat(num_crystals),
         lattice=torch.eye(3).expand(num_crystals, 3, 3),
-        atomic_numbers=torch.tensor(numbers).repeat(num_crystals),
-        num_atoms=torch.full((num_crystals,), 2),
-        batch=torch.arange(num_crystals).repeat_interleave(2),
         generator=make_generator(4),
     )
     difference = torch.remainder(noisy[::2] - noisy[1::2], 1.0)
@@ -237,10 +240,9 @@ def test_half_way_a_straight_path_is_not_uniform() -> None:
     noisy, _ = StraightPath().perturb(
         clean,
         torch.full((500,), 0.5),
+        orbits=Orbits.without_symmetry(torch.full((500,), 2)),
+        elements=torch.tensor([8, 22]).repeat(500),
         lattice=torch.eye(3).expand(500, 3, 3),
-        atomic_numbers=torch.tensor([8, 22]).repeat(500),
-        num_atoms=torch.full((500,), 2),
-        batch=torch.arange(500).repeat_interleave(2),
         generator=make_generator(4),
     )
     difference = torch.remainder(noisy[::2] - noisy[1::2], 1.0)

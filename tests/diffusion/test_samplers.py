@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal.lattice import wrap_displacement, wrap_frac_coords
+from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.diffusion.coordinates import CoordinateProcess, StraightPath, WrappedNormal, wrapped_normal_score
+from cdvae_kit.diffusion.lattice import FixedLattice, LatticePath
 from cdvae_kit.diffusion.samplers import (
     SAMPLERS,
     FlowSampler,
@@ -23,50 +25,58 @@ from cdvae_kit.diffusion.samplers import (
 )
 from cdvae_kit.diffusion.state import MASKED, NoisyCrystals, ScoreOutput
 from cdvae_kit.diffusion.types import AbsorbingTypes, HeldTypes, PublishedTypes, TypeProcess
-from cdvae_kit.graph import fully_connected_pairs
 from cdvae_kit.seeding import CrystalNoise, make_generator
 
 NUM_ELEMENTS = 5
 
 
-def cubes(parameters: Tensor, num_atoms: Tensor) -> Tensor:
-    """Cubic cells whose edge is 3 exp(first parameter / 3) angstrom."""
-    return 3.0 * torch.exp(parameters[:, 0] / 3.0).view(-1, 1, 1) * torch.eye(3, dtype=parameters.dtype)
+class Cubes:
+    """Six free parameters, of which the first says how large the cubic cell is."""
+
+    def project(self, parameters: Tensor, orbits: Orbits) -> Tensor:
+        return parameters
+
+    def project_change(self, change: Tensor, orbits: Orbits) -> Tensor:
+        return change
+
+    def primitive(self, parameters: Tensor, orbits: Orbits) -> Tensor:
+        """Cubic cells whose edge is 3 exp(first parameter / 3) angstrom."""
+        return 3.0 * torch.exp(parameters[:, 0] / 3.0).view(-1, 1, 1) * torch.eye(3, dtype=parameters.dtype)
 
 
 def crystals_at(frac_coords: Tensor, *, size: int, parameters: Tensor | None = None) -> NoisyCrystals:
     """Crystals of `size` atoms each, all of element 1."""
-    num_atoms = torch.full((len(frac_coords) // size,), size)
+    orbits = Orbits.without_symmetry(torch.full((len(frac_coords) // size,), size))
     if parameters is None:
-        parameters = torch.zeros(len(num_atoms), 6, dtype=frac_coords.dtype)
+        parameters = torch.zeros(len(orbits.num_orbits), 6, dtype=frac_coords.dtype)
     return NoisyCrystals(
-        frac_coords=frac_coords,
+        orbits=orbits,
+        free=frac_coords,
+        elements=torch.ones(len(frac_coords), dtype=torch.long),
         lattice_parameters=parameters,
-        lattice=cubes(parameters, num_atoms),
-        atomic_numbers=torch.ones(len(frac_coords), dtype=torch.long),
-        num_atoms=num_atoms,
-        batch=torch.arange(len(num_atoms)).repeat_interleave(size),
-        pairs=fully_connected_pairs(num_atoms, self_pairs=False),
+        lattice=Cubes().primitive(parameters, orbits),
+        pairs=orbits.pairs(),
     )
 
 
 def processes(
     coordinates: CoordinateProcess, types: TypeProcess | None = None, *, denoises_lattice: bool = False
 ) -> Processes:
-    return Processes(coordinates, types if types is not None else HeldTypes(), denoises_lattice, cubes)
+    lattice = LatticePath(Cubes()) if denoises_lattice else FixedLattice(Cubes())
+    return Processes(coordinates, types if types is not None else HeldTypes(), lattice)
 
 
 def said(
     crystals: NoisyCrystals,
     *,
-    coords: Tensor | None = None,
+    free: Tensor | None = None,
     lattice: Tensor | None = None,
     type_logits: Tensor | None = None,
 ) -> ScoreOutput:
     """A prediction that is 0 where nothing is given."""
     return ScoreOutput(
-        coords=torch.zeros_like(crystals.frac_coords) if coords is None else coords,
-        type_logits=torch.zeros(len(crystals.frac_coords), NUM_ELEMENTS) if type_logits is None else type_logits,
+        free=torch.zeros_like(crystals.free) if free is None else free,
+        type_logits=torch.zeros(len(crystals.free), NUM_ELEMENTS) if type_logits is None else type_logits,
         lattice=torch.zeros_like(crystals.lattice_parameters) if lattice is None else lattice,
     )
 
@@ -74,7 +84,7 @@ def said(
 def run(
     sampler: Sampler, crystals: NoisyCrystals, predict: Predict, using: Processes, *, seed: int = 0
 ) -> NoisyCrystals:
-    noise = CrystalNoise(seed, torch.arange(crystals.num_crystals), crystals.num_atoms)
+    noise = CrystalNoise(seed, torch.arange(crystals.num_crystals), crystals.orbits.num_orbits)
     return deque(sampler.steps(crystals, predict, using, noise), maxlen=1).pop()
 
 
@@ -126,7 +136,7 @@ def well(sites: Tensor, width: float, process: CoordinateProcess) -> Predict:
         displacement = (noisy.frac_coords - sites).view(-1, 2, 3)
         spread = (2.0 * (level.square() + width**2)).sqrt()
         way = -level * wrapped_normal_score(displacement[:, 0] - displacement[:, 1], spread)
-        return said(noisy, coords=torch.stack([way, -way], dim=1).flatten(0, 1))
+        return said(noisy, free=torch.stack([way, -way], dim=1).flatten(0, 1))
 
     return predict
 
@@ -190,7 +200,7 @@ def test_straight_paths_to_known_points_are_walked_in_one_step() -> None:
     start = torch.rand(6, 3, generator=make_generator(8))
 
     def predict(noisy: NoisyCrystals, t: Tensor) -> ScoreOutput:
-        return said(noisy, coords=wrap_displacement(noisy.frac_coords - sites) / t.view(-1, 1))
+        return said(noisy, free=wrap_displacement(noisy.frac_coords - sites) / t.view(-1, 1))
 
     for num_steps in (1, 2, 5):
         end = run(FlowSampler(num_steps), crystals_at(start, size=6), predict, processes(StraightPath()))
@@ -204,7 +214,7 @@ def test_the_drift_of_a_prediction_does_not_move_the_crystal() -> None:
     start = torch.rand(6, 3, generator=make_generator(8))
 
     def predict(noisy: NoisyCrystals, t: Tensor) -> ScoreOutput:
-        return said(noisy, coords=torch.tensor([0.1, -0.2, 0.3]).expand(6, 3))
+        return said(noisy, free=torch.tensor([0.1, -0.2, 0.3]).expand(6, 3))
 
     end = run(FlowSampler(5), crystals_at(start, size=3), predict, processes(StraightPath()))
     torch.testing.assert_close(end.frac_coords, start)
@@ -216,7 +226,7 @@ def test_sharpening_never_goes_past_the_predicted_point(sharpening: float) -> No
     start = sites + torch.tensor([[0.1, 0.1, 0.1], [-0.1, -0.1, -0.1]])
 
     def predict(noisy: NoisyCrystals, t: Tensor) -> ScoreOutput:
-        return said(noisy, coords=wrap_displacement(noisy.frac_coords - sites) / t[noisy.batch].unsqueeze(-1))
+        return said(noisy, free=wrap_displacement(noisy.frac_coords - sites) / t[noisy.batch].unsqueeze(-1))
 
     noise = CrystalNoise(0, torch.arange(1), torch.tensor([2]))
     distances = [float(wrap_displacement(start - sites)[0, 0])]
@@ -337,7 +347,7 @@ def test_every_sampler_brings_types_and_lattice_to_their_end(sampler: Sampler, t
     wanted = torch.randn(10, 6, generator=make_generator(13))
     start = replace(
         crystals_at(torch.rand(30, 3, generator=make_generator(14)), size=3, parameters=torch.randn(10, 6)),
-        atomic_numbers=types.start(torch.ones(30, dtype=torch.long)),
+        elements=types.start(torch.ones(30, dtype=torch.long)),
     )
 
     def predict(noisy: NoisyCrystals, t: Tensor) -> ScoreOutput:
@@ -350,7 +360,7 @@ def test_every_sampler_brings_types_and_lattice_to_their_end(sampler: Sampler, t
     end = run(sampler, start, predict, processes(process, types, denoises_lattice=True))
     assert torch.equal(end.atomic_numbers, truth)
     torch.testing.assert_close(end.lattice_parameters, wanted, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(end.lattice, cubes(wanted, end.num_atoms), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(end.lattice, Cubes().primitive(wanted, end.orbits), atol=1e-3, rtol=1e-3)
     assert float(end.frac_coords.min()) >= 0.0 and float(end.frac_coords.max()) < 1.0
 
 
@@ -368,7 +378,7 @@ def test_a_held_lattice_is_held(sampler: Sampler) -> None:
 @pytest.mark.parametrize("sampler", [*ALL_SAMPLERS[:2], LangevinSampler(num_levels=6, steps_per_level=1)], ids=str)
 def test_masked_atoms_are_revealed_along_the_way_and_not_all_at_once(sampler: Sampler) -> None:
     num_atoms = 3000
-    start = replace(crystals_at(torch.zeros(num_atoms, 3), size=3), atomic_numbers=torch.full((num_atoms,), MASKED))
+    start = replace(crystals_at(torch.zeros(num_atoms, 3), size=3), elements=torch.full((num_atoms,), MASKED))
     noise = CrystalNoise(0, torch.arange(start.num_crystals), start.num_atoms)
     using = processes(WrappedNormal(sigma_min=0.01, sigma_max=1.0), AbsorbingTypes())
     masked = [

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.generation.optimization.constraints import Constraints, ContradictoryConstraintsError, elements
 from cdvae_kit.generation.optimization.latent_optimizers import GuidedSearch
 from cdvae_kit.generation.optimization.objectives import Goal
@@ -164,7 +165,8 @@ def test_the_density_that_guides_is_the_density_that_is_checked() -> None:
     from pymatgen.core import Element
 
     masses = torch.tensor([float(Element.from_Z(n).atomic_mass) for n in range(1, fractions.shape[1] + 1)])
-    volumes = torch.linalg.det(MODEL.lattice_coding.decode(MODEL.lattice_head(z), sizes)).abs()
+    orbits = Orbits.without_symmetry(sizes)
+    volumes = torch.linalg.det(MODEL.lattice_coding.primitive(MODEL.lattice_head(z), orbits)).abs()
     density = ((fractions * masses).sum(-1) * sizes * 1.66053906660 / volumes).detach()
     for i, value in enumerate(density.tolist()):
         inside, outside = (Constraints(density=(f * value, 3 * f * value)).guide(MODEL) for f in (0.5, 2.0))

@@ -27,7 +27,7 @@ def dominated(points: np.ndarray, i: int) -> bool:
 @pytest.mark.parametrize("num_goals", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(5))
 def test_the_first_front_is_what_nothing_dominates(num_goals: int, seed: int) -> None:
-    # whole numbers, so that some points are equal
+    # integers, so that some points are equal
     points = np.random.default_rng(seed).integers(0, 6, (25, num_goals)).astype(float)
     ranks = pareto_ranks(points)
     for i in range(len(points)):

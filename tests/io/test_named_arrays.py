@@ -37,7 +37,7 @@ def test_decoded_arrays_can_be_changed():
 
 @pytest.mark.parametrize("array", [np.array(["Si"]), np.array([object()]), np.array([1j]), np.array([b"x"])])
 def test_types_that_are_no_numbers_are_refused(array):
-    with pytest.raises(TypeError, match="floats, whole numbers or booleans"):
+    with pytest.raises(TypeError, match="floats, integers or booleans"):
         encode_arrays({"a": array})
 
 

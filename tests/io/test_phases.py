@@ -8,7 +8,7 @@ import pytest
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from cdvae_kit.io import ReadError
-from cdvae_kit.io.crystals.phases import read_phases
+from cdvae_kit.io.crystals.phases import read_formation_energies, read_phases
 
 
 def test_plain_json(tmp_path: Path) -> None:
@@ -49,3 +49,29 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, name: str, text: s
     (tmp_path / name).write_text(text)
     with pytest.raises(ReadError, match=words):
         read_phases(tmp_path / name)
+
+
+TABLE = "material_id,cif,pretty_formula,formation_energy_per_atom,e_above_hull\n"
+
+
+def test_formation_energies_are_read_of_a_table_of_a_data_set(tmp_path: Path) -> None:
+    path = tmp_path / "val.csv.gz"
+    long = "x" * 200_000
+    path.write_bytes(gzip.compress(f"{TABLE}mp-1,{long},LiF,-3.1,0.0\nmp-2,,Li2O,-2.0,\nmp-3,,Na,,0.1\n".encode()))
+    found = read_formation_energies([path])
+    assert [(entry["name"], entry["energy_per_atom"], entry["energy_above_hull"]) for entry in found] == [
+        ("mp-1", -3.1, 0.0),
+        ("mp-2", -2.0, None),
+    ]
+    assert found[1]["composition"] == "Li2O"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a,b\n1,2\n", "pretty_formula"), (f"{TABLE}mp-1,,LiF,low,0.0\n", "row 1"), ("", "pretty_formula")],
+)
+def test_a_table_without_formation_energies_says_what_it_lacks(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(ReadError, match=words):
+        read_formation_energies([path])

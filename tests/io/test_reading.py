@@ -64,26 +64,26 @@ BAD_CIFS = {
     "ghost": (salt_cif(first="Bq1 Bq 0 0 0 1"), "expected elements 1 to 118, got 'Bq'"),
     "ghost_in_symmetry": (ROCK_SALT_CIF.replace("Na1+", "Bq"), "expected elements 1 to 118, got 'Bq'"),
     "nan": (salt_cif(first="Cs1 Cs nan 0 0 1"), "NaN or infinite"),
-    "question": (salt_cif(first="Cs1 Cs ? 0 0 1"), "NaN or infinite"),
+    "question": (salt_cif(first="Cs1 Cs ? 0 0 1"), r"atom Cs1 has no coordinates \(\? 0 0\)"),
     "infinite": (salt_cif(a="inf"), "NaN or infinite"),
     "overlap": (salt_cif(first="Cs1 Cs 0.5 0.5 0.51 1"), r"shortest distance between atoms is 0\.041 angstrom"),
     "twice": (salt_cif(first="Cl2 Cl 0.5 0.5 0.5 1"), r"shortest distance between atoms is 0\.000 angstrom"),
     "twice_in_symmetry": (
         ROCK_SALT_CIF + "Cl2 Cl1- 0.5 0.5 0.5\n",
-        "several atoms stand on one site, or its occupancies sum to more than 1",
+        "several atoms stand on one site: the sites Cl1 and Cl2",
     ),
     "no_cell": ("\n".join(x for x in salt_cif().splitlines() if "_cell" not in x), "the CIF gives no cell"),
     "half_a_cell": (salt_cif().replace("_cell_length_b", "_cell_longth_b"), "cell is incomplete: _cell_length_b"),
     "flat": (salt_cif(a="0"), "the cell has no volume"),
     "no_atoms": (salt_cif().split("loop_")[0], "lists no atom"),
     "no_places": (salt_cif().replace("fract_x", "cartn_x"), "no fractional coordinates: _atom_site_fract_x"),
-    "words": (salt_cif(first="Cs1 Cs zero 0 0 1"), "cannot be parsed as cif: ValueError"),
-    "short_row": (salt_cif(first="Cs1 Cs 0 0"), "cannot be parsed as cif"),
+    "words": (salt_cif(first="Cs1 Cs zero 0 0 1"), "atom Cs1, _atom_site_fract_x: expected a number, got 'zero'"),
+    "short_row": (salt_cif(first="Cs1 Cs 0 0"), "is no CIF at line 10: Wrong number of values in loop"),
     "hydrogens": (
         salt_cif(first="O1 O 0 0 0 1").replace("_occupancy", "_attached_hydrogens"),
         "hydrogen atoms are counted but have no positions",
     ),
-    "many": (ROCK_SALT_CIF.replace("'F m -3 m'", "'F d -3 m'"), r"\d+ atoms in the cell, at most 8 are taken"),
+    "many": (ROCK_SALT_CIF.replace("'F m -3 m'", "'F d -3 m :1'"), r"\d+ atoms in the cell, at most 8 are taken"),
     "empty": ("", "holds no CIF data block"),
     "prose": ("Dear editor,\nplease find the crystal attached.\n", "holds no CIF data block"),
 }
@@ -267,9 +267,12 @@ def test_niggli_reduction_gives_the_reduced_cell_in_its_standard_frame(tmp_path:
         ('1\nLattice="4 0 0 0 4 0 0 0 4"\nCs nan 0 0\n', "NaN or infinite"),
         ('2\nLattice="4 0 0 0 4 0 0 0 4"\nCs 0 0 0\nCl 0 0 4.01\n', r"is 0\.010 angstrom"),
         ('1\nLattice="4 0 0 4 0 0 0 0 4"\nCs 0 0 0\n', "no volume"),
-        ('1\nLattice="4 0 0 0 4"\nCs 0 0 0\n', "cannot be parsed as extxyz"),
+        ('1\nLattice="4 0 0 0 4"\nCs 0 0 0\n', r"expected 9 numbers as Lattice"),
         ('3\nLattice="4 0 0 0 4 0 0 0 4"\nCs 0 0 0\n', "expected 3 lines of atoms .* got 1"),
-        ('one\nLattice="4 0 0 0 4 0 0 0 4"\nCs 0 0 0\n', "expected a number of atoms, got 'one'"),
+        (
+            'one\nLattice="4 0 0 0 4 0 0 0 4"\nCs 0 0 0\n',
+            "expected a number of atoms, a whole number up to 10000000, got 'one'",
+        ),
         ('0\nLattice="4 0 0 0 4 0 0 0 4"\n', "expected at least one atom"),
     ],
 )
@@ -314,7 +317,7 @@ def test_poscars_are_read_by_their_names(tmp_path: Path) -> None:
     assert sorted(result.crystals.material_ids) == ["a/POSCAR", "b/CONTCAR", "c"]
     assert [failure.reason[:35] for failure in result.failures] == ["the POSCAR names no elements (VASP "]
     assert_same_crystals(salt(), read_crystals(tmp_path / "a" / "POSCAR", dtype=torch.float64).crystals)
-    with pytest.raises(ReadError, match="cannot be parsed as poscar"):
+    with pytest.raises(ReadError, match="expected 2 lines of positions, got 0"):
         read_text_file(tmp_path, poscar[:40], "POSCAR")
 
 
@@ -402,15 +405,15 @@ def test_json_faults_are_told_by_their_place(tmp_path: Path) -> None:
     odd["sites"][0]["species"][0]["element"] = "X"
     text = json.dumps([good, shared, boxless, odd, {"sites": 3, "lattice": good["lattice"]}, 5])
     result = read_text_file(tmp_path, text, "s.json")
-    assert [failure.record for failure in result.failures] == ["[1]", "[2]", "[3]", "[4]", "[5]"]
+    assert [failure.record[:3] for failure in result.failures] == ["[1]", "[2]", "[3]", "[4]", "[5]"]
     for failure, message in zip(
         result.failures,
         (
             "it holds Cs 0.5, Rb 0.5",
             "no lattice matrix",
             "got 'X'",
-            "cannot be parsed as structure",
-            "expected a table",
+            "expected a list as sites, got 3",
+            "expected a structure",
         ),
         strict=True,
     ):
@@ -440,8 +443,8 @@ def test_json_never_builds_the_classes_that_it_names(tmp_path: Path) -> None:
         ("c.parquet", b"PAR1 nothing", "is not a Parquet file"),
         ("c.db", b"this is no database at all, but long enough" * 50, "is not an ASE database"),
         ("c.json", b'[{"lattice": ', "is not JSON .* may be truncated"),
-        ("c.json", b'{"a": 1}', "holds no pymatgen structure"),
-        ("c.jsonl", b'{"kind": "x"}\n', "is no journal of crystals"),
+        ("c.json", b'{"a": 1}', "holds no crystal"),
+        ("c.jsonl", b'{"kind": "x"}\n', "expected a structure"),
         ("c.xlsx", b"", "cannot tell the format by the name 'c.xlsx'"),
         ("c.xyz", b"", "no crystal could be read"),
         ("c.cif.gz", gzip.compress(b"data_x", mtime=0)[:12], "truncated gzip"),

@@ -6,7 +6,7 @@ import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from cdvae_kit.metrics.matching import Matcher
+from cdvae_kit.metrics.matching.matcher import Matcher
 
 
 def perovskite(a: float = 3.9) -> Structure:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from cdvae_kit.io.results.store import ResultStore
-from cdvae_kit.metrics.cluster import workers
-from cdvae_kit.metrics.parallel import Memory, map_crystals
+from cdvae_kit.metrics.computing.cluster import workers
+from cdvae_kit.metrics.computing.parallel import Memory, map_crystals
 from tests.metrics.test_memory import Counted, memory_in, num_calls, square, squares
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,8 +85,8 @@ def test_an_error_of_the_function_comes_back_from_a_cluster(dask_cluster):
 
 
 KILLER = """
-from cdvae_kit.metrics.cluster import workers
-from cdvae_kit.metrics.parallel import WorkerLostError, map_crystals
+from cdvae_kit.metrics.computing.cluster import workers
+from cdvae_kit.metrics.computing.parallel import WorkerLostError, map_crystals
 from tests.metrics.test_cluster import kill_own_process
 if __name__ == "__main__":
     with workers(BACKEND, num_workers=2):
@@ -170,7 +170,7 @@ def test_within_the_context_one_worker_means_its_workers_and_afterwards_one():
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setattr("cdvae_kit.metrics.cluster.find_spec", lambda name: None)
+    monkeypatch.setattr("cdvae_kit.metrics.computing.cluster.find_spec", lambda name: None)
     for backend in ("dask", "ray"):
         with pytest.raises(ModuleNotFoundError, match=rf"cdvae-kit\[{backend}\]"), workers(backend):
             pass

@@ -7,7 +7,7 @@ import warnings
 import pytest
 from pymatgen.core import Element
 
-from cdvae_kit.metrics.composition_rules import check_composition, element_table
+from cdvae_kit.metrics.composition_rules import MIXED_VALENCE, check_composition, element_table
 from cdvae_kit.metrics.crystals import Composition, formula, reduce_composition
 
 
@@ -138,5 +138,30 @@ def test_the_tables_are_those_of_2_2_1_where_later_releases_differ():
 
 
 def test_an_unknown_rule_names_the_ones_there_are():
-    with pytest.raises(ValueError, match="smact-2014, smact, charge, got 'pauling'"):
+    with pytest.raises(ValueError, match="smact-2014, smact, smact-mixed, charge, got 'pauling'"):
         check_composition(((8, 1),), "pauling")
+
+
+def test_the_mixed_rule_is_the_verdict_of_the_installed_package() -> None:
+    screening = pytest.importorskip("smact.screening")
+    elements = {Element.from_Z(number).symbol for number in MIXED_VALENCE}
+    assert elements == set(screening.MIXED_VALENCE_ELEMENTS)
+    draw, differing = random.Random(7), 0
+    for _ in range(150):
+        metal, other, anion = draw.choice(sorted(MIXED_VALENCE)), draw.randint(3, 90), draw.choice([8, 9, 16, 17])
+        if len({metal, other, anion}) < 3:
+            continue
+        crystal = reduce_composition({metal: draw.randint(1, 3), other: draw.randint(1, 2), anion: draw.randint(1, 5)})
+        text = "".join(f"{Element.from_Z(z).symbol}{n}" for z, n in crystal)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = screening.smact_validity(text, mixed_valence=True)
+        assert (check_composition(crystal, "smact-mixed") is None) == theirs, f"{formula(crystal)}, seed 7"
+        differing += (check_composition(crystal, "smact") is None) != theirs
+    assert differing > 5
+
+
+@pytest.mark.parametrize(("text", "valid"), [("Fe3O4", True), ("Mn3O4", True), ("NaF3", False), ("Na3O2", False)])
+def test_iron_takes_two_charges_in_magnetite_by_the_mixed_rule_alone(text: str, valid: bool) -> None:
+    assert (check_composition(composition(text), "smact-mixed") is None) == valid
+    assert check_composition(composition(text), "smact") is not None

@@ -14,15 +14,15 @@ from pymatgen.core.local_env import CovalentRadius, CrystalNN
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets.ionic_prototypes import load_ionic_prototypes
-from cdvae_kit.metrics import crystal_nn_features
-from cdvae_kit.metrics.crystal_nn_features import (
+from cdvae_kit.metrics.crystals import CrystalArrays, as_arrays
+from cdvae_kit.metrics.fingerprints import crystal_nn_features
+from cdvae_kit.metrics.fingerprints.crystal_nn_features import (
     FEATURE_LABELS,
     NoFingerprintError,
     coordination_numbers,
     describe_sites,
     site_features,
 )
-from cdvae_kit.metrics.crystals import CrystalArrays, as_arrays
 
 TURN, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
 GRAPHENE = Lattice.hexagonal(2.46, 15)
@@ -183,7 +183,9 @@ def test_a_thousand_sites_are_described() -> None:
 
 
 def test_the_element_table_is_that_of_the_installed_pymatgen() -> None:
-    content = json.loads(files("cdvae_kit.metrics").joinpath("crystal_nn_elements.json").read_text(encoding="utf-8"))
+    content = json.loads(
+        files("cdvae_kit.metrics.fingerprints").joinpath("crystal_nn_elements.json").read_text(encoding="utf-8")
+    )
     for number in range(1, 119):
         element = Element.from_Z(number)
         radius = CovalentRadius.radius.get(element.symbol, element.atomic_radius)

@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import jensenshannon
 
-from cdvae_kit.metrics.divergences import (
+from cdvae_kit.metrics.computing.divergences import (
     binned,
     expected_divergence,
     frechet_distance,

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from cdvae_kit.metrics.crystals import Composition
-from cdvae_kit.metrics.element_statistics import STATISTICS, element_properties, element_statistics, property_names
+from cdvae_kit.metrics.fingerprints.element_statistics import (
+    STATISTICS,
+    element_properties,
+    element_statistics,
+    property_names,
+)
 
 
 def random_compositions(number: int, seed: int = 0) -> list[Composition]:
@@ -34,7 +39,9 @@ def test_the_numbers_are_matminers() -> None:
 
 
 def test_an_element_without_a_value_gets_the_mean_of_those_that_have_one() -> None:
-    raw = json.loads(files("cdvae_kit.metrics").joinpath("magpie_elements.json").read_text(encoding="utf-8"))
+    raw = json.loads(
+        files("cdvae_kit.metrics.fingerprints").joinpath("magpie_elements.json").read_text(encoding="utf-8")
+    )
     electronegativity = element_properties()[1:, property_names().index("Electronegativity")]
     known = [value for value in raw["Electronegativity"] if value is not None]
     # helium has none

@@ -13,7 +13,7 @@ from cdvae_kit.metrics import Cutoffs, validity
 from cdvae_kit.metrics.crystal_set import CrystalSet, crystal_set
 from cdvae_kit.metrics.evaluation import Evaluation, EvaluationSettings, evaluate
 from cdvae_kit.metrics.evaluation_files import save_evaluation
-from cdvae_kit.metrics.stability_section import StabilityRequest
+from cdvae_kit.metrics.relaxing import StabilityRequest
 from tests.metrics.conftest import ParitySet
 
 PLAIN = EvaluationSettings(fingerprints=False)
@@ -190,6 +190,9 @@ def test_files_hold_the_published_names_and_every_crystal(mixed: Evaluation, tmp
         rows = list(csv.DictReader(file))
     assert [row["valid"] for row in rows] == ["true", "false", "false", "false", "true"]
     assert rows[0]["formula"] == "CsCl" and rows[0]["reason"] == "" and "apart" in rows[1]["reason"]
+    with (tmp_path / "new" / "out" / "rates_by_size.csv").open() as file:
+        [valid] = [row for row in csv.DictReader(file) if row["name"] == "valid"]
+    assert (valid["num_atoms"], valid["rate"], valid["num_crystals"]) == ("1-5", "0.5", "4")
 
 
 def test_a_property_called_like_a_column_keeps_both(tmp_path: Path) -> None:
@@ -266,7 +269,7 @@ def test_a_second_evaluation_asks_the_store(tmp_path: Path, monkeypatch: pytest.
     with ResultStore(tmp_path) as store:
         first = evaluate([salt(), crushed(), None], reference=[salt(4.3)], store=store)
         # the package's function of that name hides the module
-        monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints"], "describe_sites", None)
+        monkeypatch.setattr(sys.modules["cdvae_kit.metrics.fingerprints.vectors"], "describe_sites", None)
         again = evaluate([salt(), crushed(), None], reference=[salt(4.3)], store=store)
     assert first.metrics == again.metrics and first.crystals == again.crystals
 
@@ -302,6 +305,28 @@ def test_stability_and_sun_rates_stand_beside_their_convention(tmp_path: Path) -
     assert [row.verdicts["metastable"] for row in rows] == [True, True, True, None, None]
     assert "EMT" in (rows[3].reason or "") and found.numbers()["metasun"] == 0.2
     assert "emt" in found.metrics["stable"].note and found.metrics["sun"].num_crystals == 5
+    # copper and its alloy are not P1 at the end either, and stay in their groups
+    assert found.numbers()["metassun"] == 0.2 and found.numbers()["relaxed_into_another_group"] == 0.0
+
+
+def test_what_is_p1_once_it_is_relaxed_is_not_symmetric() -> None:
+    request = StabilityRequest("emt", max_steps=0, threshold=5.0)
+    # pairs of four like atoms are soon alike within 0.1 angstrom
+    exact = EvaluationSettings(fingerprints=False, symprec=0.001)
+    shaken = copper() * (2, 2, 1)
+    for i, shift in enumerate(np.random.default_rng(4).uniform(-0.3, 0.3, (4, 3))):
+        shaken.translate_sites([i], shift, frac_coords=False)
+    found = evaluate([shaken], reference=[copper(3.6)], train=[gold_copper()], stability=request, settings=exact)
+    assert (found.numbers()["metasun"], found.numbers()["metassun"]) == (1.0, 0.0)
+
+
+def test_a_crystal_that_relaxes_into_another_group_is_counted() -> None:
+    # a stretched cell that relaxes into the cube
+    stretched = Structure(Lattice.tetragonal(2.55, 3.4), ["Cu", "Cu"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    request = StabilityRequest("emt", fmax=0.01)
+    found = evaluate([stretched, copper(), None], reference=[copper()], stability=request, settings=PLAIN)
+    value = found.metrics["relaxed_into_another_group"]
+    assert (value.num_crystals, value.value) == (2, 0.5) and "1 into a group of higher number" in value.note
 
 
 def test_stability_without_a_hull_needs_a_reference() -> None:

@@ -9,7 +9,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.metrics import fingerprints, reconstruction
-from cdvae_kit.metrics.fingerprints import composition_fingerprint, composition_scaler, stack
+from cdvae_kit.metrics.fingerprints.vectors import composition_fingerprint, composition_scaler, stack
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_neither_matminer_nor_pymatgen_is_loaded():
     code = (
         "import sys, numpy as np\n"
         "from cdvae_kit.metrics.crystals import CrystalArrays\n"
-        "from cdvae_kit.metrics.fingerprints import fingerprint\n"
+        "from cdvae_kit.metrics.fingerprints.vectors import fingerprint\n"
         "rng = np.random.default_rng(0)\n"
         "assert fingerprint(CrystalArrays(4 * np.eye(3), rng.random((3, 3)), np.array([8, 8, 22]))).complete\n"
         "print([name for name in ('matminer', 'pymatgen', 'pandas', 'torch') if name in sys.modules])"

@@ -8,9 +8,9 @@ from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.io import read_crystals
 from cdvae_kit.metrics.crystals import as_arrays
-from cdvae_kit.metrics.match_prefilter import may_match
-from cdvae_kit.metrics.matching import MATCHERS, Matcher, alloy_groups, compare, match, matcher_of
-from cdvae_kit.metrics.reduced_cells import Prepared, prepare_all
+from cdvae_kit.metrics.matching.matcher import MATCHERS, Matcher, alloy_groups, compare, match, matcher_of
+from cdvae_kit.metrics.matching.prefilter import may_match
+from cdvae_kit.metrics.matching.reduced_cells import Prepared, prepare_all
 from tests.metrics.conftest import ParitySet
 from tests.metrics.same_crystals import (
     DESCRIPTIONS,

@@ -15,8 +15,8 @@ import pytest
 
 from cdvae_kit.io.results.named_arrays import decode_arrays, encode_arrays
 from cdvae_kit.io.results.store import ResultStore, ResultStoreError
+from cdvae_kit.metrics.computing.parallel import Memory, crystal_key, map_crystals
 from cdvae_kit.metrics.crystals import CrystalArrays, unusable
-from cdvae_kit.metrics.parallel import Memory, crystal_key, map_crystals
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_SLOW = 40

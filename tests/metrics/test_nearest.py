@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from cdvae_kit.metrics.nearest import NearestVectors
+from cdvae_kit.metrics.computing.nearest import NearestVectors
 
 
 def measured(rows: np.ndarray, columns: np.ndarray, cutoff: float, at_once: int = 64) -> tuple[np.ndarray, ...]:

@@ -10,9 +10,9 @@ from pymatgen.core import Lattice, Structure
 from cdvae_kit.crystal.conversion import structures_to_batch
 from cdvae_kit.io.results.store import ResultStore
 from cdvae_kit.metrics import MATCHERS, TrainingIndex, novelty
-from cdvae_kit.metrics import comparisons as comparisons_module
 from cdvae_kit.metrics.crystals import CrystalArrays, as_arrays
-from cdvae_kit.metrics.training_index import composition_keys
+from cdvae_kit.metrics.matching import comparisons as comparisons_module
+from cdvae_kit.metrics.matching.training_index import composition_keys
 from tests.metrics.same_crystals import (
     DESCRIPTIONS,
     caesium_chloride,

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from pymatgen.core.local_env import LocalStructOrderParams
 
-from cdvae_kit.metrics.crystal_nn_by_pymatgen import _Point
-from cdvae_kit.metrics.order_parameters import ORDER_PARAMETERS, OrderParameters, angles, directions, order_parameters
+from cdvae_kit.metrics.fingerprints.crystal_nn_by_pymatgen import _Point
+from cdvae_kit.metrics.fingerprints.order_parameters import (
+    ORDER_PARAMETERS,
+    OrderParameters,
+    angles,
+    directions,
+    order_parameters,
+)
 
 ANGLED = (*range(3, 9), 12)
 

@@ -6,7 +6,7 @@ import sys
 import joblib
 import pytest
 
-from cdvae_kit.metrics.parallel import map_crystals
+from cdvae_kit.metrics.computing.parallel import map_crystals
 
 
 def square(number: int) -> int:
@@ -52,6 +52,6 @@ def test_numbers_of_workers_that_mean_nothing_are_refused(num_workers):
 def test_importing_the_metrics_loads_no_heavy_library():
     """Every process that a metric starts pays for what this import loads."""
     heavy = ("torch", "pymatgen", "matminer", "joblib", "sqlite3", "dask")
-    code = f"import sys, cdvae_kit.metrics.cluster; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, cdvae_kit.metrics.computing.cluster; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

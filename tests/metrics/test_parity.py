@@ -17,7 +17,7 @@ from cdvae_kit.metrics import (
     wasserstein,
 )
 from cdvae_kit.metrics.crystals import Crystals, as_arrays
-from cdvae_kit.metrics.fingerprints import composition_fingerprint
+from cdvae_kit.metrics.fingerprints.vectors import composition_fingerprint
 from tests.metrics.conftest import ParitySet
 
 TOLERANCE = 1e-6

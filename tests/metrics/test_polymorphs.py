@@ -8,7 +8,7 @@ from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.io.results.store import ResultStore
 from cdvae_kit.metrics import MATCHERS, Matcher, polymorphs, reconstruction
-from cdvae_kit.metrics import comparisons as comparisons_module
+from cdvae_kit.metrics.matching import comparisons as comparisons_module
 from tests.metrics.same_crystals import (
     DESCRIPTIONS,
     caesium_chloride,

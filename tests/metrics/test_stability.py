@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from cdvae_kit.metrics.stability import METASTABLE, STABLE, stability, sun, sun_of
+from cdvae_kit.metrics.stability import METASTABLE, STABLE, stability
+from cdvae_kit.metrics.sun import sun, sun_of
 from cdvae_kit.relaxation import Relaxation, relax
 from cdvae_kit.relaxation.hull import Phase, ReferenceHull
 

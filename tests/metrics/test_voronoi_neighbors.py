@@ -6,7 +6,7 @@ from pymatgen.core.local_env import VoronoiNN
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.metrics.crystals import CrystalArrays, as_arrays
-from cdvae_kit.metrics.voronoi_neighbors import (
+from cdvae_kit.metrics.fingerprints.voronoi_neighbors import (
     CoincidentSitesError,
     OpenCellError,
     VoronoiFaces,

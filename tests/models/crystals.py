@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from cdvae_kit.crystal import CrystalBatch, concatenate
 from cdvae_kit.crystal.lattice import lattice_from_parameters, log_parameters
+from cdvae_kit.crystal.symmetric import SymmetricCrystals, describe, join, without_symmetry
 from cdvae_kit.diffusion.state import NoisyCrystals
-from cdvae_kit.graph import fully_connected_pairs
 from cdvae_kit.models.config import CDVAEConfig, EncoderConfig, ScoreNetworkConfig
 from cdvae_kit.models.networks import build_encoder, build_score_network
 from cdvae_kit.seeding import make_generator
@@ -73,19 +73,28 @@ def cast(batch: CrystalBatch, dtype: torch.dtype) -> CrystalBatch:
 
 
 def noisy(batch: CrystalBatch, *, mask_every: int | None = 5) -> NoisyCrystals:
-    """The crystals as a score network sees them, some atoms masked."""
-    numbers = batch.atomic_numbers.clone()
+    """The crystals as a score network sees them, some orbits masked; atoms are orbits where nothing else is said."""
+    crystals = batch if isinstance(batch, SymmetricCrystals) else without_symmetry(batch)
+    orbits, elements = crystals.orbits, crystals.elements.clone()
     if mask_every is not None:
-        numbers[::mask_every] = 0
+        elements[::mask_every] = 0
     return NoisyCrystals(
-        frac_coords=batch.frac_coords,
-        lattice_parameters=log_parameters(batch.lattice),
-        lattice=batch.lattice,
-        atomic_numbers=numbers,
-        num_atoms=batch.num_atoms,
-        batch=batch.batch,
-        pairs=fully_connected_pairs(batch.num_atoms, self_pairs=False),
+        orbits=orbits,
+        free=crystals.free,
+        elements=elements,
+        lattice_parameters=conventional_parameters(crystals),
+        lattice=crystals.lattice,
+        pairs=orbits.pairs(),
     )
+
+
+def conventional_parameters(crystals: SymmetricCrystals) -> Tensor:
+    return log_parameters(crystals.orbits.primitive_to_conventional(crystals.lattice))
+
+
+def of_both_kinds(batch: CrystalBatch) -> SymmetricCrystals:
+    """The crystals without symmetry, then ordinary ones with it: every part of a network has work to do."""
+    return join([without_symmetry(batch), describe(ordinary_crystals())])
 
 
 def at_a_generic_point(network: _Network, seed: int) -> _Network:

@@ -12,10 +12,10 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets import load_dataset, split_crystals
 from cdvae_kit.models import CDVAE, LatentPredictor, PropertyPredictor, pretrained
 
-PROPERTIES = {"perov_5": "heat_ref", "carbon_24": "energy_per_atom", "inorganic_20": "volume_per_atom"}
-FILES = {"perov_5": "val.csv.gz", "carbon_24": "val.csv.gz", "inorganic_20": "train.csv.gz"}
+PROPERTIES = {"perov_5": "heat_ref", "carbon_24": "energy_per_atom"}
+FILES = {"perov_5": "val.csv.gz", "carbon_24": "val.csv.gz"}
 NAMES = sorted(PROPERTIES)
-LARGEST_ERROR = {"perov_5": (0.10, 0.30), "carbon_24": (0.03, 0.08), "inorganic_20": (0.3, 0.6)}
+LARGEST_ERROR = {"perov_5": (0.10, 0.30), "carbon_24": (0.03, 0.08)}
 """Of the judge and of the predictor from codes, in the property's unit: what the cards say, with room for a subset."""
 
 
@@ -75,7 +75,7 @@ def test_the_judge_s_error_and_intervals_are_what_the_card_says(shared_dir: Path
 @pytest.mark.parametrize("name", NAMES)
 def test_the_error_from_codes_is_what_the_card_says(shared_dir: Path, name: str) -> None:
     crystals = optimised_s_strangers(shared_dir, name)
-    codes = CDVAE.from_pretrained(name, device="cpu").encode(crystals, seed=0, reduce=False)
+    codes = CDVAE.from_pretrained(name, device="cpu").encode(crystals, seed=0, allow_outside=True)
     found = LatentPredictor.from_pretrained(name, device="cpu").predict(codes)[PROPERTIES[name]]
     error = (found.mean - crystals.properties[PROPERTIES[name]]).abs()
     assert error.mean() < LARGEST_ERROR[name][1]

@@ -8,22 +8,36 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal import CrystalBatch, concatenate
+from cdvae_kit.crystal.symmetric import without_symmetry
 from cdvae_kit.diffusion.samplers import SAMPLERS, make_sampler
 from cdvae_kit.models import CDVAE, CDVAEConfig
 from cdvae_kit.models.config import EncoderConfig, NoiseConfig, PriorConfig, ScoreNetworkConfig
 from cdvae_kit.seeding import make_generator
+from tests.models.crystals import cast, ordinary_crystals
 from tests.models.tiny import LATENT_DIM, MAX_ATOMS, some_crystals, tiny_model
 
 EVERY_TERM: dict[str, Any] = {"properties": ("energy",), "noise": NoiseConfig(types="absorbing")}
+
+
+def codes(model: CDVAE, crystals: Any, **options: Any) -> torch.Tensor:
+    """Codes of crystals that a model of random weights has never seen the like of."""
+    return model.encode(crystals, allow_outside=True, **options)
 
 
 def with_energy(num_crystals: int = 8) -> CrystalBatch:
     return some_crystals(num_crystals, properties={"energy": torch.arange(float(num_crystals))})
 
 
+def symmetric_with_energy() -> CrystalBatch:
+    """Crystals of several groups, and one of none: without choice a head has nothing to learn."""
+    crystals = concatenate([cast(ordinary_crystals(), torch.float32), some_crystals(3)])
+    return crystals.replace(properties={"energy": torch.arange(float(len(crystals)))}, material_ids=None)
+
+
 def losses(model: CDVAE, crystals: CrystalBatch, seed: int = 0) -> dict[str, torch.Tensor]:
-    return model.loss(crystals, model.graph(crystals), generator=make_generator(seed))
+    prepared = model.prepare(crystals)
+    return model.loss(prepared, model.graph(prepared), generator=make_generator(seed))
 
 
 def has_gradient(module: nn.Module) -> bool:
@@ -40,6 +54,8 @@ def has_gradient(module: nn.Module) -> bool:
         ("lattice_head", ["lattice_head", "encoder"]),
         ("composition", ["composition_head", "encoder"]),
         ("property", ["property_head", "encoder"]),
+        ("group", ["symmetry_head", "encoder"]),
+        ("positions", ["symmetry_head", "encoder"]),
         ("kl", ["encoder"]),
         ("coordinates", ["score_network", "encoder"]),
         ("types", ["score_network", "encoder"]),
@@ -47,16 +63,20 @@ def has_gradient(module: nn.Module) -> bool:
     ],
 )
 def test_each_term_reaches_its_head_and_the_encoder_and_no_other_head(term: str, heads: list[str]) -> None:
-    model = tiny_model(**EVERY_TERM)
-    losses(model, with_energy())[term].backward()
-    parts = ("encoder", "score_network", "num_atoms_head", "lattice_head", "composition_head", "property_head")
+    model, crystals = tiny_model(**EVERY_TERM), symmetric_with_energy()
+    model.fit_statistics(model.prepare(crystals))
+    losses(model, crystals)[term].backward()
+    heads_of_all = ("num_atoms_head", "lattice_head", "composition_head", "property_head", "symmetry_head")
+    parts = ("encoder", "score_network", *heads_of_all)
     assert {name for name in parts if has_gradient(getattr(model, name))} == set(heads)
 
 
 def test_the_total_holds_every_term_with_its_weight() -> None:
-    model = tiny_model(**EVERY_TERM)
-    terms = {name: value.detach() for name, value in losses(model, with_energy()).items()}
+    model, crystals = tiny_model(**EVERY_TERM), symmetric_with_energy()
+    model.fit_statistics(model.prepare(crystals))
+    terms = {name: value.detach() for name, value in losses(model, crystals).items()}
     expected = {"kl", "num_atoms", "lattice_head", "composition", "property", "coordinates", "types", "lattice"}
+    expected |= {"group", "positions"}
     assert expected <= set(terms)
     assert all(value.ndim == 0 and bool(value.isfinite()) and float(value) > 0.0 for value in terms.values())
     weights = model.config.loss_weights
@@ -83,7 +103,8 @@ def test_one_seed_gives_one_loss_and_touches_no_global_generator() -> None:
 
 
 def test_the_kl_term_is_that_of_two_normal_laws() -> None:
-    model, crystals = tiny_model(), some_crystals()
+    model = tiny_model()
+    crystals = model.prepare(some_crystals())
     with torch.no_grad():
         mu, log_var = model.posterior(crystals, model.graph(crystals))
         found = losses(model, crystals)["kl"]
@@ -110,7 +131,8 @@ def test_a_missing_property_does_not_count() -> None:
 
 
 def test_a_loss_can_be_driven_down() -> None:
-    model, crystals = tiny_model(noise=NoiseConfig(types="absorbing")), some_crystals()
+    model = tiny_model(noise=NoiseConfig(types="absorbing"))
+    crystals = model.prepare(some_crystals())
     graph, optimizer = model.graph(crystals), torch.optim.Adam(model.parameters(), lr=5e-3)
     history = []
     for step in range(60):
@@ -130,7 +152,7 @@ def test_statistics_are_those_of_the_training_crystals() -> None:
     crystals = with_energy(10)
     values = crystals.properties["energy"].clone()
     values[3] = float("nan")
-    model.fit_statistics(crystals.replace(properties={"energy": values}))
+    model.fit_statistics(model.prepare(crystals.replace(properties={"energy": values})))
     known = values[values.isfinite()]
     assert float(model.property_mean[0]) == pytest.approx(float(known.mean()))
     assert float(model.property_deviation[0]) == pytest.approx(float(known.std()))
@@ -149,10 +171,10 @@ def test_predicted_properties_are_in_the_unit_of_the_data() -> None:
 
 def test_properties_that_the_crystals_lack_are_told() -> None:
     with pytest.raises(ValueError, match=r"predicts \['gap'\].*they have \['energy'\]"):
-        tiny_model(properties=("gap",)).fit_statistics(with_energy())
+        tiny_model(properties=("gap",)).fit_statistics(without_symmetry(with_energy()))
     nothing = some_crystals(4, properties={"energy": torch.tensor([1.0, float("nan"), float("nan"), float("nan")])})
     with pytest.raises(ValueError, match="'energy' has 1 values"):
-        tiny_model(properties=("energy",)).fit_statistics(nothing)
+        tiny_model(properties=("energy",)).fit_statistics(without_symmetry(nothing))
 
 
 # -- codes -----------------------------------------------------------------------------------------------------------
@@ -166,7 +188,7 @@ def model() -> CDVAE:
 def test_codes_have_the_latent_width_and_crystals_come_back_from_them(model: CDVAE) -> None:
     assert model.config.latent_dim != model.config.hidden_dim
     crystals = some_crystals(7)
-    z = model.encode(crystals)
+    z = codes(model, crystals)
     assert z.shape == (7, LATENT_DIM) and not z.requires_grad
     decoded = model.decode(z)
     assert len(decoded) == 7
@@ -176,26 +198,30 @@ def test_codes_have_the_latent_width_and_crystals_come_back_from_them(model: CDV
 
 def test_structures_and_atoms_are_encoded_as_the_batch_is(model: CDVAE) -> None:
     crystals = some_crystals(5)
-    expected = model.encode(crystals)
-    torch.testing.assert_close(model.encode(crystals.structures()), expected, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(model.encode(crystals.atoms()), expected, rtol=1e-3, atol=1e-4)
+    expected = codes(model, crystals)
+    torch.testing.assert_close(codes(model, crystals.structures()), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(codes(model, crystals.atoms()), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_batch_size_changes_no_code(model: CDVAE) -> None:
     crystals = some_crystals(9)
     for seed in (None, 3):
-        expected = model.encode(crystals, seed=seed)
-        torch.testing.assert_close(model.encode(crystals, seed=seed, batch_size=2), expected, rtol=1e-4, atol=1e-5)
+        expected = codes(model, crystals, seed=seed)
+        torch.testing.assert_close(codes(model, crystals, seed=seed, batch_size=2), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_draw_from_the_posterior_is_seeded_and_has_its_mean_and_deviation(model: CDVAE) -> None:
     one = some_crystals(4).select([3])
     many = one.select([0] * 4000)
-    mean, drawn = model.encode(one, reduce=False), model.encode(many, seed=1, reduce=False)
-    assert torch.equal(drawn, model.encode(many, seed=1, reduce=False))
-    assert not torch.equal(drawn, model.encode(many, seed=2, reduce=False))
+    mean, drawn = (
+        codes(model, one, reduce=False),
+        codes(model, many, seed=1, reduce=False),
+    )
+    assert torch.equal(drawn, codes(model, many, seed=1, reduce=False))
+    assert not torch.equal(drawn, codes(model, many, seed=2, reduce=False))
+    prepared = model.prepare(one)
     with torch.no_grad():
-        deviation = torch.exp(0.5 * model.posterior(one, model.graph(one))[1])
+        deviation = torch.exp(0.5 * model.posterior(prepared, model.graph(prepared))[1])
     torch.testing.assert_close((drawn.mean(0) - mean[0]) / deviation[0], torch.zeros(LATENT_DIM), atol=0.08, rtol=0.0)
     torch.testing.assert_close(drawn.std(0) / deviation[0], torch.ones(LATENT_DIM), atol=0.06, rtol=0.0)
 
@@ -206,15 +232,22 @@ def test_another_cell_of_the_same_crystal_has_the_same_code(model: CDVAE) -> Non
     skewed = crystals.replace(
         lattice=shear @ crystals.lattice, frac_coords=crystals.frac_coords @ torch.linalg.inv(shear)
     )
-    expected = model.encode(crystals)
-    torch.testing.assert_close(model.encode(skewed), expected, rtol=1e-2, atol=1e-3)
-    # the control: without reduction the networks see another cell
-    assert not torch.allclose(model.encode(skewed, reduce=False), expected, rtol=1e-2, atol=1e-3)
+    expected = codes(model, crystals)
+    torch.testing.assert_close(codes(model, skewed), expected, rtol=1e-2, atol=1e-3)
+    # the control: a model without symmetry and without reduction sees another cell
+    plain = tiny_model(symmetry="none")
+    torch.testing.assert_close(codes(plain, skewed), codes(plain, crystals), rtol=1e-2, atol=1e-3)
+    assert not torch.allclose(
+        codes(plain, skewed, reduce=False),
+        codes(plain, crystals),
+        rtol=1e-2,
+        atol=1e-3,
+    )
 
 
 def test_crystals_larger_than_the_model_takes_are_refused(model: CDVAE, zoo: CrystalBatch) -> None:
     with pytest.raises(ValueError, match=rf"24 atoms; this model takes at most {MAX_ATOMS} \(max_atoms\)"):
-        model.encode(zoo)
+        codes(model, zoo)
 
 
 # -- every choice ----------------------------------------------------------------------------------------------------
@@ -232,7 +265,9 @@ def test_every_kind_of_noise_trains_and_samples_crystals(coordinates: str, types
     noise = NoiseConfig(coordinates=coordinates, types=types, lattice=lattice)
     composition = "fractions" if types == "published" else "counts"
     coding = "lengths_angles" if lattice == "held" else "log_stretch"
-    model = tiny_model(noise=noise, composition=composition, lattice=coding)
+    # published lattices go without symmetry alone
+    symmetry = "none" if lattice == "held" else "orbits"
+    model = tiny_model(noise=noise, composition=composition, lattice=coding, symmetry=symmetry)
     model.total_loss(losses(model, some_crystals())).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is None or bool(parameter.grad.isfinite().all()), name
@@ -276,6 +311,9 @@ def test_without_a_learned_prior_codes_are_standard_normal() -> None:
         (lambda: CDVAEConfig(latent_dim=0), "greater than or equal to 1"),
         (lambda: CDVAEConfig(sharpening=-1.0), "greater than or equal to 0"),
         (lambda: CDVAEConfig(composition="guess"), "'counts' or 'fractions'"),
+        (lambda: CDVAEConfig(symmetry="some"), "'orbits' or 'none'"),
+        (lambda: CDVAEConfig(tolerance=0.0), "greater than 0"),
+        (lambda: CDVAEConfig(lattice="lengths_angles"), "needs lattice='log_stretch'"),
         (lambda: CDVAEConfig(noise=NoiseConfig(sigma_min=1.0, sigma_max=0.5)), "sigma_min must be below"),
         (lambda: NoiseConfig(coordinates="cosine"), "straight_path"),
         (lambda: EncoderConfig(lmax=9), "less than or equal to 4"),

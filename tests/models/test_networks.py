@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.crystal.lattice import log_parameters, volume
+from cdvae_kit.crystal.lattice import volume
+from cdvae_kit.crystal.symmetric import SymmetricCrystals, without_symmetry
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
-from cdvae_kit.graph import PeriodicGraph, fully_connected_pairs, neighbor_list
+from cdvae_kit.graph import PeriodicGraph, neighbor_list
 from cdvae_kit.models.cdvae import CDVAE
 from cdvae_kit.models.config import EncoderConfig, NoiseConfig, ScoreNetworkConfig
+from cdvae_kit.models.encoder import EquivariantEncoder
 from cdvae_kit.models.noisy_graph import noisy_edges, to_fractional
 from cdvae_kit.seeding import make_generator
 from tests.models.crystals import (
@@ -20,7 +22,9 @@ from tests.models.crystals import (
     at_a_generic_point,
     cast,
     codes,
+    conventional_parameters,
     noisy,
+    of_both_kinds,
     ordinary_crystals,
     small_config,
     small_encoder,
@@ -45,41 +49,45 @@ def predict(network: nn.Module, crystals: NoisyCrystals) -> ScoreOutput:
 
 
 def without_gradient(network: nn.Module, total: Tensor) -> list[str]:
-    """Parameters that get no gradient, or a zero one; the guess of the surroundings has a loss of its own."""
+    """Parameters that get no gradient, or a zero one; the guess of surroundings and place has a loss of its own."""
     network.zero_grad()
     total.backward()
     return [
         name
         for name, parameter in network.named_parameters()
-        if ".surroundings." not in f".{name}" and (parameter.grad is None or not bool(parameter.grad.abs().sum() > 0.0))
+        if not any(guess in name for guess in ("sites.surroundings.", "sites.place."))
+        and (parameter.grad is None or not bool(parameter.grad.abs().sum() > 0.0))
     ]
 
 
 @pytest.mark.parametrize("kind", SCORE_NETWORKS)
 def test_gradient_reaches_every_parameter_of_a_score_network(kind: str, zoo: CrystalBatch) -> None:
     network = small_score_network(kind)
-    output = predict(network, noisy(zoo))
-    total = output.coords.square().sum() + output.type_logits.square().sum() + output.lattice.square().sum()
+    output = predict(network, noisy(of_both_kinds(zoo)))
+    total = output.free.square().sum() + output.type_logits.square().sum() + output.lattice.square().sum()
     assert without_gradient(network, total) == []
 
 
 def test_search_for_parameters_without_gradient_finds_one(zoo: CrystalBatch) -> None:
     network = small_score_network("painn")
     output = predict(network, noisy(zoo))
-    missing = without_gradient(network, output.coords.square().sum() + output.lattice.square().sum())
+    missing = without_gradient(network, output.free.square().sum() + output.lattice.square().sum())
     assert missing == ["heads.types_out.weight", "heads.types_out.bias"]
 
 
 def encode(encoder: nn.Module, crystals: CrystalBatch, graph: PeriodicGraph | None = None) -> tuple[Tensor, Tensor]:
-    graph = graph if graph is not None else neighbor_list(crystals, 5.0, max_neighbors=12)
-    pairs = fully_connected_pairs(crystals.num_atoms, self_pairs=False)
-    return encoder(crystals, graph, log_parameters(crystals.lattice), pairs)
+    symmetric = crystals if isinstance(crystals, SymmetricCrystals) else without_symmetry(crystals)
+    if graph is None:
+        graph = neighbor_list(symmetric, 5.0, max_neighbors=12)
+        if isinstance(encoder, EquivariantEncoder):
+            graph = graph.into(symmetric.orbits.first_atom)
+    return encoder(symmetric, graph, conventional_parameters(symmetric))
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_gradient_reaches_every_parameter_of_an_encoder(kind: str, zoo: CrystalBatch) -> None:
     encoder = small_encoder(kind)
-    mu, log_var = encode(encoder, zoo)
+    mu, log_var = encode(encoder, of_both_kinds(zoo))
     assert without_gradient(encoder, mu.square().sum() + log_var.sum()) == []
 
 
@@ -87,7 +95,7 @@ def test_gradient_reaches_every_parameter_of_an_encoder(kind: str, zoo: CrystalB
 def test_output_depends_on_the_noise_level_that_a_network_is_told(kind: str, zoo: CrystalBatch) -> None:
     network = small_score_network(kind)
     crystals, (z, level) = noisy(zoo), codes(len(zoo), torch.float64)
-    assert not torch.allclose(network(crystals, z, level).coords, network(crystals, z, 1.0 - level).coords)
+    assert not torch.allclose(network(crystals, z, level).free, network(crystals, z, 1.0 - level).free)
 
 
 @pytest.mark.parametrize("kind", SCORE_NETWORKS)
@@ -95,7 +103,7 @@ def test_output_ignores_the_noise_level_that_a_network_is_not_told(kind: str, zo
     network = small_score_network(kind, knows_noise_level=False)
     crystals, (z, level) = noisy(zoo), codes(len(zoo), torch.float64)
     before, after = network(crystals, z, level), network(crystals, z, 1.0 - level)
-    assert torch.equal(before.coords, after.coords)
+    assert torch.equal(before.free, after.free)
     assert torch.equal(before.type_logits, after.type_logits)
     assert torch.equal(before.lattice, after.lattice)
 
@@ -105,7 +113,7 @@ def test_every_output_depends_on_z(kind: str, zoo: CrystalBatch) -> None:
     network = small_score_network(kind)
     crystals, (z, level) = noisy(zoo), codes(len(zoo), torch.float64)
     before, after = network(crystals, z, level), network(crystals, z + 1.0, level)
-    for name in ("coords", "type_logits", "lattice"):
+    for name in ("free", "type_logits", "lattice"):
         assert not torch.allclose(getattr(before, name), getattr(after, name)), name
 
 
@@ -113,16 +121,16 @@ def test_every_output_depends_on_z(kind: str, zoo: CrystalBatch) -> None:
 def test_atoms_at_inversion_centres_are_not_pushed(kind: str) -> None:
     """Every site of rock salt and of cubic perovskite is one, by symmetry, whatever the weights."""
     symmetric = ordinary_crystals().select([0, 1])
-    coords = predict(small_score_network(kind), noisy(symmetric, mask_every=None)).coords
+    coords = predict(small_score_network(kind), noisy(symmetric, mask_every=None)).free
     moved = symmetric.replace(frac_coords=symmetric.frac_coords + 0.03 * torch.eye(7, 3, dtype=torch.float64))
     assert float(coords.abs().max()) < 1e-10
-    assert float(predict(small_score_network(kind), noisy(moved, mask_every=None)).coords.abs().max()) > 1e-4
+    assert float(predict(small_score_network(kind), noisy(moved, mask_every=None)).free.abs().max()) > 1e-4
 
 
 @pytest.mark.parametrize("kind", ON_THE_GRAPH)
 def test_two_atoms_alone_are_pushed_along_their_line(kind: str) -> None:
     crystals = two_atoms(2.1)
-    coords = predict(small_score_network(kind), noisy(crystals, mask_every=None)).coords
+    coords = predict(small_score_network(kind), noisy(crystals, mask_every=None)).free
     line = (crystals.frac_coords[1] - crystals.frac_coords[0])[None]
     assert float(coords.norm(dim=-1).min()) > 1e-4
     assert float(torch.linalg.cross(coords, line.expand(2, 3)).abs().max()) < 1e-10
@@ -130,14 +138,14 @@ def test_two_atoms_alone_are_pushed_along_their_line(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ON_THE_GRAPH)
 def test_atoms_out_of_reach_are_not_pushed(kind: str) -> None:
-    coords = predict(small_score_network(kind), noisy(two_atoms(5.1))).coords
+    coords = predict(small_score_network(kind), noisy(two_atoms(5.1))).free
     assert float(coords.abs().max()) == 0.0
 
 
 @pytest.mark.parametrize("kind", ON_THE_GRAPH)
 def test_push_vanishes_smoothly_at_the_cutoff(kind: str) -> None:
     """The envelope falls as the third power of the distance to the cutoff."""
-    sizes = [float(predict(small_score_network(kind), noisy(two_atoms(5.0 - gap))).coords.norm()) for gap in (0.2, 0.1)]
+    sizes = [float(predict(small_score_network(kind), noisy(two_atoms(5.0 - gap))).free.norm()) for gap in (0.2, 0.1)]
     assert sizes[0] > 0.0
     assert sizes[1] < sizes[0] / 6.0
 
@@ -145,7 +153,7 @@ def test_push_vanishes_smoothly_at_the_cutoff(kind: str) -> None:
 @pytest.mark.parametrize("kind", SCORE_NETWORKS)
 def test_all_atoms_may_be_masked(kind: str, zoo: CrystalBatch) -> None:
     output = predict(small_score_network(kind), noisy(zoo, mask_every=1))
-    assert bool(output.coords.isfinite().all() & output.type_logits.isfinite().all())
+    assert bool(output.free.isfinite().all() & output.type_logits.isfinite().all())
 
 
 @pytest.mark.parametrize("kind", SCORE_NETWORKS)
@@ -153,9 +161,9 @@ def test_atoms_on_top_of_each_other_give_finite_outputs_and_gradients(kind: str)
     network = small_score_network(kind)
     crystals = noisy(two_atoms(0.0, cell=4.0))
     frac_coords = crystals.frac_coords.clone().requires_grad_()
-    output = predict(network, replace(crystals, frac_coords=frac_coords))
-    output.coords.square().sum().backward()
-    assert bool(output.coords.isfinite().all())
+    output = predict(network, replace(crystals, free=frac_coords))
+    output.free.square().sum().backward()
+    assert bool(output.free.isfinite().all())
     assert frac_coords.grad is not None and bool(frac_coords.grad.isfinite().all())
     assert all(bool(p.grad.isfinite().all()) for p in network.parameters() if p.grad is not None)
 
@@ -170,8 +178,8 @@ def test_a_squeezed_or_flat_cell_neither_fills_the_memory_nor_spoils_the_others(
     output = predict(network, noisy(good.replace(lattice=lattice), mask_every=None))
     expected = predict(network, noisy(good, mask_every=None))
     untouched = (good.batch == 1) | (good.batch == 2)
-    assert bool(output.coords.isfinite().all())
-    torch.testing.assert_close(output.coords[untouched], expected.coords[untouched], rtol=0.0, atol=1e-10)
+    assert bool(output.free.isfinite().all())
+    torch.testing.assert_close(output.free[untouched], expected.free[untouched], rtol=0.0, atol=1e-10)
 
 
 def test_edges_of_ordinary_noisy_crystals_are_those_of_the_neighbor_list(zoo: CrystalBatch) -> None:
@@ -201,7 +209,7 @@ def test_gradient_by_coordinates_is_that_of_finite_differences(kind: str) -> Non
     moved.requires_grad_()
 
     def total(frac_coords: Tensor) -> Tensor:
-        return predict(network, replace(crystals, frac_coords=frac_coords)).coords.sin().sum()
+        return predict(network, replace(crystals, free=frac_coords)).free.sin().sum()
 
     (gradient,) = torch.autograd.grad(total(moved), moved)
     step = torch.zeros_like(moved)
@@ -235,8 +243,8 @@ def test_dimenet_does_not_know_the_choice_of_the_cell(zoo: CrystalBatch) -> None
 # -- the whole model -----------------------------------------------------------------------------------------------
 
 
-def whole_model(**changes: object) -> tuple[CDVAE, CrystalBatch]:
-    crystals = cast(ordinary_crystals(), torch.float32)
+def whole_model(**changes: object) -> tuple[CDVAE, SymmetricCrystals]:
+    crystals: CrystalBatch = cast(ordinary_crystals(), torch.float32)
     crystals = crystals.replace(properties={"energy": torch.tensor([1.0, -2.0, 0.5, 0.0])})
     settings: dict[str, object] = {
         "properties": ("energy",),
@@ -244,15 +252,20 @@ def whole_model(**changes: object) -> tuple[CDVAE, CrystalBatch]:
         "score_network": ScoreNetworkConfig(width=16, num_layers=2, num_frequencies=3),
     }
     model = CDVAE(small_config(**(settings | changes)))
-    model.fit_statistics(crystals)
-    return at_a_generic_point(model, seed=6), crystals
+    prepared = model.prepare(crystals)
+    model.fit_statistics(prepared)
+    return at_a_generic_point(model, seed=6), prepared
 
 
-HEADS = {
-    "num_atoms": "num_atoms_head",
-    "lattice_head": "lattice_head",
-    "composition": "composition_head",
-    "property": "property_head",
+HEADS: dict[str, tuple[str, ...]] = {
+    "num_atoms": ("num_atoms_head",),
+    "lattice_head": ("lattice_head",),
+    "composition": ("composition_head",),
+    "property": ("property_head",),
+    "group": ("symmetry_head.group",),
+    "positions": tuple(
+        f"symmetry_head.{part}." for part in ("element", "code", "position", "of_element", "of_position", "out")
+    ),
 }
 
 
@@ -261,7 +274,7 @@ def test_gradient_of_each_head_reaches_all_of_it_and_the_encoder(term: str) -> N
     model, crystals = whole_model()
     terms = model.loss(crystals, model.graph(crystals), generator=make_generator(1))
     missing = without_gradient(model, terms[term])
-    assert [name for name in missing if name.startswith((HEADS[term], "encoder"))] == []
+    assert [name for name in missing if name.startswith((*HEADS[term], "encoder"))] == []
 
 
 def test_gradient_of_the_whole_loss_reaches_all_but_the_types_and_the_prior() -> None:
@@ -280,6 +293,7 @@ def test_published_choices_give_finite_losses_and_gradients(kind: str) -> None:
             {"kind": kind, "width": 16, "num_layers": 1, "num_basis": 8, "knows_noise_level": False}
         ),
         noise=NoiseConfig(coordinates="gaussian", types="published", lattice="held"),
+        symmetry="none",
         composition="fractions",
         lattice="lengths_angles",
         prior=None,
@@ -295,7 +309,9 @@ def test_published_choices_give_finite_losses_and_gradients(kind: str) -> None:
         "types",
     }
     missing = without_gradient(model, model.total_loss(terms))
-    assert [name for name in missing if ".lattice_out." not in name] == []
+    # without symmetry no head reads it, and no parameter of an orbit is free of the origin
+    unused = ("symmetry_head.", "score_network.place.")
+    assert [name for name in missing if ".lattice_out." not in name and not name.startswith(unused)] == []
     assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
 
 

@@ -65,5 +65,5 @@ def tiny_model(seed: int = 0, **changes: Any) -> CDVAE:
     seed_weights(model, seed)
     names = changes.get("properties", ())
     values = {name: torch.arange(12.0) + i for i, name in enumerate(names)}
-    model.fit_statistics(some_crystals(12, properties=values))
+    model.fit_statistics(model.prepare(some_crystals(12, properties=values)))
     return model.eval()

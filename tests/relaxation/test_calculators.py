@@ -51,7 +51,7 @@ def test_a_function_of_the_user_gives_a_calculator(user_module: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nonsense", "there is no calculator 'nonsense'; known are emt, lj, chgnet, mace, orb, mattersim"),
+        ("nonsense", "there is no calculator 'nonsense'; known are emt, lj, chgnet, sevenn, mace, orb, mattersim"),
         ("", "there is no calculator"),
         ("no_such_module:make", "no module 'no_such_module'"),
         ("no.such.module:make", "no module 'no'"),
@@ -79,7 +79,13 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
 ) -> None:
     package = calculators._PACKAGES[name]
     # what the import system raises where there is no such package
-    for module in ("chgnet.model.dynamics", "mace.calculators", "orb_models.forcefield", "mattersim.forcefield"):
+    for module in (
+        "chgnet.model.dynamics",
+        "sevenn.calculator",
+        "mace.calculators",
+        "orb_models.forcefield",
+        "mattersim.forcefield",
+    ):
         monkeypatch.setitem(sys.modules, module.split(".")[0], None)
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setitem(sys.modules, "orb_models.forcefield.pretrained", None)

@@ -6,7 +6,7 @@ from pymatgen.core import Composition, Element
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from cdvae_kit.relaxation import relax
-from cdvae_kit.relaxation.hull import Phase, ReferenceHull, phases_of, phases_of_relaxations
+from cdvae_kit.relaxation.hull import Phase, ReferenceHull, formation_hull, phases_of, phases_of_relaxations
 
 LI, OX, F, NA, CL = 3, 8, 9, 11, 17
 BINARY = [Phase({LI: 1}, -2.0, "Li"), Phase({F: 1}, -1.0, "F"), Phase({LI: 1, F: 1}, -4.5, "LiF")]
@@ -151,3 +151,23 @@ def test_a_reference_relaxed_by_the_same_calculator_is_on_its_own_hull() -> None
     distances = ReferenceHull(phases, name="EMT").distances(relaxed)
     assert [distance.energy_above_hull for distance in distances] == [0.0, 0.0, None]
     assert "No EMT-potential" in (distances[2].reason or "")
+
+
+def test_a_table_of_formation_energies_is_a_hull() -> None:
+    table = [
+        {"composition": "LiF", "energy_per_atom": -3.0, "energy_above_hull": 0.0, "name": "salt"},
+        {"composition": "LiF2", "energy_per_atom": -1.0, "energy_above_hull": None, "name": "odd"},
+    ]
+    hull = formation_hull(table, name="table")
+    assert hull.energies == "formation"
+    assert hull.distance({3: 1, 9: 1}, -2.9).energy_above_hull == pytest.approx(0.1)
+    # two thirds of the atoms in LiF, one in F
+    assert hull.distance({3: 1, 9: 2}, -1.0).energy_above_hull == pytest.approx(1.0)
+
+
+def test_an_energy_above_the_whole_hull_tells_of_phases_that_the_table_lacks() -> None:
+    table = [{"composition": "LiF", "energy_per_atom": -2.8, "energy_above_hull": 0.2, "name": "layered"}]
+    with_heights = formation_hull(table, name="whole").distance({3: 1, 9: 1}, -2.8)
+    without = formation_hull(table, name="table", known_hull=False).distance({3: 1, 9: 1}, -2.8)
+    assert with_heights.energy_above_hull == pytest.approx(0.2) and without.energy_above_hull == pytest.approx(0.0)
+    assert list(with_heights.decomposition) == ["the hull at layered"]

@@ -124,10 +124,13 @@ def test_the_encoder_of_a_cdvae_gives_its_mean(zoo: CrystalBatch) -> None:
     crystals = zoo.select([0, 1, 5])
     crystals = crystals.replace(frac_coords=crystals.frac_coords.float(), lattice=crystals.lattice.float())
     encoder = CrystalVAEEncoder(model)
-    assert torch.allclose(embed(encoder, crystals), model.encode(crystals, reduce=False), atol=1e-5)
+    assert torch.allclose(embed(encoder, crystals), model.encode(crystals, reduce=False, allow_outside=True), atol=1e-5)
     assert encoder.out_features == 8
-    with pytest.raises(ValueError, match=r"at most 4 atoms a cell, got \d+ .*primitive cells"):
-        embed(encoder, Supercell(8)(crystals, generator=make_generator(0)))
+    # a cell that is not primitive is made so, and then it is the same crystal
+    larger = Supercell(3)(crystals, generator=make_generator(0))
+    assert torch.allclose(embed(encoder, larger), embed(encoder, crystals), atol=1e-3)
+    with pytest.raises(ValueError, match=r"at most 4 atoms a cell, got 24 .*primitive cells"):
+        embed(encoder, zoo.select([4]))
 
 
 def test_users_of_images_series_and_tokens_never_load_pymatgen() -> None:

@@ -108,17 +108,17 @@ def test_a_mapper_keeps_the_width(width: int) -> None:
 def test_the_encoders_take_the_views_they_are_for(channels: int) -> None:
     x = torch.randn(3, channels, 50, generator=make_generator(0))
     morlet = MorletFrame(num_scales=10, max_scale=25.0)
-    assert SeriesEncoder(channels, num_places=3)(x).shape == (3, 64)
+    assert SeriesEncoder(channels, num_windows=3)(x).shape == (3, 64)
     assert SpectrumEncoder(channels, 50)(FourierBasis()(x)).shape == (3, 64)
-    assert ScalogramEncoder(channels, 10, num_places=2)(morlet(x)).shape == (3, 64)
+    assert ScalogramEncoder(channels, 10, num_windows=2)(morlet(x)).shape == (3, 64)
     assert ScalogramEncoder(channels, 7)(HaarBasis()(x)).shape == (3, 64)
 
 
-def test_an_encoder_with_places_knows_where_and_one_without_does_not() -> None:
+def test_an_encoder_with_windows_knows_where_and_one_without_does_not() -> None:
     x = torch.zeros(1, 1, 128)
     x[0, 0, 40:44] = 1.0
     with seeded_weights(0):
-        blind, seeing = SeriesEncoder(1).eval(), SeriesEncoder(1, num_places=8).eval()
+        blind, seeing = SeriesEncoder(1).eval(), SeriesEncoder(1, num_windows=8).eval()
     difference = {e: (e(x) - e(x.roll(32, -1))).abs().max().item() for e in (blind, seeing)}
     assert difference[blind] < 1e-5 < 1e-3 < difference[seeing]
 

@@ -29,7 +29,7 @@ from cdvae_kit.representation.protocol import Experiment, ExperimentResult
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.visualization.experiments import plot_experiment
 
-TINY = SeriesSettings(num_steps=1, batch_size=16, num_scales=8, num_places=2, mapper_epochs=1)
+TINY = SeriesSettings(num_steps=1, batch_size=16, num_scales=8, num_windows=2, mapper_epochs=1)
 
 
 @pytest.fixture(scope="module")

@@ -27,11 +27,11 @@ def naive_coverage(train: dict[Row, int], domain: dict[Row, int], k: int, allowe
     arity = len(next(iter(train)))
     neighbours: dict[Row, set[Row]] = {row: set() for row in domain}
     for size in range(1, arity):
-        for places in itertools.combinations(range(arity), size):
-            group = naive_classes(train, places, k, allowed)
-            others = [place for place in range(arity) if place not in places]
+        for positions in itertools.combinations(range(arity), size):
+            group = naive_classes(train, positions, k, allowed)
+            others = [position for position in range(arity) if position not in positions]
             for a, b in itertools.combinations(domain, 2):
-                fragment_a, fragment_b = tuple(a[i] for i in places), tuple(b[i] for i in places)
+                fragment_a, fragment_b = tuple(a[i] for i in positions), tuple(b[i] for i in positions)
                 if domain[a] != domain[b] or any(a[i] != b[i] for i in others):
                     continue
                 if fragment_a in group and group[fragment_a] == group.get(fragment_b):
@@ -45,12 +45,12 @@ def naive_coverage(train: dict[Row, int], domain: dict[Row, int], k: int, allowe
     return reached
 
 
-def naive_classes(train: dict[Row, int], places: tuple[int, ...], k: int, allowed: int = 0) -> dict[Row, int]:
+def naive_classes(train: dict[Row, int], positions: tuple[int, ...], k: int, allowed: int = 0) -> dict[Row, int]:
     arity = len(next(iter(train)))
-    others = [place for place in range(arity) if place not in places]
+    others = [position for position in range(arity) if position not in positions]
     behaviour: dict[Row, dict[Row, int]] = {}
     for row, label in train.items():
-        behaviour.setdefault(tuple(row[i] for i in places), {})[tuple(row[i] for i in others)] = label
+        behaviour.setdefault(tuple(row[i] for i in positions), {})[tuple(row[i] for i in others)] = label
     group = {fragment: number for number, fragment in enumerate(behaviour)}
     for a, b in itertools.combinations(behaviour, 2):
         shared = behaviour[a].keys() & behaviour[b].keys()
@@ -95,12 +95,12 @@ def test_coverage_is_that_of_the_loop_over_pairs(
         ), f"seed {seed}, k {k}, {allowed} contradictions"
 
 
-@pytest.mark.parametrize("places", [(0,), (0, 1), (0, 2), (1, 2)])
-def test_classes_are_those_of_the_loop_over_pairs(places: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("positions", [(0,), (0, 1), (0, 2), (1, 2)])
+def test_classes_are_those_of_the_loop_over_pairs(positions: tuple[int, ...]) -> None:
     split = TwoHopTask(6, "two_hop", seed=3).split(70)
     for k in (1, 2):
-        expected = naive_classes(table(split.train_tokens, split.train_labels), places, k)
-        found = equivalence_classes(split.train_tokens, split.train_labels, places, min_evidence=k)
+        expected = naive_classes(table(split.train_tokens, split.train_labels), positions, k)
+        found = equivalence_classes(split.train_tokens, split.train_labels, positions, min_evidence=k)
         groups: dict[int, set[Row]] = {}
         for fragment, number in zip(map(tuple, found.fragments.tolist()), found.classes.tolist(), strict=True):
             groups.setdefault(number, set()).add(fragment)
@@ -150,13 +150,13 @@ def test_training_inputs_are_covered_at_every_k() -> None:
     assert depth.tolist() == [50] * 40
 
 
-def test_tokens_may_be_renamed_at_each_place() -> None:
+def test_tokens_may_be_renamed_at_each_position() -> None:
     task = TwoHopTask(6, "two_hop", seed=7)
     split, domain = task.split(70), task.all_inputs()
     names = torch.stack([torch.randperm(6, generator=torch.Generator().manual_seed(i)) * 3 for i in range(4)])
 
     def renamed(tokens: Tensor) -> Tensor:
-        return torch.stack([names[place][tokens[:, place]] for place in range(3)], dim=1)
+        return torch.stack([names[position][tokens[:, position]] for position in range(3)], dim=1)
 
     labels = task.labels(domain)
     before = coverage_depth(split.train_tokens, split.train_labels, domain, labels)
@@ -192,7 +192,7 @@ def test_an_unseen_fact_is_covered_by_chance_links_alone() -> None:
     assert by_chance[outside].any()
 
 
-def test_the_places_that_may_be_exchanged_can_be_chosen() -> None:
+def test_the_positions_that_may_be_exchanged_can_be_chosen() -> None:
     task = TwoHopTask(8, "two_hop", seed=2)
     split = task.split(150)
     arguments = split.train_tokens, split.train_labels, split.test_tokens, split.test_labels
@@ -236,9 +236,9 @@ def test_bad_tables_are_refused_with_what_came() -> None:
     tokens, labels = torch.tensor([[0, 1], [0, 1]]), torch.tensor([3, 4])
     with pytest.raises(ValueError, match=r"another label than an equal input, the first \[0, 1\]"):
         equivalence_classes(tokens, labels, [0])
-    with pytest.raises(ValueError, match=r"places 0\.\.1 and not all"):
+    with pytest.raises(ValueError, match=r"positions 0\.\.1 and not all"):
         equivalence_classes(tokens, labels[:1].expand(2), [0, 1])
-    with pytest.raises(ValueError, match="whole numbers"):
+    with pytest.raises(ValueError, match="integers"):
         equivalence_classes(tokens.double(), labels, [0])
     with pytest.raises(ValueError, match="one label for each"):
         equivalence_classes(tokens, labels[:1], [0])

@@ -108,7 +108,7 @@ def test_batch_parameters_and_losses_of_the_end_belong_together() -> None:
     assert end.losses.mean() > 1.1 * (2.0 / math.pi) * x.norm(dim=1).mean()
 
 
-def test_the_multiplier_steps_by_rate_times_excess_and_stops_at_nought() -> None:
+def test_the_multiplier_steps_by_rate_times_excess_and_stops_at_zero() -> None:
     tight = InvarianceConstraint(SignFlip(0), 0.01, name="tight")
     loose = InvarianceConstraint(CoordinateShift(1, 0.1), 1e3, name="loose")
     objective = learner(tight, loose, initial_dual=0.5)

@@ -159,7 +159,7 @@ def test_words_are_drawn_evenly_one_of_each_sample() -> None:
     assert drawn[:, 2].unique().tolist() == [5.0]
 
 
-def test_the_loss_is_nought_for_the_logarithm_of_the_bag() -> None:
+def test_the_loss_is_zero_for_the_logarithm_of_the_bag() -> None:
     bag = vocabulary(inverse_delta=0.5).bag(points(), SAMPLE, 3)
     assert abs(float(kl_to_soft_target(bag.log(), bag))) < 1e-6
     assert float(kl_to_soft_target(bag.log().roll(1, 0), bag)) > 0.01
@@ -243,13 +243,13 @@ def test_bags_for_looking_at_change_nothing() -> None:
     assert all(module.training for module in model.modules())
 
 
-def test_maps_lose_their_border_and_words_are_means_of_nine_places() -> None:
+def test_maps_lose_their_border_and_words_are_means_of_nine_positions() -> None:
     encoder = StagedEncoder([nn.Identity()], widths=(3,))
     grid = images(2)
     (local,) = encoder.levels(grid)
     assert torch.equal(local.features.reshape(2, 8, 8, 3), grid[:, :, 1:-1, 1:-1].permute(0, 2, 3, 1))
     assert torch.allclose(local.smoothed.reshape(2, 6, 6, 3)[1, 0, 0], grid[1, :, 1:4, 1:4].mean((1, 2)))
-    # a map of two places has no inside
+    # a map of two positions has no inside
     assert len(encoder.levels(grid[..., :2, :2])[0].features) == 8
 
 

@@ -29,8 +29,8 @@ WIDTH = 5
 KINDS: dict[str, dict[str, Any]] = {
     "cosine": {},
     "centred": {"center": True},
-    "euclidean": {"likeness": "euclidean"},
-    "whitened": {"likeness": "whitened"},
+    "euclidean": {"similarity": "euclidean"},
+    "whitened": {"similarity": "whitened"},
 }
 MAPS = ("turn", "scale", "shift", "stretch")
 BLIND = {
@@ -80,8 +80,8 @@ def test_an_anchor_is_most_like_itself(kind: str) -> None:
 
 def test_near_points_far_from_the_origin_keep_their_distances() -> None:
     anchors = gaussian(40).float()
-    near = relative_projection(anchors, anchors, likeness="euclidean")
-    far = relative_projection(anchors + 1000.0, anchors + 1000.0, likeness="euclidean")
+    near = relative_projection(anchors, anchors, similarity="euclidean")
+    far = relative_projection(anchors + 1000.0, anchors + 1000.0, similarity="euclidean")
     assert torch.allclose(near, far, atol=1e-3) and bool((far.diagonal() == 0.0).all())
 
 
@@ -106,8 +106,8 @@ def test_a_sample_without_a_direction_and_an_empty_batch_have_coordinates() -> N
 
 def test_whitening_drops_directions_in_which_anchors_do_not_vary() -> None:
     flat = torch.cat([gaussian(12, 3), torch.ones(12, 2).double()], dim=1)
-    found = relative_projection(flat + 0.0, flat, likeness="whitened")
-    assert torch.allclose(found, relative_projection(flat[:, :3], flat[:, :3], likeness="whitened"), atol=1e-9)
+    found = relative_projection(flat + 0.0, flat, similarity="whitened")
+    assert torch.allclose(found, relative_projection(flat[:, :3], flat[:, :3], similarity="whitened"), atol=1e-9)
 
 
 def test_projections_that_cannot_be_are_refused() -> None:
@@ -115,11 +115,11 @@ def test_projections_that_cannot_be_are_refused() -> None:
     for anchors in (gaussian(3, 4), x[:0], x[0]):
         with pytest.raises(ValueError, match="of the same space"):
             relative_projection(x, anchors)
-    for likeness in ("euclidean", "whitened"):
+    for similarity in ("euclidean", "whitened"):
         with pytest.raises(ValueError, match="all one point"):
-            relative_projection(x, torch.ones(3, WIDTH).double(), likeness=likeness)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="likeness must be"):
-        relative_projection(x, x, likeness="nonsense")  # type: ignore[arg-type]
+            relative_projection(x, torch.ones(3, WIDTH).double(), similarity=similarity)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="similarity must be"):
+        relative_projection(x, x, similarity="nonsense")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the m anchors"):
         inverse_relative_projection(gaussian(4, 3), x)
 

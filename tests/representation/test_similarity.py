@@ -1,4 +1,4 @@
-"""Measures of likeness: oracles, what they are blind to, and what they must see."""
+"""Measures of similarity: oracles, what they are blind to, and what they must see."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from cdvae_kit.training import SettingsError, TrainingConfig, apply_overrides, l
 
 
 def test_the_presets_are_the_ones_that_are_promised() -> None:
-    assert preset_names() == ["carbon_24", "inorganic_20", "ionic_prototypes", "paper", "perov_5"]
+    assert preset_names() == ["carbon_24", "ionic_prototypes", "mp_20", "paper", "perov_5"]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -30,10 +30,18 @@ def test_the_paper_preset_makes_the_published_choices() -> None:
     assert (model.latent_dim, model.encoder.kind, model.score_network.kind) == (256, "dimenet++", "gemnet")
     assert (model.noise.coordinates, model.noise.types, model.noise.lattice) == ("gaussian", "published", "held")
     assert (model.composition, model.lattice, model.prior) == ("fractions", "lengths_angles", None)
+    assert model.symmetry == "none"
     assert (model.draws_per_crystal, model.score_network.knows_noise_level) == (1, False)
     weights = model.loss_weights
     assert (weights.num_atoms, weights.lattice_head, weights.composition) == (1.0, 10.0, 1.0)
     assert (weights.coordinates, weights.types, weights.property, weights.kl) == (10.0, 1.0, 1.0, 0.01)
+
+
+def test_symmetry_none_is_a_choice_of_its_own() -> None:
+    """Elsewhere the word stands for None."""
+    settings = apply_overrides(load_preset("perov_5"), ["model.symmetry=none"], model_schema=CDVAEConfig)
+    assert CDVAEConfig.model_validate(settings["model"]).symmetry == "none"
+    assert CDVAEConfig.model_validate(load_preset("perov_5")["model"]).symmetry == "orbits"
 
 
 def test_a_preset_that_is_not_there_names_the_nearest() -> None:
@@ -64,6 +72,7 @@ def test_a_broken_preset_is_an_error(tmp_path: Path, text: str, message: str) ->
         ("batch_size=32", ("training", "batch_size"), 32),
         ("model.encoder.kind=dimenet++", ("model", "encoder", "kind"), "dimenet++"),
         ("model.prior=none", ("model", "prior"), None),
+        ("model.symmetry=none", ("model", "symmetry"), None),
         ("model.noise.match_atoms=False", ("model", "noise", "match_atoms"), False),
         ("learning_rate=2e-3", ("training", "learning_rate"), 2e-3),
         ("adam_betas=[0.9, 0.99]", ("training", "adam_betas"), [0.9, 0.99]),

@@ -111,7 +111,7 @@ def fresh_latent() -> LatentPredictor:
 
 def known_codes(autoencoder: torch.nn.Module, crystals: CrystalBatch) -> CrystalBatch:
     """With `room` replaced by a number that the code gives away."""
-    z = autoencoder.encode(crystals, reduce=False)  # type: ignore[operator]
+    z = autoencoder.encode(crystals, reduce=False, allow_outside=True)  # type: ignore[operator]
     return crystals.replace(properties={"room": 5.0 + z[:, 0]})
 
 

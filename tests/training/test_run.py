@@ -421,7 +421,7 @@ class FailingCDVAE(CDVAE):
 
 
 def test_a_cdvae_that_failed_resumes_to_the_same_curve(tmp_path: Path) -> None:
-    config = toy_config(max_steps=7, check_every=3, learning_rate=0.003, strain=0.02, substitution=0.3, prior_steps=5)
+    config = toy_config(max_steps=7, check_every=3, learning_rate=0.003, strain=0.02, displacement=0.02, prior_steps=5)
     straight, resumed = make_cdvae(), make_cdvae()
     fit(straight, TRAIN, VAL, config, tmp_path / "straight", device="cpu", progress=False)
     with pytest.raises(OSError, match="power"):
@@ -434,7 +434,7 @@ def test_a_cdvae_that_failed_resumes_to_the_same_curve(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_cdvae_is_trained_saved_and_loaded(tmp_path: Path, precision: str) -> None:
     model = make_cdvae()
-    config = toy_config(learning_rate=0.003, strain=0.02, substitution=0.3, precision=precision)
+    config = toy_config(learning_rate=0.003, strain=0.02, precision=precision)
     result = fit(model, TRAIN, VAL, config, tmp_path / "run", device="cpu", progress=False)
     again = CDVAE.from_pretrained(tmp_path / "run" / "model", device="cpu")
     assert_same_weights(model, again)

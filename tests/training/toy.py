@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,9 +54,13 @@ class ToyModel(nn.Module):
         self.score_network = nn.Linear(config.width, 7)
         self.unused = nn.Linear(2, 2)
         self.prior = ToyPrior(config.width) if with_prior else None
+        self.conditions = None
         self.register_buffer("known_elements", torch.zeros(0, dtype=torch.long))
         self.register_buffer("scale", torch.ones(()))
         self.training_calls = 0
+
+    def prepare(self, crystals: CrystalBatch, *, progress: Callable[[int, int], None] | None = None) -> CrystalBatch:
+        return crystals
 
     def fit_statistics(self, crystals: CrystalBatch) -> None:
         self.known_elements = torch.unique(crystals.atomic_numbers)

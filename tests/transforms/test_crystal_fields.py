@@ -1,4 +1,4 @@
-"""Displacement fields on crystals: amplitude, periodicity, symmetry in law, choice of cell, limits, distances."""
+"""Displacement fields on crystals: amplitude, period, symmetry in distribution, choice of cell, limits, distances."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_law_knows_no_origin(silicate: CrystalBatch) -> None:
     shifted = silicate.replace(frac_coords=silicate.frac_coords + shift)
     here, there = (displacements(crystal, transform, 12000) for crystal in (silicate, shifted))
     assert torch.allclose(covariance(here), covariance(there), atol=0.07 * 0.05**2 / 3)
-    # in law only: one draw is another field at another place
+    # in distribution only: one draw is another field at another place
     assert not torch.allclose(here[0], there[0], atol=1e-3)
 
 

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms import IndexedDraws, Transform
-from cdvae_kit.transforms.image_fields import FieldLaw, RandomFieldColor, RandomFieldNoise, RandomFieldWarp
+from cdvae_kit.transforms.image_fields import FieldDistribution, RandomFieldColor, RandomFieldNoise, RandomFieldWarp
 from cdvae_kit.transforms.images import Brightness, Hue, Rotate, Scale, Shear, Translate
 
-BOTH = FieldLaw(most=0.1, local=0.05)
-WARP = RandomFieldWarp(translation=BOTH, rotation=FieldLaw(20.0, 10.0), scale=BOTH, shear=BOTH, padding="zeros")
+BOTH = FieldDistribution(most=0.1, local=0.05)
+WARP = RandomFieldWarp(
+    translation=BOTH, rotation=FieldDistribution(20.0, 10.0), scale=BOTH, shear=BOTH, padding="zeros"
+)
 COLOR = RandomFieldColor(hue=BOTH, saturation=BOTH, brightness=BOTH)
-EVERY: list[Transform[Tensor]] = [WARP, COLOR, RandomFieldNoise(law=BOTH)]
+EVERY: list[Transform[Tensor]] = [WARP, COLOR, RandomFieldNoise(distribution=BOTH)]
 
 
 def pictures(num: int = 4, channels: int = 3, height: int = 16, width: int = 20) -> Tensor:
@@ -66,26 +68,29 @@ def test_a_gradient_reaches_the_magnitude(transform: Transform[Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ordinary", "laws"),
+    ("ordinary", "distributions"),
     [
-        (Rotate(30.0, "reflection"), {"rotation": FieldLaw(most=30.0)}),
-        (Translate(0.2, "reflection"), {"translation": FieldLaw(most=0.2)}),
+        (Rotate(30.0, "reflection"), {"rotation": FieldDistribution(most=30.0)}),
+        (Translate(0.2, "reflection"), {"translation": FieldDistribution(most=0.2)}),
     ],
 )
 def test_without_local_variance_it_is_the_ordinary_augmentation_draw_by_draw(
-    ordinary: Transform[Tensor], laws: dict[str, FieldLaw]
+    ordinary: Transform[Tensor], distributions: dict[str, FieldDistribution]
 ) -> None:
     x = pictures()
     expected = ordinary(x, generator=make_generator(3))
-    assert torch.allclose(RandomFieldWarp(**laws)(x, generator=make_generator(3)), expected, atol=1e-9)
+    assert torch.allclose(RandomFieldWarp(**distributions)(x, generator=make_generator(3)), expected, atol=1e-9)
     # the control: the smallest local part is seen
-    local: Any = {name: FieldLaw(law.most, 0.02 * law.most) for name, law in laws.items()}
+    local: Any = {
+        name: FieldDistribution(distribution.most, 0.02 * distribution.most)
+        for name, distribution in distributions.items()
+    }
     assert not torch.allclose(RandomFieldWarp(**local)(x, generator=make_generator(3)), expected, atol=1e-4)
 
 
 def test_hue_without_local_variance_is_hue() -> None:
     x = pictures()
-    drawn = RandomFieldColor(hue=FieldLaw(most=0.5))(x, generator=make_generator(3))
+    drawn = RandomFieldColor(hue=FieldDistribution(most=0.5))(x, generator=make_generator(3))
     assert torch.allclose(drawn, Hue(0.5)(x, generator=make_generator(3)), atol=1e-9)
 
 
@@ -115,12 +120,12 @@ def test_motions_go_one_after_the_other_shear_scale_rotation_shift() -> None:
 
 def test_the_local_displacement_has_the_asked_deviation() -> None:
     x = torch.zeros(400, 1, 20, 20)
-    warp = RandomFieldWarp(translation=FieldLaw(local=0.05))
+    warp = RandomFieldWarp(translation=FieldDistribution(local=0.05))
     moved = warp.displacement(warp.sample(x, generator=make_generator(0)))
     assert moved.square().mean().sqrt().item() == pytest.approx(0.05, rel=0.02)
-    # local: the mean over a picture is nought; shared: it is everything
+    # local: the mean over a picture is zero; shared: it is everything
     assert moved.mean((1, 2)).abs().max() < 1e-6
-    shared = RandomFieldWarp(translation=FieldLaw(most=0.05 * math.sqrt(3.0)))
+    shared = RandomFieldWarp(translation=FieldDistribution(most=0.05 * math.sqrt(3.0)))
     moved = shared.displacement(shared.sample(x, generator=make_generator(0)))
     assert moved.square().mean().sqrt().item() == pytest.approx(0.05, rel=0.05)
     assert (moved - moved.mean((1, 2), keepdim=True)).abs().max() < 1e-6
@@ -129,7 +134,7 @@ def test_the_local_displacement_has_the_asked_deviation() -> None:
 @pytest.mark.parametrize("deviation", [0.02, 0.05, 0.1])
 def test_folding_is_that_of_a_gaussian_gradient(deviation: float) -> None:
     side, generator = 64, make_generator(0)
-    warp = RandomFieldWarp(translation=FieldLaw(local=deviation), max_wavenumber=8)
+    warp = RandomFieldWarp(translation=FieldDistribution(local=deviation), max_wavenumber=8)
     x = torch.zeros(60, 1, side, side)
     measured = warp.folding_fraction(warp.sample(x, generator=generator)).mean().item()
     # ∂u is Gaussian, its four entries independent: the share of det(1 − ∂u) ≤ 0 by drawing them
@@ -144,7 +149,11 @@ def test_folding_is_that_of_a_gaussian_gradient(deviation: float) -> None:
 
 def test_a_mirror_is_folded_and_an_ordinary_motion_is_not() -> None:
     x = pictures()
-    warp = RandomFieldWarp(rotation=FieldLaw(most=180.0), scale=FieldLaw(most=0.5), translation=FieldLaw(most=0.3))
+    warp = RandomFieldWarp(
+        rotation=FieldDistribution(most=180.0),
+        scale=FieldDistribution(most=0.5),
+        translation=FieldDistribution(most=0.3),
+    )
     params = warp.sample(x, generator=make_generator(0))
     assert warp.folding_fraction(params).tolist() == [0.0] * 4
     # sources run backwards where the shift grows by two pixels a pixel
@@ -156,7 +165,7 @@ def test_a_mirror_is_folded_and_an_ordinary_motion_is_not() -> None:
 def test_saturation_runs_to_grey_and_leaves_the_mean() -> None:
     x = 0.3 + 0.4 * pictures()
     nothing = constant_fields(x.new_zeros(4, 1), x)
-    color = RandomFieldColor(saturation=FieldLaw(local=1.0))
+    color = RandomFieldColor(saturation=FieldDistribution(local=1.0))
     fields = {"turn": nothing, "log_brightness": nothing}
     grey = color.apply(x, {**fields, "log_saturation": nothing - 40.0})
     assert torch.allclose(grey, x.mean(1, keepdim=True).expand_as(x))
@@ -181,14 +190,14 @@ def test_opacity_is_left_by_colour_and_noise_and_moved_by_the_warp() -> None:
 
 def test_white_noise_is_white_and_of_its_deviation() -> None:
     x = torch.zeros(50, 1, 20, 20)
-    noise = RandomFieldNoise(law=FieldLaw(local=0.05))(x, generator=make_generator(0))
+    noise = RandomFieldNoise(distribution=FieldDistribution(local=0.05))(x, generator=make_generator(0))
     assert noise.std().item() == pytest.approx(0.05, rel=0.03)
     assert abs((noise * noise.roll(1, 3)).mean().item()) < 0.02 * 0.05**2
 
 
 def test_one_channel_has_brightness_and_no_hue() -> None:
     x = pictures(channels=1)
-    bright = RandomFieldColor(brightness=FieldLaw(local=0.3))(x, generator=make_generator(0))
+    bright = RandomFieldColor(brightness=FieldDistribution(local=0.3))(x, generator=make_generator(0))
     assert not torch.allclose(bright, x)
     with pytest.raises(ValueError, match="3 or 4 channels"):
         COLOR(x, generator=make_generator(0))
@@ -200,10 +209,10 @@ def test_no_image_at_all_is_an_empty_batch() -> None:
         assert transform(x, generator=make_generator(0)).shape == x.shape
 
 
-@pytest.mark.parametrize("law", [(-0.1, 0.0), (0.0, math.nan), (math.inf, 0.0)])
-def test_a_law_that_makes_no_sense_is_refused(law: tuple[float, float]) -> None:
+@pytest.mark.parametrize("distribution", [(-0.1, 0.0), (0.0, math.nan), (math.inf, 0.0)])
+def test_a_distribution_that_makes_no_sense_is_refused(distribution: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="cannot be negative"):
-        FieldLaw(*law)
+        FieldDistribution(*distribution)
 
 
 def test_fields_of_other_images_are_refused() -> None:

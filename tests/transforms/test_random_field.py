@@ -1,4 +1,4 @@
-"""Random fields: spectrum, variance, mean, reality, periodicity in law, seeds."""
+"""Random fields: spectrum, variance, mean, reality, periodicity in distribution, seeds."""
 
 from __future__ import annotations
 

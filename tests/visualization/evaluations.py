@@ -8,6 +8,8 @@ import numpy as np
 from cdvae_kit.crystal.symmetry import crystal_system
 from cdvae_kit.metrics.crystals import CrystalArrays, unusable
 from cdvae_kit.metrics.evaluation_result import CrystalRow, Distribution, Evaluation, MetricValue
+from cdvae_kit.metrics.metric import Measured
+from cdvae_kit.metrics.registry import registered_metrics
 from cdvae_kit.visualization.crystals.scene import element_symbol
 
 SPITE = "<script>window.spite = 1</script>"
@@ -20,11 +22,10 @@ def crystal(numbers: Sequence[int] = (55, 17), length: float = 4.0, seed: int = 
     return CrystalArrays(length * np.eye(3), generator.random((len(numbers), 3)), np.array(numbers))
 
 
-def metric(
-    name: str, value: float | None, *, section: str = "validity", num_crystals: int = 9, note: str = ""
-) -> MetricValue:
+def metric(name: str, value: float | None, *, num_crystals: int = 9, note: str = "") -> MetricValue:
+    """A number of that name, with what its metric says of it."""
     low, high = (None, None) if value is None else (max(0.0, value - 0.1), value + 0.1)
-    return MetricValue(name, value, low, high, num_crystals, section, note)  # type: ignore[arg-type]
+    return registered_metrics()[name].value_of(Measured(value, num_crystals, low, high, note))
 
 
 def row(index: int, *, reason: str | None = None, **more: Any) -> CrystalRow:
@@ -108,11 +109,11 @@ def evaluation(
         metric("struct_valid", 0.995, note=f"as published{spite}"),
         metric("comp_valid", 0.9),
         metric("valid", 0.75),
-        metric("cov_recall", 0.6 if there else None, section="coverage"),
-        metric("cov_recall_joint", 0.2 if there else None, section="coverage"),
-        metric("wdist_density", 1.2, section="distribution"),
-        metric("jsd_elements", 0.3, section="distribution", note="bits"),
-        metric("share_p1", 0.5, section="symmetry"),
+        metric("cov_recall", 0.6 if there else None),
+        metric("cov_recall_joint", 0.2 if there else None),
+        metric("wdist_density", 1.2),
+        metric("jsd_elements", 0.3, note="bits"),
+        metric("share_p1", 0.5),
     ]
     codes = (spread(0, 16 * num_generated).reshape(-1, 16), spread(0, 16 * num_reference).reshape(-1, 16))
     return Evaluation(

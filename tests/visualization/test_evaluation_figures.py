@@ -21,7 +21,6 @@ from cdvae_kit.visualization import (
 from cdvae_kit.visualization.distributions import bin_values
 from cdvae_kit.visualization.elements import PLACES, element_shares
 from cdvae_kit.visualization.latent import MOST_POINTS, project_codes
-from cdvae_kit.visualization.theme import metric_wording
 from tests.visualization.evaluations import evaluation, labels, metric
 
 needs_pymatviz = pytest.mark.skipif(not space_groups.can_draw_wheels(), reason="pymatviz is not installed")
@@ -186,19 +185,6 @@ def test_published_values_stand_in_the_row_of_their_metric() -> None:
 def test_rates_are_drawn_on_paper_even_if_there_is_none() -> None:
     assert file_of(plot_metrics(evaluation().metrics, published=published_results("perov_5")), "pdf")
     assert file_of(plot_metrics({}), "png")
-
-
-@pytest.mark.parametrize(
-    ("name", "is_rate", "better"),
-    [
-        ("unique_disordered", True, "higher"),
-        ("share_p1_reference", True, None),
-        ("wdist_gap", False, "lower"),
-        ("oddity", False, None),
-    ],
-)
-def test_a_metric_that_is_not_on_the_list_is_worded_by_its_name(name: str, is_rate: bool, better: str | None) -> None:
-    assert (metric_wording(name).is_rate, metric_wording(name).better) == (is_rate, better)
 
 
 # Latent map

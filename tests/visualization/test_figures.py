@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -255,8 +256,7 @@ def test_a_short_path_is_shown_whole(denoising_path: list[NoisyCrystals]) -> Non
 
 def test_an_atom_without_an_element_is_shown_as_such(denoising_path: list[NoisyCrystals]) -> None:
     first = denoising_path[0]
-    fields = {name: getattr(first, name) for name in first.__dataclass_fields__}
-    masked = NoisyCrystals(**{**fields, "atomic_numbers": torch.full_like(first.atomic_numbers, MASKED)})
+    masked = replace(first, elements=torch.full_like(first.elements, MASKED))
     figure = plot_denoising([masked, denoising_path[-1]])
     assert figure.legends[0].get_texts()[0].get_text() == "?"
 

@@ -292,3 +292,49 @@ def test_arrays_that_may_not_be_written_to_are_drawn_without_a_warning(tmp_path:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write_report(dataclasses.replace(empty_evaluation(), generated=[one], crystals=[row(0)]), tmp_path / "a.html")
+
+
+# Reading on a phone, best crystals, sizes, pictures
+
+
+def test_the_best_carry_no_red_cross(tmp_path: Path) -> None:
+    rows = [row(i, verdicts={"valid": True, "novel": True, "covered_joint": False}) for i in range(3)]
+    rows.append(row(3, reason="Cs and Cl 0.40 A apart"))
+    found = dataclasses.replace(evaluation(4), crystals=rows, generated=[crystal(seed=i) for i in range(4)])
+    page = write_report(found, tmp_path / "report.html").read_text(encoding="utf-8")
+    best, worst = page.index("<h3>Best</h3>"), page.index("<h3>Worst</h3>")
+    assert 'class="no"' not in page[best:worst] and "not near a reference" in page[best:worst]
+    # the control: a failure has one
+    assert 'class="no"' in page[worst:]
+
+
+@pytest.mark.parametrize(("sizes", "warns"), [((12, 20), True), ((10_000, 9_046), False)])
+def test_sizes_that_are_not_those_of_papers_are_said(tmp_path: Path, sizes: tuple[int, int], warns: bool) -> None:
+    found = evaluation(12)
+    rows = [found.crystals[0]] * sizes[0]
+    found = dataclasses.replace(
+        found, crystals=rows, generated=[crystal()] * sizes[0], reference=[crystal()] * sizes[1]
+    )
+    text = report_of(dataclasses.replace(found, codes=None), tmp_path, dataset="mp_20").text
+    assert ("Other sizes than the published ones" in text) is warns
+    if warns:
+        words = "12 generated crystals are compared with 20 references; papers take 10,000 against the 9,046"
+        assert words in " ".join(text.split())
+
+
+def test_each_picture_has_a_legend_of_its_elements(tmp_path: Path) -> None:
+    found = dataclasses.replace(evaluation(1), generated=[crystal((55, 17))], crystals=[row(0)])
+    page = write_report(found, tmp_path / "report.html").read_text(encoding="utf-8")
+    legend = page[page.index('<ul class="legend">') :][:300]
+    assert "Cs" in legend and "Cl" in legend and legend.count("background:#") == 2
+
+
+def test_a_number_stands_with_its_unit(tmp_path: Path) -> None:
+    page = write_report(evaluation(), tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '1.2<span class="unit"> g/cm³</span>' in page
+
+
+def test_the_page_has_rules_for_phones_for_dark_and_for_paper(tmp_path: Path) -> None:
+    styles = report_of(evaluation(), tmp_path).styles
+    for rule in ("@media screen and (max-width: 600px)", "prefers-color-scheme: dark", "@media print"):
+        assert rule in styles

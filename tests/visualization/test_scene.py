@@ -8,6 +8,7 @@ from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.lattice import lattice_parameters, plane_spacings
+from cdvae_kit.metrics.crystals import CrystalArrays, unusable
 from cdvae_kit.visualization.crystals.scene import (
     FACE_TOLERANCE,
     Scene,
@@ -18,6 +19,7 @@ from cdvae_kit.visualization.crystals.scene import (
     make_scene,
     one_crystal,
 )
+from cdvae_kit.visualization.crystals.vector_picture import conventional_cell, scene_of_arrays
 
 
 def cubic(coords: list[list[float]], length: float = 4.0, numbers: list[int] | None = None) -> CrystalBatch:
@@ -146,3 +148,37 @@ def test_a_crystal_that_is_not_finite_is_refused(field: str) -> None:
     getattr(crystal, field)[0] = float("nan")
     with pytest.raises(ValueError, match="crystal 0 has coordinates or a cell that are not finite"):
         make_scene(crystal)
+
+
+# Bonds and the conventional cell
+
+
+def arrays_of(structure: Structure) -> CrystalArrays:
+    return CrystalArrays(
+        structure.lattice.matrix, structure.frac_coords, np.array(structure.atomic_numbers, dtype=np.int64)
+    )
+
+
+def test_bonds_join_atoms_that_touch_and_no_others() -> None:
+    # caesium chloride: the body's centre to the eight corners, 3.55 angstrom; edges of the cell are 4.1
+    salt = Structure(Lattice.cubic(4.1), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    bonds = scene_of_arrays(arrays_of(salt)).bonds
+    lengths = np.linalg.norm(bonds[:, 1] - bonds[:, 0], axis=1)
+    assert len(bonds) == 8 and lengths == pytest.approx(4.1 * 0.75**0.5)
+    apart = Structure(Lattice.cubic(9.0), ["He", "He"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert scene_of_arrays(arrays_of(apart)).bonds.shape == (0, 2, 3)
+
+
+def test_a_primitive_cell_is_drawn_as_the_conventional_one() -> None:
+    rock = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    drawn = conventional_cell(arrays_of(rock.get_primitive_structure()))
+    assert len(drawn.atomic_numbers) == 8
+    np.testing.assert_allclose(drawn.lattice @ drawn.lattice.T, 5.64**2 * np.eye(3), atol=1e-6)
+
+
+def test_a_crystal_without_symmetry_or_with_a_fault_is_drawn_as_it_is() -> None:
+    generator = np.random.default_rng(2)
+    skewed = CrystalArrays(np.eye(3) * 6 + 0.3, generator.random((5, 3)), np.array([6, 7, 8, 9, 14]))
+    assert conventional_cell(skewed) is skewed
+    broken = unusable("it could not be built")
+    assert conventional_cell(broken) is broken

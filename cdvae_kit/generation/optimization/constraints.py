@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdvae_kit.crystal.lattice import volume
 from cdvae_kit.metrics.composition_rules import CompositionRule, check_composition, element_table
 from cdvae_kit.metrics.crystals import CrystalArrays, Crystals, as_arrays, symbol
 from cdvae_kit.metrics.distributions import densities
@@ -202,10 +201,9 @@ class Constraints:
     def _density_penalty(self, model: CDVAE, z: Tensor, num_atoms: Tensor) -> Tensor:
         assert self.density is not None
         fractions = model.composition_head.fractions(z, num_atoms)
-        mass = (fractions * _masses().to(z)).sum(-1) * num_atoms
-        log_density = torch.log(
-            mass * _GRAM_PER_CUBIC_CM / volume(model.lattice_coding.decode(model.lattice_head(z), num_atoms))
-        )
+        mass_per_atom = (fractions * _masses().to(z)).sum(-1)
+        per_atom = model.lattice_coding.volume_per_atom(model.lattice_head(z))
+        log_density = torch.log(mass_per_atom * _GRAM_PER_CUBIC_CM / per_atom)
         low, high = (max(bound, 1e-6) for bound in self.density)
         return torch.relu(np.log(low) - log_density) + torch.relu(log_density - np.log(high))
 

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from cdvae_kit.generation.latent_region import LatentRegion, path_noise
 
-LatentProgress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
 LatentObjective = Callable[[Tensor, Tensor], Tensor]
 """From codes (num_codes, latent_dim), and the start that each belongs to (num_codes,) long, to a loss each
 (num_codes,): differentiable, lower is better, and of each code alone."""
@@ -168,6 +166,9 @@ class GuidedSearch:
     the crystals encoded again: the next round leaves from the best codes of crystals that are valid and meet the
     constraints, by the objective. So the predictor is asked, where it counts, about codes of crystals, which it was
     trained on, and not about codes that only its own gradient has made.
+
+    The defaults were chosen with `tests/benchmarks/measure_optimization.py` on the `val` starts of the public sets;
+    `num_submitted` is the published protocol's 11 crystals a start (Xie et al. 2022).
 
     Attributes:
         num_rounds: of descent, decoding and choice.

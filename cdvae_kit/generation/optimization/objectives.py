@@ -75,13 +75,13 @@ class Goal:
             return np.abs(values - self.target)
         return values if self.direction == "minimize" else -values
 
-    def loss(self, values: Tensor, deviation: Tensor) -> Tensor:
+    def loss(self, values: Tensor, scale: Tensor) -> Tensor:
         """The same for an optimiser, in standard deviations of the data; smooth where a target is met."""
         if self.target is not None:
-            error = (values - self.target) / deviation
-            # a square root of a square, rounded off at a hundredth of a deviation
+            error = (values - self.target) / scale
+            # a square root of a square, rounded off at a hundredth of a standard deviation
             return torch.sqrt(error.square() + 1e-4) - 1e-2
-        return values / deviation if self.direction == "minimize" else -values / deviation
+        return values / scale if self.direction == "minimize" else -values / scale
 
     def __str__(self) -> str:
         return f"{self.name} to {self.target:g}" if self.target is not None else f"{self.direction} {self.name}"

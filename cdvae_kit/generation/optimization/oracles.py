@@ -5,10 +5,7 @@ An oracle may raise, or have no value for some crystals: that is recorded for th
 
 from __future__ import annotations
 
-import importlib
 import logging
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.io.functions import load_function
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -138,21 +136,7 @@ def load_oracle(name: str) -> Oracle:
     >>> load_oracle("math:prod").__name__
     'prod'
     """
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise ValueError(f"expected an oracle as module:function, got {name!r}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or module_name.split(".")[0] != error.name.split(".")[0]:
-            raise
-        raise ValueError(f"there is no module {module_name!r} here or among the installed ones") from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ValueError(f"{module_name} has no {attribute!r}")
-        found = getattr(found, part)
+    found: Any = load_function(name, "an oracle")
     if not callable(found):
         raise ValueError(f"{name} is no function, it is {type(found).__name__}")
     oracle: Oracle = found

@@ -16,7 +16,7 @@ from cdvae_kit.generation.latent_region import LatentRegion
 from cdvae_kit.generation.neighbors import nearest_codes
 from cdvae_kit.generation.optimization.trials import encode_each
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, as_arrays
-from cdvae_kit.metrics.fingerprints import composition_fingerprint, fingerprints_of
+from cdvae_kit.metrics.fingerprints.vectors import composition_fingerprint, fingerprints_of
 from cdvae_kit.metrics.novelty import novelty
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Remoteness:
         structure: distance of the CrystalNN fingerprints to the nearest of the ten references whose codes are nearest.
         new_composition: 1 where no reference has the reduced composition.
         new: 1 where no reference of its composition matches it (StructureMatcher, CDVAE's tolerances).
-        nearest: place of the reference with the nearest code.
+        nearest: index of the reference with the nearest code.
         usual_latent: median distance of a reference's code to the nearest other reference's, for comparison.
     """
 

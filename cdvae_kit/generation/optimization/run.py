@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -44,12 +44,11 @@ from cdvae_kit.generation.optimization.trials import (
     promised,
     submit,
 )
+from cdvae_kit.io.results.files import plain
 from cdvae_kit.models import CDVAE
+from cdvae_kit.typing import Progress
 
 logger = logging.getLogger(__name__)
-
-OptimizationProgress = Callable[[int, int], None]
-"""Called with (starts done, starts in all)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class OptimizationResult:
         candidates: valid, within the constraints, no two alike, the best first; values and origin are properties. None
             where there is no candidate.
         trials: everything that was decoded.
-        order: places of the candidates among the trials.
+        order: indices of the candidates among the trials.
         summary: what `summary.json` holds.
     """
 
@@ -113,7 +112,7 @@ def optimize(
     seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
-    progress: OptimizationProgress | None = None,
+    progress: Progress | None = None,
 ) -> OptimizationResult:
     """Crystals with the property that is asked for, ranked, none alike, none that breaks a constraint.
 
@@ -255,7 +254,7 @@ def _run_batch(task: _Task, codes: Tensor, first: int, batch: int) -> Trials:
         crystal_ids=ids,
     )
     trials = join(made)
-    # start by start, so that the order of the rows does not tell the batches
+    # sorted by start and snapshot: the same order of rows for any batch size
     trials = trials.select(np.lexsort((trials.numbers["snapshot"], trials.numbers["start"])))
     if not task.optimizer.needs_losses:
         optimizer = task.optimizer
@@ -360,7 +359,7 @@ def _finish(
     }
     if reference is not None and len(winners):
         summary["winners"] = remoteness(task.model, trials.crystals.select(winners.tolist()), reference).summary()
-    summary = run_files.plain(summary)
+    summary = plain(summary)
     task.files.write_results(run_files.history(trials, names), candidates, summary)
     return OptimizationResult(candidates, trials, order, summary)
 

@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.generation.optimization.trials import Trials
 from cdvae_kit.io.atomic import atomic_file, refuse_existing
 from cdvae_kit.io.crystals.writing import write_crystals
+from cdvae_kit.io.results.files import write_json
 from cdvae_kit.metrics.crystals import as_arrays, formula
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class RunFiles:
         else:
             refuse_existing(self.folder, overwrite=True)
         (self.folder / TRIALS_FOLDER).mkdir(parents=True, exist_ok=True)
-        self._write(RUN_FILE, json.dumps(self.settings, indent=2) + "\n")
+        write_json(self.settings, self.folder / RUN_FILE, overwrite=True)
 
     def _check_same(self) -> None:
         assert self.folder is not None
@@ -105,7 +105,8 @@ class RunFiles:
     def keep(self, name: str, trials: Trials) -> None:
         """Puts trials on the disk."""
         if self.folder is not None:
-            self._write(f"{TRIALS_FOLDER}/{name}.json", trials.to_json())
+            with atomic_file(self._trials_path(name), overwrite=True) as temporary:
+                temporary.write_text(trials.to_json(), encoding="utf-8")
 
     def forget(self, prefix: str) -> None:
         """Removes the trials whose name starts so."""
@@ -116,11 +117,6 @@ class RunFiles:
     def _trials_path(self, name: str) -> Path:
         assert self.folder is not None
         return self.folder / TRIALS_FOLDER / f"{name}.json"
-
-    def _write(self, name: str, text: str) -> None:
-        assert self.folder is not None
-        with atomic_file(self.folder / name, overwrite=True) as temporary:
-            temporary.write_text(text, encoding="utf-8")
 
     def write_results(
         self, history: Mapping[str, list[Any]], candidates: CrystalBatch | None, summary: Mapping[str, Any]
@@ -143,7 +139,7 @@ class RunFiles:
         for name in (CANDIDATES_FILE, CANDIDATES_FOLDER):
             if candidates is not None:
                 write_crystals(candidates, self.folder / name, overwrite=True)
-        self._write(SUMMARY_FILE, json.dumps(plain(summary), indent=2) + "\n")
+        write_json(summary, self.folder / SUMMARY_FILE, overwrite=True)
 
 
 def history(trials: Trials, start_names: list[str]) -> dict[str, list[Any]]:
@@ -163,19 +159,6 @@ def history(trials: Trials, start_names: list[str]) -> dict[str, list[Any]]:
             columns[name] = [None if math.isnan(value) else value for value in column.tolist()]
     columns["reason"] = list(trials.reasons)
     return columns
-
-
-def plain(value: Any) -> Any:
-    """The same in what JSON knows; NaN becomes null."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def model_digest(model: nn.Module) -> str:

@@ -262,7 +262,7 @@ def encode_each(model: CDVAE, crystals: CrystalBatch) -> list[Tensor | None]:
         return []
     bare = crystals.replace(properties={}, material_ids=None)
     try:
-        return list(model.encode(bare.to(model.device)))
+        return list(model.encode(bare.to(model.device), allow_outside=True))
     except (ValueError, RuntimeError, CrystalError, ArithmeticError, LookupError) as error:
         # one odd cell must not take the others with it
         if len(crystals) == 1:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import re
 import sqlite3
@@ -15,18 +14,21 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from cdvae_kit.crystal.arrays import CrystalArrays, right_handed, split
 from cdvae_kit.crystal.batch import CrystalBatch
 from cdvae_kit.crystal.lattice import lattice_parameters
-from cdvae_kit.io.crystals.parsing import CIF_NAME_TAG, CIF_PROPERTY_TAGS
-from cdvae_kit.io.crystals.tables import ARRAY_COLUMNS, CIF_COLUMN, DEFAULT_ID_COLUMN, JOURNAL_KIND, JOURNAL_VERSION
+from cdvae_kit.io.crystals.cif import NAME_TAG, PROPERTY_TAGS
+from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
+from cdvae_kit.io.crystals.structure_tables import ARRAY_COLUMNS
+from cdvae_kit.io.crystals.tables import CIF_COLUMN, JOURNAL_KIND, JOURNAL_VERSION
 
 _XYZ_RESERVED = {"lattice", "properties", "pbc", "cell", "stress", "virial", DEFAULT_ID_COLUMN}
 _TABLE_RESERVED = {DEFAULT_ID_COLUMN, CIF_COLUMN, *ARRAY_COLUMNS, ""}
@@ -34,29 +36,11 @@ _TABLE_RESERVED = {DEFAULT_ID_COLUMN, CIF_COLUMN, *ARRAY_COLUMNS, ""}
 _CIF_SAFE = "!$&()*+,-./:;<=>?@[]^_`{|}~"
 
 
-class _Row(NamedTuple):
-    lattice: np.ndarray
-    frac_coords: np.ndarray
-    atomic_numbers: list[int]
-    name: str | None
-    properties: dict[str, float]
-
-
-def crystal_rows(crystals: CrystalBatch) -> Iterator[_Row]:
-    """Each crystal as arrays in the dtype of the batch, with those properties that it has."""
-    bounds = crystals.ptr.tolist()
-    lattice = crystals.lattice.detach().cpu().numpy()
-    frac_coords = crystals.frac_coords.detach().cpu().numpy()
-    atomic_numbers = crystals.atomic_numbers.tolist()
+def crystal_rows(crystals: CrystalBatch) -> Iterator[CrystalArrays]:
+    """Each crystal as arrays, with those properties that it has, as the shortest text that gives them back."""
     columns = {name: _shortest(values) for name, values in crystals.properties.items()}
-    for i, (start, stop) in enumerate(itertools.pairwise(bounds)):
-        yield _Row(
-            lattice[i],
-            frac_coords[start:stop],
-            atomic_numbers[start:stop],
-            None if crystals.material_ids is None else crystals.material_ids[i],
-            {name: values[i] for name, values in columns.items() if values[i] == values[i]},
-        )
+    for i, row in enumerate(split(crystals)):
+        yield replace(row, properties={name: columns[name][i] for name in row.properties})
 
 
 def _shortest(values: Tensor) -> list[float]:
@@ -76,7 +60,7 @@ def extxyz_text(crystals: CrystalBatch) -> str:
     symbols = _symbols()
     frames = []
     for row in crystal_rows(crystals):
-        lattice = row.lattice.astype(np.float64)
+        lattice = row.lattice
         words = [
             f'Lattice="{" ".join(f"{x:.10f}" for x in lattice.ravel())}"',
             "Properties=species:S:1:pos:R:3",
@@ -84,10 +68,10 @@ def extxyz_text(crystals: CrystalBatch) -> str:
             *(f"{_xyz_word(name)}={value!r}" for name, value in row.properties.items()),
             'pbc="T T T"',
         ]
-        positions = row.frac_coords.astype(np.float64) @ lattice
+        positions = row.frac_coords @ lattice
         atoms = [
             f"{symbols[number]:2s} {x:16.10f} {y:16.10f} {z:16.10f}"
-            for number, (x, y, z) in zip(row.atomic_numbers, positions.tolist(), strict=True)
+            for number, (x, y, z) in zip(row.atomic_numbers.tolist(), positions.tolist(), strict=True)
         ]
         frames.append("\n".join([str(len(atoms)), " ".join(words), *atoms]) + "\n")
     return "".join(frames)
@@ -107,19 +91,24 @@ def _refuse_names(crystals: CrystalBatch, reserved: set[str], what: str, *, fold
 
 
 def cif_texts(crystals: CrystalBatch, *, with_properties: bool = True) -> list[str]:
-    """One CIF block a crystal, every atom listed (P 1); name and properties stand in tags of our own."""
+    """One CIF block a crystal, every atom listed (P 1); name and properties stand in tags of our own.
+
+    A left-handed cell is written with its axes turned around: the same crystal, not its mirror image.
+    """
     symbols = _symbols()
     lengths, angles = lattice_parameters(crystals.lattice.detach().cpu().double())
     texts = []
     for i, row in enumerate(crystal_rows(crystals)):
         species = [symbols[number] for number in row.atomic_numbers]
+        # a CIF has lengths and angles alone, those of a right-handed cell
+        _, frac_coords = right_handed(row.lattice, row.frac_coords)
         counts = Counter(species)
         formula = " ".join(f"{symbol}{count}" for symbol, count in sorted(counts.items()))
         name = row.name or f"crystal-{i}"
         header = re.sub(r"[^A-Za-z0-9_.+-]", "_", name)[:70] or "_"
         lines = [
             f"data_{header}",
-            *([] if row.name is None else [f"{CIF_NAME_TAG} {_cif_word(row.name)}"]),
+            *([] if row.name is None else [f"{NAME_TAG} {_cif_word(row.name)}"]),
             f"_chemical_formula_sum '{formula}'",
             *(f"_cell_length_{axis} {x:.10f}" for axis, x in zip("abc", lengths[i].tolist(), strict=True)),
             *(
@@ -134,16 +123,21 @@ def cif_texts(crystals: CrystalBatch, *, with_properties: bool = True) -> list[s
             "1 'x, y, z'",
         ]
         if with_properties and row.properties:
-            lines += ["loop_", *CIF_PROPERTY_TAGS]
+            lines += ["loop_", *PROPERTY_TAGS]
             lines += [f"{_cif_word(key)} {value!r}" for key, value in row.properties.items()]
         lines += ["loop_", "_atom_site_type_symbol", "_atom_site_label"]
         lines += [f"_atom_site_fract_{axis}" for axis in "xyz"] + ["_atom_site_occupancy"]
         lines += [
             f"{symbol} {symbol}{k} {x:.10f} {y:.10f} {z:.10f} 1"
-            for k, (symbol, (x, y, z)) in enumerate(zip(species, row.frac_coords.tolist(), strict=True))
+            for k, (symbol, (x, y, z)) in enumerate(zip(species, frac_coords.tolist(), strict=True))
         ]
         texts.append("\n".join(lines) + "\n")
     return texts
+
+
+def cif_text(crystals: CrystalBatch) -> str:
+    """All crystals as the blocks of one CIF."""
+    return "\n".join(cif_texts(crystals))
 
 
 def _cif_word(text: str) -> str:
@@ -214,7 +208,7 @@ def fill_parquet(crystals: CrystalBatch, path: Path) -> None:
         CIF_COLUMN: cif_texts(crystals, with_properties=False),
         "lattice": pyarrow.array([row.lattice.ravel().tolist() for row in rows], pyarrow.list_(real)),
         "frac_coords": pyarrow.array([row.frac_coords.ravel().tolist() for row in rows], pyarrow.list_(real)),
-        "atomic_numbers": pyarrow.array([row.atomic_numbers for row in rows], pyarrow.list_(pyarrow.int64())),
+        "atomic_numbers": pyarrow.array([row.atomic_numbers.tolist() for row in rows], pyarrow.list_(pyarrow.int64())),
     }
     for name in crystals.properties:
         columns[name] = pyarrow.array([row.properties.get(name) for row in rows], pyarrow.float64())
@@ -274,7 +268,7 @@ def journal_lines(crystals: CrystalBatch) -> bytes:
                 DEFAULT_ID_COLUMN: row.name,
                 "lattice": row.lattice.ravel().tolist(),
                 "frac_coords": row.frac_coords.ravel().tolist(),
-                "atomic_numbers": row.atomic_numbers,
+                "atomic_numbers": row.atomic_numbers.tolist(),
                 "properties": row.properties,
             }
         )

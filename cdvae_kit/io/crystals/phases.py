@@ -9,7 +9,7 @@ import csv
 import gzip
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ _EXPECTED = (
     "expected a list of phases, each with a composition and an energy_per_atom (eV/atom) or the energy of that "
     "composition (eV)"
 )
+
+_FORMATION = "formation_energy_per_atom"
 
 
 def read_phases(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -48,6 +50,59 @@ def read_phases(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if not isinstance(records, list) or not records:
         raise ReadError(f"no phases in {path}: {_EXPECTED}")
     return [_phase(record, f"{path}, phase {i + 1}") for i, record in enumerate(records)]
+
+
+def read_formation_energies(paths: Iterable[str | os.PathLike[str]]) -> list[dict[str, Any]]:
+    """One mapping a compound of data-set tables such as MP-20's, for `cdvae_kit.relaxation.formation_hull`.
+
+    `composition` (a formula), `energy_per_atom` (formation energy, eV/atom), `energy_above_hull` (eV/atom, None where
+    the table has none) and `name`. Rows without a formation energy are left out.
+
+    Args:
+        paths: CSV, also with `.gz`, with the columns `pretty_formula` or `formula`, `formation_energy_per_atom` and,
+            where known, `e_above_hull` and `material_id`.
+    """
+    return [compound for path in paths for compound in _compounds(Path(path))]
+
+
+def _compounds(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
+    except (OSError, EOFError, ValueError) as error:
+        raise ReadError(f"cannot read formation energies from {path}: {error}") from error
+    rows = _rows(text)
+    columns = next(rows, [])
+    formula = next((name for name in ("pretty_formula", "formula") if name in columns), None)
+    if formula is None or _FORMATION not in columns:
+        raise ReadError(
+            f"no formation energies in {path}: expected the columns pretty_formula (or formula) and {_FORMATION}, got "
+            f"{', '.join(columns)[:99]}"
+        )
+    for i, values in enumerate(rows):
+        record = dict(zip(columns, values, strict=False))
+        try:
+            energy, above = _number(record, (_FORMATION,)), _number(record, ("e_above_hull",))
+        except ValueError as error:
+            raise ReadError(f"{path}, row {i + 1}: {error}") from error
+        if energy is not None:
+            name = record.get("material_id") or record[formula]
+            yield {
+                "composition": record[formula],
+                "energy_per_atom": energy,
+                "energy_above_hull": above,
+                "name": name,
+            }
+
+
+def _rows(text: str) -> Iterator[list[str]]:
+    """Of a CSV whose fields may be whole CIFs; the limit of the process is left as it was."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        rows = list(csv.reader(StringIO(text)))
+    finally:
+        csv.field_size_limit(before)
+    yield from rows
 
 
 def _phase(record: Any, where: str) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Crystals from files: `read_crystals` takes any format, one bad record costs only itself.
 
-Files are cut into records by `records` and `tables`; what a record says is found out in `parsing`.
+Paths are cut into records by `containers`, as `formats` lists; what a record says is found out in `parsing`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,27 +16,12 @@ import numpy as np
 import torch
 
 from cdvae_kit.crystal.batch import CrystalBatch
+from cdvae_kit.crystal.faults import CellLimits
+from cdvae_kit.io.crystals.containers import records_of
+from cdvae_kit.io.crystals.formats import ReadFormat
+from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
 from cdvae_kit.io.crystals.parsing import ParsedRecords, ParseOptions, parse_records
-from cdvae_kit.io.crystals.records import (
-    ReadFailure,
-    ReadFormat,
-    Record,
-    UnreadableSourceError,
-    detect_format,
-    folder_records,
-    read_text,
-    stem_of,
-    text_records,
-    zip_records,
-)
-from cdvae_kit.io.crystals.tables import (
-    DEFAULT_ID_COLUMN,
-    csv_records,
-    database_records,
-    journal_records,
-    json_records,
-    parquet_records,
-)
+from cdvae_kit.io.crystals.records import MAX_BYTES, ReadFailure, ReadNote, Record, UnreadableSourceError
 
 _RECORDS_A_TASK = 64
 _TASKS_A_WAVE = 8
@@ -57,11 +42,14 @@ class ReadResult:
         crystals: those that could be read, in the order of the file.
         failures: the other records, in the order of the file.
         failed_at: which record each failure is, counted from 0; empty where that was not kept.
+        notes: what to know of records that gave a crystal, in the order of the file: deuterium read as hydrogen, a
+            setting that the file left open and its formula settled, with `lenient` its contradictions.
     """
 
     crystals: CrystalBatch
     failures: list[ReadFailure]
     failed_at: tuple[int, ...] = ()
+    notes: tuple[ReadNote, ...] = ()
 
     @property
     def num_records(self) -> int:
@@ -76,7 +64,10 @@ def read_crystals(
     max_atoms: int | None = None,
     min_distance: float | None = 0.1,
     reduce: Literal["niggli"] | None = None,
+    limits: CellLimits | None = None,
+    lenient: bool = False,
     id_column: str = DEFAULT_ID_COLUMN,
+    max_bytes: int = MAX_BYTES,
     num_workers: int = 1,
     progress: Progress | None = None,
     dtype: torch.dtype = torch.float32,
@@ -84,10 +75,12 @@ def read_crystals(
     """All crystals of a file, a folder or an archive, and what is wrong with the records that give none.
 
     Numbers beside a crystal (columns, key-value pairs, entries of `properties`) become properties, NaN where a crystal
-    has none. Crystals come as the file has them; the frame of a CIF, which has no orientation, is pymatgen's.
+    has none. Crystals come as the file has them; the frame of a CIF, which has no orientation, is pymatgen's. A file
+    that contradicts itself (its operations and its symbol, its sites and its formula) is a failure.
 
     Args:
-        path: CIF (one or many blocks), POSCAR, extxyz, ASE database, CSV or Parquet in CDVAE's form, pymatgen JSON, a
+        path: CIF (one or many blocks), POSCAR, extxyz, ASE database, CSV or Parquet in CDVAE's form, JSON and lines of
+            it (pymatgen, tables of pandas and Matbench, JARVIS, OPTIMADE), what CDVAE's scripts save (`eval_*.pt`), a
             `CrystalWriter`'s journal, each also as .gz where it is text; a folder or a zip of CIF, POSCAR and extxyz.
         format: what it is, where its name does not say so.
         strict: raise `ReadError` at the first record that fails, in place of listing it.
@@ -95,7 +88,10 @@ def read_crystals(
         min_distance: angstrom; crystals with atoms closer than this, periodic images included, fail. By default only
             what cannot be told from a site given twice: whether a crystal is physical is a metric's question.
         reduce: "niggli" gives the Niggli-reduced cell in its standard frame, as CDVAE prepares its data.
-        id_column: the column of the names in CSV and Parquet.
+        limits: sizes and shapes of cells that are taken; the default leaves out what must be a slip.
+        lenient: take a file that contradicts itself as its atoms and operations stand, with a note.
+        id_column: the column of the names in tables.
+        max_bytes: what a file may hold or unpack to.
         num_workers: processes that parse.
         progress: called after each part of the work.
         dtype: of coordinates, lattices and properties.
@@ -116,10 +112,10 @@ def read_crystals(
     if num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     try:
-        records = list(_records(path, format, id_column))
+        records = list(records_of(path, format, id_column, max_bytes=max_bytes))
     except UnreadableSourceError as error:
         raise ReadError(f"cannot read {path}: it {_predicate(str(error))}") from error
-    options = ParseOptions(max_atoms, min_distance, reduce)
+    options = ParseOptions(max_atoms, min_distance, reduce, CellLimits() if limits is None else limits, lenient)
     runs: list[list[ReadFailure] | ParsedRecords] = []
     num_done = 0
     if progress is not None:
@@ -140,7 +136,8 @@ def read_crystals(
         raise ReadError(
             f"no crystal could be read from {path}: {len(failures)} of {len(records)} records failed{first}"
         )
-    return ReadResult(_assemble(parsed, dtype), failures, tuple(failed_at))
+    notes = tuple(note for run in parsed for note in run.notes)
+    return ReadResult(_assemble(parsed, dtype), failures, tuple(failed_at), notes)
 
 
 def _failures(runs: Sequence[list[ReadFailure] | ParsedRecords]) -> tuple[list[ReadFailure], list[int]]:
@@ -158,26 +155,6 @@ def _failures(runs: Sequence[list[ReadFailure] | ParsedRecords]) -> tuple[list[R
 
 def _predicate(message: str) -> str:
     return message if message.startswith(("is ", "holds ", "has ", "cannot be ")) else f"is not understood: {message}"
-
-
-def _records(path: Path, kind: ReadFormat, id_column: str) -> Iterator[Record | ReadFailure]:
-    if path.is_dir():
-        return folder_records(path, kind)
-    if kind in ("auto", "folder"):
-        kind = detect_format(path)
-    if kind == "zip":
-        return zip_records(path)
-    if kind == "csv":
-        return csv_records(path, id_column)
-    if kind == "parquet":
-        return parquet_records(path, id_column)
-    if kind == "json":
-        return json_records(path)
-    if kind == "ase_db":
-        return database_records(path, "json" if path.suffix.lower() == ".json" else "db")
-    if kind == "journal":
-        return journal_records(path)
-    return text_records(kind, read_text(path), str(path), stem_of(path))
 
 
 def _runs(records: Sequence[Record | ReadFailure]) -> list[list[Record] | list[ReadFailure]]:

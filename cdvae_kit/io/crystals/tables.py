@@ -1,4 +1,4 @@
-"""Tables and databases cut into records: CSV and Parquet in CDVAE's form, ASE databases, pymatgen JSON, journals.
+"""Tables cut into records: CSV and Parquet in CDVAE's form, ASE's SQLite databases, journals.
 
 Numbers beside a crystal become its properties. What a record says of its crystal is found out in `parsing`.
 """
@@ -12,53 +12,63 @@ import logging
 import math
 import sqlite3
 from collections.abc import Iterator, Sequence
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from cdvae_kit.io.crystals.records import ReadFailure, Record, RecordKind, UnreadableSourceError, read_text, stem_of
+from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN, numeric_items, own_name
+from cdvae_kit.io.crystals.records import ReadFailure, Record, UnreadableSourceError
+from cdvae_kit.io.crystals.structure_tables import ARRAY_COLUMNS
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_ID_COLUMN = "material_id"
 CIF_COLUMN = "cif"
-ARRAY_COLUMNS = ("lattice", "frac_coords", "atomic_numbers")
-"""Columns of the exact crystal: 9 numbers, 3 an atom, 1 an atom, each row by row in one flat list."""
-
 JOURNAL_KIND = "cdvae_kit.journal"
 JOURNAL_VERSION = 1
 
+_CRYSTAL_COLUMNS = (CIF_COLUMN, "structure", "atoms", "final_structure")
 _MISSING = {"", "-", "na", "n/a", "nan", "none", "null"}
 _LONGEST_CELL = 2**31 - 1
+_SQLITE = b"SQLite format 3\0"
 
 
-def csv_records(path: Path, id_column: str) -> Iterator[Record | ReadFailure]:
+def cut_csv(text: str, source: str, stem: str, id_column: str = DEFAULT_ID_COLUMN) -> Iterator[Record | ReadFailure]:
     """One record a row of a CSV file that has a column `cif`; columns of numbers are properties."""
-    text, source = read_text(path), str(path)
     rows, broken = _csv_rows(text)
     if not rows:
         raise UnreadableSourceError(f"is no CSV table: {broken or 'the file is empty'}")
     header, body = rows[0], rows[1:]
-    _need_columns(header, [CIF_COLUMN], id_column)
+    crystal_column = _crystal_column(header, id_column)
     sound = [row for row in body if len(row) == len(header)]
     columns = {
         name: _numbers([row[i] for row in sound], name, source)
         for i, name in enumerate(header)
         # pandas gives its index a column without a name
-        if name not in (id_column, CIF_COLUMN, "") and not name.startswith("Unnamed:")
+        if name not in (id_column, crystal_column, "") and not name.startswith("Unnamed:")
     }
-    place = {name: header.index(name) for name in (id_column, CIF_COLUMN) if name in header}
+    place = {name: header.index(name) for name in (id_column, crystal_column) if name in header}
     position = 0
     for number, row in enumerate(body, start=1):
         if len(row) != len(header):
             yield ReadFailure(source, f"row {number}", f"expected {len(header)} columns, got {len(row)}")
             continue
-        name = row[place[id_column]] if id_column in place else f"{stem_of(path)}-{number}"
+        name = row[place[id_column]] if id_column in place else f"{stem}-{number}"
         properties = {key: values[position] for key, values in columns.items() if values is not None}
-        yield Record(source, f"row {number} ({name})", "cif", row[place[CIF_COLUMN]], name, properties)
+        yield _record(source, f"row {number} ({name})", row[place[crystal_column]], name, properties)
         position += 1
     if broken:
         yield ReadFailure(source, f"row {len(body) + 1} and all after it", broken)
+
+
+def _record(source: str, place: str, content: Any, name: str, properties: dict[str, float]) -> Record | ReadFailure:
+    """A cell that holds a CIF, or a structure in JSON."""
+    if isinstance(content, str) and content.lstrip()[:1] == "{":
+        try:
+            return Record(source, place, "structure", json.loads(content), name, properties)
+        except (ValueError, RecursionError) as error:
+            return ReadFailure(source, place, f"is no JSON ({error}); it may be cut short or damaged")
+    if content is None:
+        return ReadFailure(source, place, "has no crystal: the cell of the table is empty")
+    return Record(source, place, "cif", content, name, properties)
 
 
 def _csv_rows(text: str) -> tuple[list[list[str]], str]:
@@ -98,9 +108,15 @@ def _numbers(cells: Sequence[str], name: str, source: str) -> list[float] | None
     return values
 
 
-def _need_columns(columns: Sequence[str], needed: Sequence[str], id_column: str) -> None:
+def _crystal_column(columns: Sequence[str], id_column: str) -> str:
+    """The column that holds the crystals; an error where it or the column of names that was asked for is missing."""
+    found = next((name for name in _CRYSTAL_COLUMNS if name in columns), CIF_COLUMN)
     # everybody's tables have no names; who asks for another column wants exactly that one
-    wanted = list(needed) + ([id_column] if id_column != DEFAULT_ID_COLUMN else [])
+    _need_columns(columns, [found, *([id_column] if id_column != DEFAULT_ID_COLUMN else [])])
+    return found
+
+
+def _need_columns(columns: Sequence[str], wanted: Sequence[str]) -> None:
     missing = [name for name in wanted if name not in columns]
     if missing:
         raise UnreadableSourceError(
@@ -108,19 +124,21 @@ def _need_columns(columns: Sequence[str], needed: Sequence[str], id_column: str)
         )
 
 
-def parquet_records(path: Path, id_column: str) -> Iterator[Record | ReadFailure]:
+def cut_parquet(path: Path, source: str, stem: str, id_column: str) -> Iterator[Record | ReadFailure]:
     """One record a row: the exact crystal from `ARRAY_COLUMNS` if they are there, else from the column `cif`."""
     import pyarrow
     import pyarrow.parquet
 
-    source = str(path)
     try:
         table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
         raise UnreadableSourceError(f"is not a Parquet file, or a damaged one ({error}); fetch it again") from error
     has_arrays = all(name in table.column_names for name in ARRAY_COLUMNS)
-    _need_columns(table.column_names, [] if has_arrays else [CIF_COLUMN], id_column)
-    crystal_columns = list(ARRAY_COLUMNS) if has_arrays else [CIF_COLUMN]
+    if has_arrays:
+        _need_columns(table.column_names, [id_column] if id_column != DEFAULT_ID_COLUMN else [])
+        crystal_columns = list(ARRAY_COLUMNS)
+    else:
+        crystal_columns = [_crystal_column(table.column_names, id_column)]
     types = pyarrow.types
     numeric = [
         column.name
@@ -136,119 +154,95 @@ def parquet_records(path: Path, id_column: str) -> Iterator[Record | ReadFailure
     for part in table.to_batches(max_chunksize=1024):
         for row in part.to_pylist():
             number += 1
-            name = str(row[id_column]) if has_ids else f"{stem_of(path)}-{number}"
+            name = str(row[id_column]) if has_ids else f"{stem}-{number}"
             properties = {key: math.nan if row[key] is None else float(row[key]) for key in numeric}
-            content = {key: row[key] for key in ARRAY_COLUMNS} if has_arrays else row[CIF_COLUMN]
-            kind: RecordKind = "arrays" if has_arrays else "cif"
-            yield Record(source, f"row {number} ({name})", kind, content, name, properties)
+            place = f"row {number} ({name})"
+            if has_arrays:
+                content = {key: row[key] for key in ARRAY_COLUMNS}
+                yield Record(source, place, "arrays", content, name, properties)
+            elif isinstance(row[crystal_columns[0]], dict):
+                yield Record(source, place, "structure", row[crystal_columns[0]], name, properties)
+            else:
+                yield _record(source, place, row[crystal_columns[0]], name, properties)
 
 
-def json_records(path: Path) -> Iterator[Record | ReadFailure]:
-    """The structures of a pymatgen JSON file (one, a list, or a table of them), or the rows of an ASE JSON database."""
-    text, source = read_text(path), str(path)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableSourceError(f"is not JSON ({error}); the file may be truncated") from error
-    if isinstance(content, dict) and "ids" in content and "nextid" in content:
-        yield from database_records(path, "json")
-        return
-    found = list(_structures_in(content, source, "", stem_of(path)))
-    if not any(isinstance(record, Record) for record in found):
-        raise UnreadableSourceError(
-            "holds no pymatgen structure: expected a table with 'lattice' and 'sites', or a list of such tables"
-        )
-    yield from found
+def cut_database(path: Path, source: str, stem: str, id_column: str) -> Iterator[Record | ReadFailure]:
+    """One record a row of an ASE database in SQLite; numbers among its key-value pairs, and the energy, are properties.
 
-
-def _structures_in(content: Any, source: str, place: str, name: str) -> Iterator[Record | ReadFailure]:
-    if isinstance(content, list):
-        for i, item in enumerate(content):
-            yield from _structures_in(item, source, f"{place}[{i}]", f"{name}-{i}")
-    elif isinstance(content, dict) and "sites" in content:
-        numbers = numeric_items(content.get("properties") or {})
-        yield Record(source, place, "structure", content, _own_name(content.get("properties") or {}, name), numbers)
-    elif isinstance(content, dict) and isinstance(content.get("structure"), dict):
-        inner = content["structure"]
-        beside = {**(inner.get("properties") or {}), **content}
-        yield Record(source, place, "structure", inner, _own_name(beside, name), numeric_items(beside))
-    elif isinstance(content, dict) and any(isinstance(item, dict | list) for item in content.values()):
-        for key, item in content.items():
-            if isinstance(item, dict | list):
-                yield from _structures_in(item, source, f"{place}[{key!r}]", key)
-    else:
-        yield ReadFailure(source, place, f"expected a table with 'lattice' and 'sites', got {str(content)[:60]!r}")
-
-
-def _own_name(table: dict[str, Any], otherwise: str) -> str:
-    name = table.get(DEFAULT_ID_COLUMN)
-    return otherwise if name is None else str(name)
-
-
-def numeric_items(table: dict[str, Any]) -> dict[str, float]:
-    """The entries that are numbers; flags are not."""
-    return {
-        str(key): float(value)
-        for key, value in table.items()
-        if isinstance(value, Real) and not isinstance(value, bool) and key != DEFAULT_ID_COLUMN
-    }
-
-
-def database_records(path: Path, kind: str) -> Iterator[Record | ReadFailure]:
-    """One record a row of an ASE database; key-value pairs that are numbers, and the energy, are properties.
-
-    Args:
-        path: the file.
-        kind: "db" (SQLite) or "json".
+    The file is only looked at: ASE would make tables in one that has none.
     """
     import ase.db
 
-    source = str(path)
     try:
-        database = ase.db.connect(path, type=kind)
+        _refuse_other_databases(path)
+        database = ase.db.connect(path, type="db", use_lock_file=False)
         row_ids = [row.id for row in database.select(include_data=False)]
-    except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:
+    except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UnreadableSourceError(f"is not an ASE database, or a damaged one ({error})") from error
     for row_id in row_ids:
         place = f"row {row_id}"
         try:
             row = database.get(id=row_id)
-            content = {name: row[name] for name in ("numbers", "positions", "cell", "pbc")}
+            content = {name: row[name].tolist() for name in ("numbers", "positions", "cell", "pbc")}
             pairs, data, energy = row.key_value_pairs, row.data, row.get("energy")
-        except (sqlite3.Error, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (sqlite3.Error, ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
             # a damaged row fails wherever ASE's decoder first trips over it
-            yield ReadFailure(source, place, f"cannot be decoded: {error}")
+            yield ReadFailure(source, place, f"is damaged and cannot be decoded ({error}); write the database anew")
             continue
-        properties = numeric_items({"energy": energy, **pairs})
+        properties = numeric_items({"energy": energy, **pairs}, id_column)
         stored = data.get("properties")
         if isinstance(stored, dict):
             # names and values that key-value pairs do not take
-            properties.update(numeric_items(stored))
-        name = _own_name({**pairs, **data}, f"{stem_of(path)}-{row_id}")
-        yield Record(source, f"{place} ({name})", "atoms", content, name, properties)
+            properties.update(numeric_items(stored, id_column))
+        named = {key: value for key, value in {**pairs, **data}.items() if key in (id_column, DEFAULT_ID_COLUMN)}
+        name = own_name(named, f"{stem}-{row_id}", id_column)
+        yield Record(source, f"{place} ({name})", "structure", content, name, properties)
 
 
-def journal_records(path: Path) -> Iterator[Record | ReadFailure]:
+def _refuse_other_databases(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(len(_SQLITE))
+    if head != _SQLITE:
+        raise ValueError("it is empty" if not head else "it is no SQLite file")
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True)
+    try:
+        names = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+    finally:
+        connection.close()
+    if "systems" not in names:
+        raise ValueError("it has no table of systems")
+
+
+def cut_journal(text: str, source: str, stem: str) -> Iterator[Record | ReadFailure]:
     """The crystals that a `CrystalWriter` had appended before it was killed; a last line cut short is a failure."""
-    source = str(path)
-    head, *lines = read_text(path).splitlines() or [""]
+    head, *lines = text.splitlines() or [""]
     check_journal_header(head)
     for number, line in enumerate(lines, start=2):
         try:
             row = json.loads(line)
             properties = {key: math.nan if value is None else float(value) for key, value in row["properties"].items()}
-            name = _own_name(row, f"{stem_of(path)}-{number - 1}")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            name = own_name({DEFAULT_ID_COLUMN: row[DEFAULT_ID_COLUMN]}, f"{stem}-{number - 1}")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             yield ReadFailure(source, f"line {number}", f"is cut short or damaged ({error})")
             continue
         yield Record(source, f"line {number} ({name})", "arrays", row, name, properties)
+
+
+def is_journal(line: str) -> bool:
+    """Whether this is the first line of a journal."""
+    try:
+        check_journal_header(line)
+    except UnreadableSourceError:
+        return False
+    return True
 
 
 def check_journal_header(line: str) -> None:
     """Raises `UnreadableSourceError` where the first line of a journal is not that of one."""
     try:
         header = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableSourceError(f"is no journal of crystals: its first line is not JSON ({error})") from error
     if not isinstance(header, dict) or header.get("kind") != JOURNAL_KIND or header.get("version") != JOURNAL_VERSION:
         raise UnreadableSourceError(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Self, cast, get_args
 
 import numpy as np
 import torch
@@ -21,39 +21,22 @@ import torch
 from cdvae_kit.crystal.batch import CrystalBatch, concatenate
 from cdvae_kit.io.atomic import atomic_file, atomic_folder, refuse_existing, sync
 from cdvae_kit.io.crystals import encoding
+from cdvae_kit.io.crystals.formats import (
+    FILE_SUFFIX_IN_FOLDER,
+    ReadFormat,
+    WriteFormat,
+    format_named,
+    function,
+    packable_suffixes,
+    write_format_of_suffix,
+    written_suffixes,
+)
+from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
 from cdvae_kit.io.crystals.reading import ReadError, read_crystals
 from cdvae_kit.io.crystals.records import UnreadableSourceError, read_text
-from cdvae_kit.io.crystals.tables import DEFAULT_ID_COLUMN, check_journal_header
+from cdvae_kit.io.crystals.tables import check_journal_header
 
 logger = logging.getLogger(__name__)
-
-WriteFormat = Literal["auto", "extxyz", "cif", "cif_folder", "poscar_folder", "ase_db", "parquet", "csv", "json"]
-"""What to write; "auto" goes by the ending of the path, a path without one is a folder of CIFs."""
-
-_SUFFIXES: dict[str, WriteFormat] = {
-    ".extxyz": "extxyz",
-    ".xyz": "extxyz",
-    ".cif": "cif",
-    ".db": "ase_db",
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".json": "json",
-    "": "cif_folder",
-}
-_TEXTS: dict[WriteFormat, Callable[[CrystalBatch], str]] = {
-    "extxyz": encoding.extxyz_text,
-    "cif": lambda crystals: "\n".join(encoding.cif_texts(crystals)),
-    "csv": encoding.csv_text,
-    "json": encoding.json_text,
-}
-_BINARIES: dict[WriteFormat, Callable[[CrystalBatch, Path], None]] = {
-    "parquet": encoding.fill_parquet,
-    "ase_db": encoding.fill_database,
-}
-_FOLDERS: dict[WriteFormat, tuple[Callable[[CrystalBatch], list[str]], str]] = {
-    "cif_folder": (encoding.cif_texts, "{}.cif"),
-    "poscar_folder": (encoding.poscar_texts, "{}.vasp"),
-}
 
 
 def write_crystals(
@@ -86,17 +69,20 @@ def write_crystals(
 
 
 def _write(crystals: CrystalBatch, path: Path, format: WriteFormat, *, overwrite: bool) -> None:
-    if format in _FOLDERS:
-        make_texts, pattern = _FOLDERS[format]
-        texts, names = make_texts(crystals), encoding.file_names(crystals, pattern)
+    chosen = format_named(format)
+    if chosen.write is None:
+        raise ValueError(f"{format} is read, not written")
+    write = function(chosen.write)
+    if chosen.writes == "folder":
+        texts, names = write(crystals), encoding.file_names(crystals, "{}" + FILE_SUFFIX_IN_FOLDER[format])
         with atomic_folder(path, overwrite=overwrite) as folder:
             for name, text in zip(names, texts, strict=True):
                 (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    elif format in _BINARIES:
+    elif chosen.writes == "path":
         with atomic_file(path, overwrite=overwrite) as temporary:
-            _BINARIES[format](crystals, temporary)
+            write(crystals, temporary)
     else:
-        content = _TEXTS[format](crystals).encode()
+        content = write(crystals).encode()
         if path.suffix.lower() == ".gz":
             # the time would make two equal files differ
             content = gzip.compress(content, mtime=0)
@@ -117,24 +103,25 @@ def choose_format(path: Path, format: WriteFormat = "auto") -> WriteFormat:
     if path.is_dir():
         return "cif_folder"
     name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
-    found = _SUFFIXES.get(name.suffix.lower())
+    found = write_format_of_suffix(name.suffix.lower())
     packed = name is not path
-    if found is None or (packed and found not in _TEXTS):
+    if found is None or (packed and found.writes != "text"):
         raise ValueError(
-            f"cannot tell what to write by the ending of {path.name!r}; use {', '.join(filter(None, _SUFFIXES))} "
-            f"(.gz after {', '.join(_TEXTS)}), a name without an ending for a folder of CIFs, or name the format"
+            f"cannot tell what to write by the ending of {path.name!r}; use {', '.join(written_suffixes())} "
+            f"(.gz after {', '.join(packable_suffixes())}), a name without an ending for a folder of CIFs, "
+            "or name the format"
         )
-    return found
+    return cast(WriteFormat, found.name)
 
 
 def _refuse_target(path: Path, format: WriteFormat, *, overwrite: bool) -> None:
-    if format not in _FOLDERS:
+    if format not in FILE_SUFFIX_IN_FOLDER:
         refuse_existing(path, overwrite=overwrite)
         if path.is_dir():
             raise IsADirectoryError(f"cannot write the file {path}: a folder has that name; choose another path")
         return
     if path.is_dir():
-        suffix = _FOLDERS[format][1].removeprefix("{}")
+        suffix = FILE_SUFFIX_IN_FOLDER[format]
         children = list(path.iterdir())
         foreign = sorted(child.name for child in children if child.suffix != suffix or not child.is_file())
         if foreign:
@@ -254,22 +241,8 @@ class CrystalWriter:
             return read_journal(self.journal)
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return None
-        result = read_crystals(
-            self.path, format=_READ_FORMATS.get(self._format, "auto"), min_distance=None, strict=True
-        )
-        return result.crystals
-
-
-_READ_FORMATS: dict[WriteFormat, Literal["folder", "extxyz", "cif", "ase_db", "parquet", "csv", "json"]] = {
-    "extxyz": "extxyz",
-    "cif": "cif",
-    "ase_db": "ase_db",
-    "parquet": "parquet",
-    "csv": "csv",
-    "json": "json",
-    "cif_folder": "folder",
-    "poscar_folder": "folder",
-}
+        kind = "folder" if self._format in FILE_SUFFIX_IN_FOLDER else self._format
+        return read_crystals(self.path, format=cast(ReadFormat, kind), min_distance=None, strict=True).crystals
 
 
 def read_journal(path: str | os.PathLike[str]) -> CrystalBatch | None:

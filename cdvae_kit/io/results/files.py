@@ -9,11 +9,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from cdvae_kit.io.atomic import atomic_file
 
 
 def write_json(content: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Writes plain data; a number that is NaN or infinite becomes null, which every reader of JSON knows.
+    """Writes `plain` of the content: what every reader of JSON knows.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -22,7 +24,7 @@ def write_json(content: Any, path: str | os.PathLike[str], *, overwrite: bool = 
     >>> json.loads(path.read_text())
     {'rate': 0.5, 'rmse': None}
     """
-    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_file(path, overwrite=overwrite) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -41,11 +43,18 @@ def write_csv(
             writer.writerow([_field(row.get(column)) for column in columns])
 
 
-def _plain(content: Any) -> Any:
+def plain(content: Any) -> Any:
+    """The same in what JSON knows: arrays as lists, and None for a number that is NaN or infinite.
+
+    >>> plain({"rates": np.array([0.5, np.nan]), 7: (1, float("inf"))})
+    {'rates': [0.5, None], '7': [1, None]}
+    """
+    if isinstance(content, np.ndarray | np.generic):
+        content = content.tolist()
     if isinstance(content, Mapping):
-        return {str(key): _plain(value) for key, value in content.items()}
+        return {str(key): plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_plain(value) for value in content]
+        return [plain(value) for value in content]
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content

@@ -23,7 +23,7 @@ class DecodeError(ValueError):
 
 
 def encode_arrays(arrays: Mapping[str, np.ndarray], text: str | None = None) -> bytes:
-    """Floats, whole numbers and booleans of any shape by name, and a text, as bytes.
+    """Floats, integers and booleans of any shape by name, and a text, as bytes.
 
     >>> content = encode_arrays({"structure": np.array([0.5, 1.0])}, text="by CrystalNN")
     >>> decode_arrays(content)
@@ -34,7 +34,7 @@ def encode_arrays(arrays: Mapping[str, np.ndarray], text: str | None = None) -> 
         array = np.asarray(given)
         little = array.dtype.newbyteorder("<")
         if little.str not in _TYPES:
-            raise TypeError(f"cannot encode {name!r} of type {array.dtype}; give floats, whole numbers or booleans")
+            raise TypeError(f"cannot encode {name!r} of type {array.dtype}; give floats, integers or booleans")
         listing.append([name, little.str, array.shape])
         parts.append(array.astype(little, copy=False).tobytes())
     header = json.dumps([listing, text]).encode()

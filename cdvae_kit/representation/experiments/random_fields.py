@@ -26,11 +26,12 @@ from cdvae_kit.representation.methods.encoder import ConvEncoder, embed
 from cdvae_kit.representation.methods.fitting import FitSettings, fit
 from cdvae_kit.representation.methods.probing import linear_probe, over_label_draws, split_samples
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel, Pictures
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Compose
-from cdvae_kit.transforms.image_fields import FieldLaw, RandomFieldColor, RandomFieldNoise, RandomFieldWarp
+from cdvae_kit.transforms.image_fields import FieldDistribution, RandomFieldColor, RandomFieldNoise, RandomFieldWarp
 from cdvae_kit.transforms.random_field import gaussian_random_field
+from cdvae_kit.typing import ShareDone
 
 Kind = Literal["local", "shift", "affine"]
 
@@ -76,16 +77,16 @@ def warp_of(kind: Kind, displacement: float, *, exponent: float = 4.0) -> Random
     """
     most = math.sqrt(3.0) * displacement
     if kind == "local":
-        return RandomFieldWarp(translation=FieldLaw(local=displacement), exponent=exponent)
+        return RandomFieldWarp(translation=FieldDistribution(local=displacement), exponent=exponent)
     if kind == "shift":
-        return RandomFieldWarp(translation=FieldLaw(most=most))
+        return RandomFieldWarp(translation=FieldDistribution(most=most))
     # a coordinate that is uniform over the side has the mean square 1/12
     slope = 0.5 * math.sqrt(12.0) * most
     return RandomFieldWarp(
-        translation=FieldLaw(most=0.5 * most),
-        rotation=FieldLaw(most=math.degrees(slope)),
-        scale=FieldLaw(most=slope),
-        shear=FieldLaw(most=slope),
+        translation=FieldDistribution(most=0.5 * most),
+        rotation=FieldDistribution(most=math.degrees(slope)),
+        scale=FieldDistribution(most=slope),
+        shear=FieldDistribution(most=slope),
     )
 
 
@@ -98,12 +99,14 @@ def augmentation(kind: Kind, strength: Strength, *, noise: float = 0.05) -> Comp
     torch.Size([2, 1, 20, 20])
     """
     brightness = strength.brightness
-    law = FieldLaw(local=brightness) if kind == "local" else FieldLaw(most=math.sqrt(3.0) * brightness)
+    distribution = (
+        FieldDistribution(local=brightness) if kind == "local" else FieldDistribution(most=math.sqrt(3.0) * brightness)
+    )
     return Compose(
         [
             warp_of(kind, strength.displacement),
-            RandomFieldColor(brightness=law),
-            RandomFieldNoise(law=FieldLaw(local=noise)),
+            RandomFieldColor(brightness=distribution),
+            RandomFieldNoise(distribution=FieldDistribution(local=noise)),
         ]
     )
 
@@ -138,7 +141,7 @@ ARMS: dict[str, tuple[Kind, Strength]] = {
     arm_name(kind, level): (kind, strength)
     for kind in KINDS
     for level, strength in STRENGTHS.items()
-    # a strength of nought is the same for all kinds
+    # a strength of zero is the same for all kinds
     if kind == "local" or level != "none"
 }
 UNTRAINED = "untrained"

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from cdvae_kit import __version__
-from cdvae_kit.io.atomic import atomic_file, refuse_existing
+from cdvae_kit.io.atomic import refuse_existing
+from cdvae_kit.io.results.files import write_json
 from cdvae_kit.representation.protocol import (
     SEEDS_OF_A_CLAIM,
     Claim,
@@ -26,6 +27,7 @@ from cdvae_kit.representation.protocol import (
     ExperimentResult,
     PartResult,
 )
+from cdvae_kit.typing import Progress, ShareDone
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def run_experiment(
     quick: bool = False,
     overwrite: bool = False,
     draw: Callable[[ExperimentResult, Path], object] | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> ExperimentResult:
     """Runs every part for every seed.
 
@@ -93,7 +95,7 @@ def _one_part(
     seed: int,
     quick: bool,
     keep: _PartsOnDisk | None,
-    progress: Callable[[float], object],
+    progress: ShareDone,
 ) -> tuple[PartResult, float]:
     kept = None if keep is None else keep.read(part, seed)
     if kept is not None:
@@ -106,7 +108,7 @@ def _one_part(
     return result, seconds
 
 
-def _percentage(progress: Callable[[int, int], object] | None, done: int, total: int) -> Callable[[float], object]:
+def _percentage(progress: Progress | None, done: int, total: int) -> ShareDone:
     if progress is None:
         return lambda share: None
     progress(100 * done // total, 100)
@@ -135,7 +137,7 @@ def run_experiments(
     quick: bool = False,
     overwrite: bool = False,
     draw: Callable[[Experiment, ExperimentResult, Path], object] | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> list[tuple[ExperimentResult, list[Claim]]]:
     """Runs several, each into a folder of its name within `folder`, and takes those over that are finished there.
 
@@ -173,7 +175,7 @@ def run_experiments(
     return [(finished[one.name], list(one.claims(finished[one.name]))) for one in experiments]
 
 
-def _share_of(progress: Callable[[int, int], object], place: int, count: int) -> Callable[[int, int], object]:
+def _share_of(progress: Progress, place: int, count: int) -> Progress:
     return lambda done, whole: progress(place * whole + done, count * whole)
 
 
@@ -242,10 +244,10 @@ class _PartsOnDisk:
             "details": result.details,
             "seconds": seconds,
         }
-        _write_json(self._path(part, seed), content)
+        write_json(content, self._path(part, seed), overwrite=True)
 
     def finish(self, result: ExperimentResult, claims: Sequence[Claim]) -> None:
-        _write_json(self._results, as_json(result, claims))
+        write_json(as_json(result, claims), self._results, overwrite=True)
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def _path(self, part: str, seed: int) -> Path:
@@ -317,19 +319,3 @@ def read_results(path: str | os.PathLike[str]) -> tuple[ExperimentResult, list[C
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(_without_nan(content), indent=1, allow_nan=False)
-    with atomic_file(path, overwrite=True) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
-    return value

@@ -71,7 +71,7 @@ def _stratified(labels: Tensor, num_anchors: int, generator: torch.Generator) ->
     if num_anchors >= len(classes):
         seats += 1
     for _ in range(num_anchors - int(seats.sum())):
-        # Sainte-Laguë: shares as near to proportional as whole numbers allow
+        # Sainte-Laguë: shares as near to proportional as integers allow
         claim = torch.where(seats < sizes, sizes / (2.0 * seats + 1.0), -1.0)
         seats[claim.argmax()] += 1
     chosen = []

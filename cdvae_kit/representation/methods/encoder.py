@@ -32,7 +32,7 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class LocalEncoder(Encoder, Protocol):
-    """An encoder that also gives the features before they are pooled: of places, atoms, nodes."""
+    """An encoder that also gives the features before they are pooled: of positions, atoms, nodes."""
 
     def local_features(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Features (points, c), and the sample (points,) long that each belongs to, in order."""
@@ -59,7 +59,7 @@ class Objective(Protocol):
 
 
 class ConvEncoder(nn.Module):
-    """Blocks of 3×3 convolution, batch normalisation and ReLU with 2×2 pooling between, then the mean over places.
+    """Blocks of 3×3 convolution, batch normalisation and ReLU with 2×2 pooling between, then the mean over positions.
 
     The last width is the number of features: (24, 48, 64) sees 18 pixels.
 
@@ -94,9 +94,9 @@ class ConvEncoder(nn.Module):
 
     def local_features(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         features = self.blocks(batch).flatten(2).transpose(1, 2)
-        num, places, width = features.shape
-        sample = torch.arange(num, device=features.device).repeat_interleave(places)
-        return features.reshape(num * places, width), sample
+        num, positions, width = features.shape
+        sample = torch.arange(num, device=features.device).repeat_interleave(positions)
+        return features.reshape(num * positions, width), sample
 
 
 class MLPEncoder(nn.Module):
@@ -152,8 +152,8 @@ class SetTransformer(nn.Module):
 
     def _points(self, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
         dtype = self.cell.weight.dtype
-        rows, place = batch.batch, torch.arange(len(batch.batch), device=batch.batch.device)
-        place = place - batch.ptr[rows]
+        rows, within = batch.batch, torch.arange(len(batch.batch), device=batch.batch.device)
+        within = within - batch.ptr[rows]
         largest = int(batch.num_atoms.max()) if len(batch) else 0
         present = torch.arange(largest, device=rows.device) < batch.num_atoms[:, None]
         tokens = (
@@ -162,14 +162,14 @@ class SetTransformer(nn.Module):
             + self.cell(batch.lattice.to(dtype).flatten(1) / self.length)[rows]
         )
         h = tokens.new_zeros(len(batch), largest, tokens.shape[-1])
-        h = h.index_put((rows, place), tokens)
+        h = h.index_put((rows, within), tokens)
         for layer in self.layers:
             h = layer(h, src_key_padding_mask=~present)
         return self.norm(h), present
 
 
 class CrystalVAEEncoder(nn.Module):
-    """The mean mu of a CDVAE's posterior as features: of crystals in their Niggli cells, as it was trained on.
+    """The mean mu of a CDVAE's posterior as features: of crystals in the description that it was trained on.
 
     Args:
         model: trained, or fresh.
@@ -188,6 +188,7 @@ class CrystalVAEEncoder(nn.Module):
         return cls(CDVAE.from_pretrained(name_or_path, device=device))
 
     def forward(self, batch: CrystalBatch) -> Tensor:
+        batch = self.model.prepare(batch)
         most = self.model.config.max_atoms
         if len(batch) and int(batch.num_atoms.max()) > most:
             larger = torch.nonzero(batch.num_atoms > most).flatten().tolist()
@@ -229,10 +230,10 @@ def as_encoder(module: nn.Module, example: Any) -> Encoder:
 
 
 def embed(encoder: Any, batch: Any, *, batch_size: int = 512) -> Tensor:
-    """Features (n, d) of all samples, in evaluation mode and without gradient; the mode is put back.
+    """Features (n, d) of all samples, in evaluation mode and without gradient; afterwards the mode is as before.
 
     Args:
-        encoder: an `Encoder`; of a module, its mode is minded.
+        encoder: an `Encoder`; a torch module is in evaluation mode meanwhile.
         batch: tensor, crystals, or a tuple that the encoder takes.
         batch_size: samples at a time.
     """

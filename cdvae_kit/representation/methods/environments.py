@@ -1,4 +1,4 @@
-"""Atoms by their surroundings: a small message-passing encoder, and the hand-made features that it is held against.
+"""Atoms by their surroundings: a small message-passing encoder, and the hand-made features that it is compared with.
 
 All that is here is blind to rotation, origin, the order of atoms and the choice of the cell: an atom's features depend
 on the crystal around it and not on its description, and those of a crystal are means over atoms. For training in
@@ -21,7 +21,7 @@ class EnvironmentEncoder(nn.Module):
     """Messages from all atoms within a cutoff, weighted by filters of the distance, summed; then the mean over atoms.
 
     As SchNet (Schütt et al., NeurIPS 2017, arXiv 1706.08566), with the radial basis of DimeNet, which takes a message
-    smoothly to nought at the cutoff: no atom counts as a neighbour all at once.
+    smoothly to zero at the cutoff: no atom counts as a neighbour all at once.
 
     Args:
         width: of the features.
@@ -130,24 +130,24 @@ class RadialDistribution(nn.Module):
     Args:
         num_bins: over 0 .. `reach`.
         reach: in these units.
-        deviation: of the Gaussian that an atom is smeared into, in widths of a bin.
+        standard_deviation: of the Gaussian that an atom is smeared into, in widths of a bin.
     """
 
-    def __init__(self, *, num_bins: int = 48, reach: float = 2.4, deviation: float = 1.0) -> None:
+    def __init__(self, *, num_bins: int = 48, reach: float = 2.4, standard_deviation: float = 1.0) -> None:
         super().__init__()
         self.reach = reach
         self.out_features = num_bins
         self.width = reach / num_bins
-        self.deviation = deviation
+        self.standard_deviation = standard_deviation
 
     def forward(self, batch: CrystalBatch) -> Tensor:
         unit = (torch.linalg.det(batch.lattice).abs() / batch.num_atoms).pow(1.0 / 3.0)
         scaled = batch.replace(lattice=batch.lattice / unit[:, None, None])
         # beyond the last bin, so that its Gaussian has both its sides
-        graph = neighbor_list(scaled, self.reach + 3.0 * self.deviation * self.width)
+        graph = neighbor_list(scaled, self.reach + 3.0 * self.standard_deviation * self.width)
         distances = graph.distances(scaled)
         middles = (torch.arange(self.out_features, device=distances.device) + 0.5) * self.width
-        heights = torch.exp(-0.5 * ((distances[:, None] - middles) / (self.deviation * self.width)).square())
+        heights = torch.exp(-0.5 * ((distances[:, None] - middles) / (self.standard_deviation * self.width)).square())
         # each atom hears of its own neighbours; the growth of shells with the distance squared is taken out
         found = heights.new_zeros(len(batch.batch), self.out_features).index_add(0, graph.edge_index[1], heights)
         return mean_over_atoms(found / middles.square(), batch.batch, batch)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cdvae_kit.representation.methods.encoder import Objective, embed
-from cdvae_kit.representation.protocol import ShareDone
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import Transform, num_samples, select_samples
+from cdvae_kit.typing import ShareDone
 
 
 class FitDivergedError(RuntimeError):
@@ -34,7 +34,7 @@ class FitSettings:
         learning_rate: the highest of the schedule.
         optimizer: AdamW, or SGD with momentum 0.9.
         weight_decay: decoupled for AdamW.
-        schedule: one cycle (a warm-up of 30 %, then a cosine to nought; Smith and Topin 2019), a cosine, or constant.
+        schedule: one cycle (a warm-up of 30 %, then a cosine to zero; Smith and Topin 2019), a cosine, or constant.
         clip_norm: largest norm of the gradient, None for any.
     """
 

@@ -23,12 +23,12 @@ from torch.nn import functional
 from cdvae_kit.nn.losses import nt_xent
 from cdvae_kit.representation.methods.encoder import ConvEncoder, MLPEncoder, Objective, embed
 from cdvae_kit.representation.methods.fitting import FitSettings, fit
-from cdvae_kit.representation.protocol import ShareDone
 from cdvae_kit.seeding import seeded_weights
 from cdvae_kit.transforms.base import num_samples, select_samples
+from cdvae_kit.typing import ShareDone
 
 View: TypeAlias = Callable[[Any], Tensor]
-"""A batch to what an encoder sees; without chance."""
+"""A batch to what an encoder sees; without randomness."""
 
 MAPPER_FIT = FitSettings(num_epochs=20, batch_size=128, learning_rate=3e-3, weight_decay=1e-6)
 """How the mappers are fitted unless the caller says otherwise."""
@@ -199,15 +199,16 @@ class _Mapping(nn.Module, Objective):
 
 
 class SeriesEncoder(nn.Module):
-    """For series as they are: 1-D convolutions, the mean over each of `num_places` parts of the time, a linear map.
+    """For series as they are: 1-D convolutions, the mean over each of `num_windows` parts of the time, a linear map.
 
     Args:
         num_channels: of the series.
         widths: of the convolutions, between which time is halved; four see 61 points.
-        num_places: 1 forgets where in time something was, which suits a frequency; more suit a peak whose place counts.
+        num_windows: 1 forgets where in time something was, which suits a frequency; more suit a peak whose position
+            counts.
         out_features: d.
 
-    >>> SeriesEncoder(1, num_places=4)(torch.zeros(2, 1, 128)).shape
+    >>> SeriesEncoder(1, num_windows=4)(torch.zeros(2, 1, 128)).shape
     torch.Size([2, 64])
     """
 
@@ -216,23 +217,23 @@ class SeriesEncoder(nn.Module):
         num_channels: int,
         *,
         widths: Sequence[int] = (32, 32, 64, 64),
-        num_places: int = 1,
+        num_windows: int = 1,
         out_features: int = 64,
     ) -> None:
         super().__init__()
         self.blocks = ConvEncoder(in_channels=num_channels, widths=widths, dimensions=1).blocks
-        self.readout = _readout(widths[-1] * num_places, out_features)
-        self.num_places = num_places
+        self.readout = _readout(widths[-1] * num_windows, out_features)
+        self.num_windows = num_windows
         self.out_features = out_features
 
     def forward(self, series: Tensor) -> Tensor:
-        return self.readout(functional.adaptive_avg_pool1d(self.blocks(series), self.num_places).flatten(1))
+        return self.readout(functional.adaptive_avg_pool1d(self.blocks(series), self.num_windows).flatten(1))
 
 
 class SpectrumEncoder(nn.Module):
     """For `FourierBasis`: a branch for logarithms of amplitudes, one for phases, and a linear map of both.
 
-    Amplitudes are normalised frequency by frequency, and the phase branch starts at nought: phases are the larger
+    Amplitudes are normalised frequency by frequency, and the phase branch starts at zero: phases are the larger
     numbers and mostly noise, and a network that starts with both reads little else.
 
     Args:
@@ -271,7 +272,7 @@ class ScalogramEncoder(nn.Module):
         num_channels: of the series.
         num_scales: rows of the view.
         widths: of the convolutions, between which scale and time are halved.
-        num_places: parts of the time, as for `SeriesEncoder`.
+        num_windows: parts of the time, as for `SeriesEncoder`.
         out_features: d.
 
     >>> ScalogramEncoder(1, 24)(torch.zeros(2, 1, 24, 128)).shape
@@ -284,7 +285,7 @@ class ScalogramEncoder(nn.Module):
         num_scales: int,
         *,
         widths: Sequence[int] = (8, 16, 32),
-        num_places: int = 1,
+        num_windows: int = 1,
         out_features: int = 64,
     ) -> None:
         super().__init__()
@@ -292,8 +293,8 @@ class ScalogramEncoder(nn.Module):
         if not rows:
             raise ValueError(f"{num_scales} scales cannot be halved {len(widths) - 1} times; take fewer widths")
         self.blocks = ConvEncoder(in_channels=num_channels, widths=widths).blocks
-        self.readout = _readout(widths[-1] * rows * num_places, out_features)
-        self.shape = (rows, num_places)
+        self.readout = _readout(widths[-1] * rows * num_windows, out_features)
+        self.shape = (rows, num_windows)
         self.out_features = out_features
 
     def forward(self, scalogram: Tensor) -> Tensor:

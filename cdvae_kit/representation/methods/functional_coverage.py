@@ -2,16 +2,16 @@
 
 Chang et al., "The coverage principle" (2025, arXiv 2505.20278; its second version is named "Characterizing pattern
 matching and its limits on compositional task structures"). Inputs are tuples of tokens, each with one label. For a set
-of places I, the tokens there are a *fragment* and the rest its *context*:
+of positions I, the tokens there are a *fragment* and the rest its *context*:
 
 - two fragments are *linked* if at least k contexts that both were seen in give equal labels, and none gives different
   ones; *equivalent* if a chain of links joins them;
 - two inputs of equal label are joined if they differ in I alone and their fragments on I are equivalent;
 - *k-coverage* is what such joins reach from the training inputs. k is called evidence here.
 
-Theirs is a loop over pairs for three places; here agreements are a product of sparse matrices, for any number of
-places. Besides, a link may allow contradictions, for labels with noise. Not to be confused with the coverage of sets of
-crystals in `cdvae_kit.metrics.coverage`. Tasks to try it on: `cdvae_kit.datasets.two_hop`.
+Theirs is a loop over pairs for three positions; here agreements are a product of sparse matrices, for any number of
+positions. Besides, a link may allow contradictions, for labels with noise. Not to be confused with the coverage of sets
+of crystals in `cdvae_kit.metrics.coverage`. Tasks to try it on: `cdvae_kit.datasets.two_hop`.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def equivalence_classes(
     min_evidence: int = 2,
     max_contradictions: int = 0,
 ) -> Partition:
-    """The classes of functionally equivalent fragments at the places `indices`.
+    """The classes of functionally equivalent fragments at the positions `indices`.
 
     Args:
-        tokens: (n, m) whole numbers, not negative; equal inputs must have equal labels.
-        labels: (n,) whole numbers, not negative.
-        indices: places of the fragment: some of them, not all.
-        min_evidence: k, the shared contexts that must agree. With 1, about half of all links are chance.
+        tokens: (n, m) integers, not negative; equal inputs must have equal labels.
+        labels: (n,) integers, not negative.
+        indices: positions of the fragment: some of them, not all.
+        min_evidence: k, the shared contexts that must agree. With 1, about half of all links are random.
         max_contradictions: the shared contexts that may disagree.
 
     >>> tokens = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1], [2, 0]])
@@ -77,8 +77,8 @@ def equivalence_classes(
     """
     rows, values = _checked(tokens, labels)
     _check_evidence(min_evidence, max_contradictions)
-    places = _checked_fragments([indices], rows.shape[1])[0]
-    return _Evidence(rows, values, places, min_evidence, max_contradictions).partition(min_evidence)
+    positions = _checked_fragments([indices], rows.shape[1])[0]
+    return _Evidence(rows, values, positions, min_evidence, max_contradictions).partition(min_evidence)
 
 
 def functional_coverage(
@@ -103,7 +103,7 @@ def functional_coverage(
         query_labels: (q,), the true labels.
         min_evidence: k.
         max_contradictions: as `equivalence_classes`.
-        fragments: the sets of places that may be exchanged; all by default, 2^m − 2.
+        fragments: the sets of positions that may be exchanged; all by default, 2^m − 2.
 
     >>> train = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1], [0, 2]]), torch.tensor([5, 5, 7, 7, 8])
     >>> functional_coverage(*train, torch.tensor([[1, 2], [2, 0]]), torch.tensor([8, 5]))
@@ -145,11 +145,11 @@ def coverage_depth(
     if not steps:
         raise ValueError("expected at least one value of k")
     _check_evidence(steps[0], max_contradictions)
-    places = _checked_fragments(fragments, train.shape[1])
+    positions = _checked_fragments(fragments, train.shape[1])
     tokens, values, origin = _united(train, train_values, query, query_values)
     is_training = np.zeros(len(tokens), dtype=bool)
     is_training[origin[: len(train)]] = True
-    found = [_Evidence(train, train_values, place, steps[0], max_contradictions) for place in places]
+    found = [_Evidence(train, train_values, position, steps[0], max_contradictions) for position in positions]
     graph = _SubstitutionGraph(tokens, values, found)
     depth = np.zeros(len(query), dtype=np.int64)
     for k in steps:
@@ -225,7 +225,7 @@ def scaling_exponent(sizes: Sequence[int], required: Sequence[float]) -> float:
 def predicted_exponent(min_evidence: int) -> float:
     """2.5 − 0.5/k for two-hop tasks, up to logarithms.
 
-    Two equivalent fragments share about n p² contexts at a sampling rate p, so they are linked with a chance of
+    Two equivalent fragments share about n p² contexts at a sampling rate p, so they are linked with a probability of
     (n p²)^k; the n fragments of a class hang together once that is 1/n; and N = p n³.
     """
     _check_evidence(min_evidence, 0)
@@ -233,15 +233,15 @@ def predicted_exponent(min_evidence: int) -> float:
 
 
 class _Evidence:
-    """Pairs of fragments at one set of places that agree in enough contexts."""
+    """Pairs of fragments at one set of positions that agree in enough contexts."""
 
     def __init__(
-        self, tokens: Array, labels: Array, places: tuple[int, ...], min_evidence: int, max_contradictions: int
+        self, tokens: Array, labels: Array, positions: tuple[int, ...], min_evidence: int, max_contradictions: int
     ) -> None:
-        self.places = places
-        self.others = tuple(place for place in range(tokens.shape[1]) if place not in places)
-        fragment, context = _numbered(tokens[:, places]), _numbered(tokens[:, self.others])
-        self.fragments = tokens[:, places][np.unique(fragment, return_index=True)[1]]
+        self.positions = positions
+        self.others = tuple(position for position in range(tokens.shape[1]) if position not in positions)
+        fragment, context = _numbered(tokens[:, positions]), _numbered(tokens[:, self.others])
+        self.fragments = tokens[:, positions][np.unique(fragment, return_index=True)[1]]
         outcome = _numbered(np.column_stack([context, labels]))
         seen_with = _incidence(fragment, outcome, len(self.fragments))
         # only pairs that agree somewhere can be linked: far fewer than those that share a context
@@ -273,8 +273,8 @@ class _SubstitutionGraph:
     def __init__(self, tokens: Array, labels: Array, evidence: Sequence[_Evidence]) -> None:
         self.num_inputs = len(tokens)
         self.evidence = evidence
-        # of each input at each set of places: its fragment, and what must stay: label and context
-        self.fragment = [_find_rows(found.fragments, tokens[:, found.places]) for found in evidence]
+        # of each input at each set of positions: its fragment, and what must stay: label and context
+        self.fragment = [_find_rows(found.fragments, tokens[:, found.positions]) for found in evidence]
         self.rest = [_numbered(np.column_stack([labels, tokens[:, found.others]])) for found in evidence]
 
     def covered(self, is_training: Array, min_evidence: int) -> Array:
@@ -336,15 +336,15 @@ def _without_gaps(numbers: Array) -> Array:
 
 
 def _find_rows(known: Array, rows: Array) -> Array:
-    """The place of each row among `known`, −1 where it is not there."""
+    """The index of each row among `known`, −1 where it is not there."""
     number = _numbered(np.concatenate([known, rows]))
-    place = np.full(int(number.max()) + 1 if len(number) else 0, -1)
-    place[number[: len(known)]] = np.arange(len(known))
-    return place[number[len(known) :]]
+    index = np.full(int(number.max()) + 1 if len(number) else 0, -1)
+    index[number[: len(known)]] = np.arange(len(known))
+    return index[number[len(known) :]]
 
 
 def _united(train: Array, train_labels: Array, query: Array, query_labels: Array) -> tuple[Array, Array, Array]:
-    """All different inputs with their labels, and the place of each training input and query among them."""
+    """All different inputs with their labels, and the index of each training input and query among them."""
     tokens = np.concatenate([train, query])
     labels = np.concatenate([train_labels, query_labels])
     origin = _numbered(tokens)
@@ -359,9 +359,7 @@ def _united(train: Array, train_labels: Array, query: Array, query_labels: Array
 
 def _checked(tokens: Tensor, labels: Tensor) -> tuple[Array, Array]:
     if tokens.ndim != 2 or tokens.is_floating_point() or labels.is_floating_point():
-        raise ValueError(
-            f"expected tokens (n, m) and labels of whole numbers, got {tuple(tokens.shape)} {tokens.dtype}"
-        )
+        raise ValueError(f"expected tokens (n, m) and labels of integers, got {tuple(tokens.shape)} {tokens.dtype}")
     if labels.shape != tokens.shape[:1]:
         raise ValueError(f"expected one label for each of {len(tokens)} inputs, got {tuple(labels.shape)}")
     if not len(tokens):
@@ -385,11 +383,11 @@ def _checked(tokens: Tensor, labels: Tensor) -> tuple[Array, Array]:
 def _checked_fragments(fragments: Sequence[Sequence[int]] | None, arity: int) -> list[tuple[int, ...]]:
     if fragments is None:
         sizes = range(1, arity)
-        return [places for size in sizes for places in itertools.combinations(range(arity), size)]
-    chosen = [tuple(sorted(set(places))) for places in fragments]
-    for places in chosen:
-        if not 0 < len(places) < arity or places[0] < 0 or places[-1] >= arity:
-            raise ValueError(f"a fragment has some of the places 0..{arity - 1} and not all, got {list(places)}")
+        return [positions for size in sizes for positions in itertools.combinations(range(arity), size)]
+    chosen = [tuple(sorted(set(positions))) for positions in fragments]
+    for positions in chosen:
+        if not 0 < len(positions) < arity or positions[0] < 0 or positions[-1] >= arity:
+            raise ValueError(f"a fragment has some of the positions 0..{arity - 1} and not all, got {list(positions)}")
     return chosen
 
 

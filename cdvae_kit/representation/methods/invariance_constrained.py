@@ -3,11 +3,11 @@
 Hounie, Chamon and Ribeiro, "Automatic data augmentation via invariance-constrained learning" (ICML 2023, PMLR 202,
 arXiv 2209.15031). The clean loss is minimised so that the loss under transforms, drawn with a density proportional to
 that loss, stays below a tolerance ε; one multiplier a constraint, γ, grows while it does not and falls while it does.
-The multiplier is a price, −d(clean loss)/dε: nought where the symmetry is free, settled where it costs something, and
+The multiplier is a price, −d(clean loss)/dε: zero where the symmetry is free, settled where it costs something, and
 growing without end where the label breaks it. Their experiments are in `experiments.invariance_constrained`.
 
 Where we differ from their program: the batch statistics of a network do not see the proposals that are only scored;
-while γ is nought the transformed samples take no part in the step at all, which is then one of plain training, bit for
+while γ is zero the transformed samples take no part in the step at all, which is then one of plain training, bit for
 bit; and a proposal whose loss is not finite is never accepted. As theirs, the density is proportional to the loss
 itself, not to what exceeds a constant.
 """
@@ -45,7 +45,7 @@ class InvarianceConstraint:
     """E[ℓ(f(g x), g y)] ≤ ε under the transforms g that hurt most.
 
     Attributes:
-        transform: the law of g.
+        transform: the distribution of g.
         tolerance: ε, in the units of the loss.
         label: whether the label stays as it is, or follows by the transform's `act_on_target`.
         name: the transform's unless given; for multipliers and tables.
@@ -94,10 +94,10 @@ def metropolis_hastings(
     num_proposals: int = 2,
     generator: Generator,
 ) -> Chain:
-    """Transforms with a density proportional to law times loss, by independent proposals from the law.
+    """Draws of a transform with a density proportional to its own times the loss, by independent proposals.
 
-    Each proposal is taken with probability min(1, ℓ_new / ℓ_old), sample by sample; the law cancels. The first one is
-    the start, so that one proposal is a plain draw and many come to the stationary density.
+    Each proposal is taken with probability min(1, ℓ_new / ℓ_old), sample by sample; the transform's own density
+    cancels. The first one is the start, so that one proposal is a plain draw and many come to the stationary density.
 
     Args:
         transform: what proposes.
@@ -173,7 +173,7 @@ class PrimalDual(nn.Module, Objective):
         loss_fn: (outputs, targets) to (b,).
         constraints: one multiplier each; names must differ. None at all is plain training.
         dual_lr: η of the multipliers; 0 holds them.
-        num_proposals: S of `metropolis_hastings`; 1 draws from the transform's law instead.
+        num_proposals: S of `metropolis_hastings`; 1 draws from the transform's distribution instead.
         forward: `all` puts clean and transformed samples through the network. `one`, the cheaper variant, puts each
             sample through once: clean with probability 1/(1 + Σγ), else transformed for constraint j with γ_j/(1 + Σγ);
             L is then read off the chain. `one` never cares how large γ is, and its loss is that of `all` over 1 + Σγ.

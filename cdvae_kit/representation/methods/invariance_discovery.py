@@ -25,18 +25,19 @@ from cdvae_kit.representation.methods.invariance_constrained import (
 )
 from cdvae_kit.representation.methods.invariance_measures import Table
 from cdvae_kit.representation.panels import Curve
-from cdvae_kit.representation.protocol import ExperimentResult, ShareDone, standard_error
+from cdvae_kit.representation.protocol import ExperimentResult, standard_error
 from cdvae_kit.seeding import seeded_weights
 from cdvae_kit.transforms.base import Transform
+from cdvae_kit.typing import ShareDone
 
 Verdict = Literal["free", "costs", "broken"]
 
 TOLERANCES = (1.1, 1.5)
 """Shares of the unconstrained validation loss."""
-NOUGHT = 0.1
-"""A multiplier up to it is nought: to tighten the tolerance by a tenth costs less than a hundredth of it."""
+NEGLIGIBLE = 0.1
+"""A multiplier up to it counts as zero: to tighten the tolerance by a tenth costs less than a hundredth of it."""
 SETTLED = 0.1
-"""Share of the tolerance; a multiplier whose constraint has more slack is on its way to nought, with less than minus
+"""Share of the tolerance; a multiplier whose constraint has more slack is on its way to zero, with less than minus
 that it is on its way up for good."""
 
 
@@ -51,7 +52,7 @@ class Reading:
         dual: γ at the end.
         slack: ε − L, L the loss under transforms, mean of the last third of the steps; negative where it is exceeded.
         slope: of γ a step, by least squares over the second half.
-        verdict: `free`, a symmetry that costs nothing: γ is nought, or falls since there is slack; `costs`, one that
+        verdict: `free`, a symmetry that costs nothing: γ is zero, or falls since there is slack; `costs`, one that
             can be had at a price, at which γ stands; `broken`, none, and γ grows.
         duals: γ after each step.
         model: as it was trained.
@@ -193,17 +194,17 @@ def mean_loss(model: nn.Module, data: tuple[Any, Tensor], loss_fn: LossFunction)
     return float(loss_fn(embed(model, samples), targets).double().mean())
 
 
-def read_multiplier(learner: PrimalDual, place: int = 0) -> Reading:
+def read_multiplier(learner: PrimalDual, index: int = 0) -> Reading:
     """What the multiplier of one constraint says, after `fitting.fit`."""
-    constraint = learner.constraints[place]
+    constraint = learner.constraints[index]
     if len(learner.dual_history) < 6:
         raise ValueError(f"{len(learner.dual_history)} steps are too few to read a multiplier from")
-    duals, losses = learner.dual_history[:, place], learner.loss_history[:, place]
+    duals, losses = learner.dual_history[:, index], learner.loss_history[:, index]
     slope = _slope(duals[len(duals) // 2 :])
     slack = constraint.tolerance - float(losses[-(len(losses) // 3) :].mean())
     dual = float(duals[-1])
     excess = -slack / constraint.tolerance
-    verdict: Verdict = "broken" if excess > SETTLED else "free" if dual <= NOUGHT or excess < -SETTLED else "costs"
+    verdict: Verdict = "broken" if excess > SETTLED else "free" if dual <= NEGLIGIBLE or excess < -SETTLED else "costs"
     return Reading(
         constraint.name,
         constraint.label,
@@ -258,9 +259,9 @@ def label_kind(staying: Reading, following: Reading) -> Kind:
 def dual_ratios(result: ExperimentResult, true: Sequence[str], false: Sequence[str]) -> list[float]:
     """The largest multiplier of true symmetries over the smallest of false ones, a seed; the names are arms."""
     ratios = []
-    for place in range(len(result.seeds)):
-        least = min(result.per_seed(arm)[place] for arm in false)
-        most = max(result.per_seed(arm)[place] for arm in true)
+    for index in range(len(result.seeds)):
+        least = min(result.per_seed(arm)[index] for arm in false)
+        most = max(result.per_seed(arm)[index] for arm in true)
         ratios.append(most / least if least > 0.0 else math.inf)
     return ratios
 

@@ -89,8 +89,8 @@ def sensitivity_matrix(
     """The sensitivity of each encoder (rows) to each transform (columns): 0 invariant, 1 as far as two samples.
 
     Two draws of the transform are compared, not a draw with the sample itself. All encoders see the same views and the
-    same pairs of samples, and transforms of one law the same draws. What an untrained encoder gives is no yardstick:
-    see `similarity.sensitivity`.
+    same pairs of samples, and transforms of one distribution the same draws. What an untrained encoder gives is no
+    yardstick: see `similarity.sensitivity`.
 
     Args:
         encoders: anything that `encoder.embed` takes.
@@ -110,7 +110,7 @@ def sensitivity_matrix(
     seed = int(torch.randint(2**31, (), generator=generator))
     pairs = {}
     for name, transform in transforms.items():
-        # the same draws for each: transforms of one law differ in their strength alone
+        # the same draws for each: transforms of one distribution differ in their strength alone
         draws = make_generator(seed)
         pairs[name] = (transform(batch, generator=draws), transform(batch, generator=draws))
     return sensitivity_of_pairs(encoders, pairs, metric=metric, generator=generator)

@@ -1,4 +1,4 @@
-"""Sets of local features: of the places of an image, the atoms of a crystal, the nodes of a graph.
+"""Sets of local features: of the positions of an image, the atoms of a crystal, the nodes of a graph.
 
 A sample is a set of points; the points of a batch stand one below the other, with the number of the sample that each
 belongs to. A network that gives several such sets (levels) has `levels(batch)`; one that has `local_features(batch)`,
@@ -38,8 +38,8 @@ class LocalFeatures:
         sample = self.sample if self.smoothed_sample is None else self.smoothed_sample
         counts = points_of_samples(sample, num_samples)
         drawn = torch.rand(num_samples, generator=generator, device=generator.device).to(counts.device)
-        place = (drawn * counts).long().minimum(counts - 1)
-        return features[counts.cumsum(0) - counts + place]
+        index = (drawn * counts).long().minimum(counts - 1)
+        return features[counts.cumsum(0) - counts + index]
 
 
 def points_of_samples(sample: Tensor, num_samples: int) -> Tensor:
@@ -100,14 +100,15 @@ def as_levelled(encoder: Any) -> Any:
 class StagedEncoder(nn.Module):
     """An image network in stages, each a map (b, c, h, w) to the next; features are the mean over the last map.
 
-    Local features are the places of some stages' maps without their border, where padding shows; the smoothed ones are
-    means over 3×3 places (Gidaris et al. 2021). A map too small for that keeps its border, or is smoothed as a whole.
+    Local features are the positions of some stages' maps without their border, where padding shows; the smoothed ones
+    are means over 3×3 positions (Gidaris et al. 2021). A map too small for that keeps its border, or is smoothed as a
+    whole.
 
     Args:
         stages: modules in order.
         widths: channels after each stage.
         levels: which stages give local features, the last unless given.
-        border: places that are left out at each side.
+        border: positions that are left out at each side.
         window: side of the squares whose mean is a smoothed feature.
 
     >>> stages = [nn.Conv2d(3, 8, 3, padding=1), nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 16, 1))]

@@ -5,9 +5,9 @@ Gidaris, Bursuc, Puy, Komodakis, Cord, Pérez, "OBoW: Online bag-of-visual-words
 vocabulary that is a queue of its own recent features, so that nothing is trained before. Equations as in the authors'
 program; where we differ, the docstrings say so.
 
-Everything works on sets of local features (`local_features`), so that a sample may be an image (places of its feature
-maps), a crystal (its atoms) or any graph. Images get by `StagedEncoder` what the paper does on maps: several levels, no
-border, words from 3×3 means. The experiments are in `experiments.obow`.
+Everything works on sets of local features (`local_features`), so that a sample may be an image (positions of its
+feature maps), a crystal (its atoms) or any graph. Images get by `StagedEncoder` what the paper does on maps: several
+levels, no border, words from 3×3 means. The experiments are in `experiments.obow`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Vocabulary(nn.Module):
 
     @torch.no_grad()
     def push(self, features: Tensor) -> None:
-        """Puts features (n, width) into the queue, in the places of the n oldest words.
+        """Puts features (n, width) into the queue, in place of the n oldest words.
 
         Any n up to K will do; the authors need a K that n divides.
         """
@@ -126,8 +126,8 @@ class Vocabulary(nn.Module):
                 f"expected at most {self.num_words} features of {self.words.shape[1]} numbers, "
                 f"got {tuple(features.shape)}; a vocabulary holds at least one batch"
             )
-        place = (self.pointer + torch.arange(count, device=self.words.device)) % self.num_words
-        self.words[place] = features.to(self.words.dtype)
+        index = (self.pointer + torch.arange(count, device=self.words.device)) % self.num_words
+        self.words[index] = features.to(self.words.dtype)
         self.pointer.copy_((self.pointer + count) % self.num_words)
 
     def replace(self, words: Tensor) -> None:

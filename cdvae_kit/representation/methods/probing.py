@@ -183,10 +183,10 @@ def split_samples(num_samples: int, *, test_share: float, seed: int) -> tuple[Te
 
 def _standardised(train: Tensor, test: Tensor) -> tuple[np.ndarray, np.ndarray]:
     x, x_test = train.detach().double(), test.detach().double()
-    mean, deviation = x.mean(0), x.std(0, correction=0)
+    mean, spread = x.mean(0), x.std(0, correction=0)
     # a constant column says nothing and is not blown up
-    deviation = torch.where(deviation > 1e-9 * (1.0 + mean.abs()), deviation, torch.inf)
-    return _array((x - mean) / deviation), _array((x_test - mean) / deviation)
+    spread = torch.where(spread > 1e-9 * (1.0 + mean.abs()), spread, torch.inf)
+    return _array((x - mean) / spread), _array((x_test - mean) / spread)
 
 
 def _array(values: Tensor) -> Any:

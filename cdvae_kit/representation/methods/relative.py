@@ -1,4 +1,4 @@
-"""Relative representations: a sample by its likeness to anchors, so that encoders can be exchanged.
+"""Relative representations: a sample by its similarity to anchors, so that encoders can be exchanged.
 
 Moschella et al., "Relative representations enable zero-shot latent space communication" (ICLR 2023, arXiv 2209.15430):
 r(x) = (cos(E(x), E(a_1)), ..., cos(E(x), E(a_m))), the anchors a_i being the same samples for every encoder E. Two
@@ -6,7 +6,7 @@ trainings give spaces that differ by little more than a rotation, which r does n
 other encoders without being fitted to them.
 
 Ours differs: anchors are encoded in evaluation mode; the head is a layer norm and an MLP, where one of theirs
-normalises over the batch of test samples; beside the cosine stand centred, whitened and distance-based likenesses,
+normalises over the batch of test samples; beside the cosine stand centred, whitened and distance-based similarities,
 which do not see a shift. How anchors are chosen: `anchors`. The experiment: `experiments.relative`.
 """
 
@@ -33,19 +33,21 @@ from cdvae_kit.representation.methods.similarity import (
 )
 from cdvae_kit.transforms.base import num_samples
 
-Likeness = Literal["cosine", "euclidean", "whitened"]
+Similarity = Literal["cosine", "euclidean", "whitened"]
 
 
-def relative_projection(x: Tensor, anchors: Tensor, *, likeness: Likeness = "cosine", center: bool = False) -> Tensor:
-    """(n, m): the likeness of each sample to each anchor, greatest for the anchor itself.
+def relative_projection(
+    x: Tensor, anchors: Tensor, *, similarity: Similarity = "cosine", center: bool = False
+) -> Tensor:
+    """(n, m): the similarity of each sample to each anchor, greatest for the anchor itself.
 
     Differentiable in `x`: an objective on relative coordinates can be followed back to the codes.
 
     Args:
         x: (n, d) features.
         anchors: (m, d) features of the anchors by the same encoder.
-        likeness: `cosine`, as published: no rotation, reflection or common scale of the space changes it; a shift does.
-            `euclidean`: minus the distance over the mean distance of two anchors; a shift changes nothing either.
+        similarity: `cosine`, as published: no rotation, reflection or common scale of the space changes it; a shift
+            does. `euclidean`: minus the distance over the mean distance of two anchors; a shift changes nothing either.
             `whitened`: cosine after a linear map that makes the anchors' covariance the identity; no invertible affine
             map changes it. Directions in which the anchors do not vary are dropped; noisy ones are blown up.
         center: take the anchors' mean away first, so that a shift changes nothing. Only the cosine needs it.
@@ -56,13 +58,13 @@ def relative_projection(x: Tensor, anchors: Tensor, *, likeness: Likeness = "cos
             [0.7100, 0.7100]])
     """
     _check_spaces(x, anchors)
-    if likeness == "euclidean":
+    if similarity == "euclidean":
         return -_distances(x, anchors) / _mean_distance(anchors)
-    if likeness == "whitened":
+    if similarity == "whitened":
         mean, whiten = _whitening(anchors)
         x, anchors = (x - mean) @ whiten, (anchors - mean) @ whiten
-    elif likeness != "cosine":
-        raise ValueError(f"likeness must be 'cosine', 'euclidean' or 'whitened', got {likeness!r}")
+    elif similarity != "cosine":
+        raise ValueError(f"similarity must be 'cosine', 'euclidean' or 'whitened', got {similarity!r}")
     elif center:
         mean = anchors.mean(0)
         x, anchors = x - mean, anchors - mean
@@ -119,7 +121,7 @@ def inverse_relative_projection(
 
 
 class RelativeEncoder(nn.Module):
-    """An encoder whose features are the likenesses of its samples to anchors.
+    """An encoder whose features are the similarities of its samples to anchors.
 
     The anchors are encoded anew at each call, without gradient, so that they follow the training of the encoder and
     are no second way to train it; in evaluation mode, so that neither dropout nor the batch moves them. For a frozen
@@ -128,7 +130,7 @@ class RelativeEncoder(nn.Module):
     Args:
         encoder: any module from a batch to (b, d); trained along unless it is frozen.
         anchors: a batch of the encoder's inputs: tensor, tuple or crystals. A tensor is saved with the weights.
-        likeness: see `relative_projection`.
+        similarity: see `relative_projection`.
         center: see `relative_projection`.
 
     >>> from cdvae_kit.representation.methods.encoder import MLPEncoder
@@ -136,12 +138,12 @@ class RelativeEncoder(nn.Module):
     torch.Size([2, 4])
     """
 
-    def __init__(self, encoder: Any, anchors: Any, *, likeness: Likeness = "cosine", center: bool = False) -> None:
+    def __init__(self, encoder: Any, anchors: Any, *, similarity: Similarity = "cosine", center: bool = False) -> None:
         super().__init__()
         if num_samples(anchors) < 1:
             raise ValueError("relative coordinates need at least one anchor")
         self.encoder = encoder
-        self.likeness: Likeness = likeness
+        self.similarity: Similarity = similarity
         self.center = center
         self.out_features = num_samples(anchors)
         if isinstance(anchors, Tensor):
@@ -152,7 +154,7 @@ class RelativeEncoder(nn.Module):
     def forward(self, batch: Any) -> Tensor:
         features = self.encoder(batch)
         anchors = embed(self.encoder, _moved(self.anchors, features.device))
-        return relative_projection(features, anchors, likeness=self.likeness, center=self.center)
+        return relative_projection(features, anchors, similarity=self.similarity, center=self.center)
 
 
 def _moved(batch: Any, device: torch.device) -> Any:
@@ -196,7 +198,7 @@ def stitching_matrix(
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:
-    """(k² − k,): the entries of strangers: encoder of one training, head of another.
+    """The entries off the diagonal, (k² − k,): the encoder of one training with the head of another.
 
     >>> off_diagonal(torch.tensor([[1, 2], [3, 4]]))
     tensor([2, 3])

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 FACE_TOLERANCE = 0.2
 """Angstrom; an atom this near to a face of the cell is drawn on the opposite face too."""
 
+BOND_REACH = 1.15
+"""Of the sum of two covalent radii."""
+
+NEARLY_NEAREST = 1.1
+"""Of the distance to the nearest neighbour."""
+
+MOST_BONDED = 300
+"""Atoms of a picture with bonds; in a fuller one they hide more than they show."""
+
 UNKNOWN_COLOR = (0.75, 0.75, 0.75)
 UNKNOWN_RADIUS = 1.0
 
@@ -57,6 +66,28 @@ class Scene(NamedTuple):
     def edges(self) -> np.ndarray:
         """(12, 2, 3): both ends of each edge of the cell, angstrom."""
         return (CORNERS @ self.lattice)[np.array(EDGES)]
+
+    @property
+    def bonds(self) -> np.ndarray:
+        """(num_bonds, 2, 3): both ends of each bond between atoms that are drawn, angstrom.
+
+        Two atoms are bonded where they are no farther apart than `BOND_REACH` times the sum of their covalent radii,
+        and hardly farther than the nearest neighbour of one of them: caesium does not bond to caesium across a
+        chloride. None is drawn in a picture of more than `MOST_BONDED` atoms.
+        """
+        positions = self.positions
+        if not 1 < len(positions) <= MOST_BONDED:
+            return np.zeros((0, 2, 3))
+        radii = np.array([element_radius(number) for number in self.atomic_numbers.tolist()])
+        distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
+        # an atom itself, and one on top of another
+        distances[distances < 0.1] = np.inf
+        nearest = distances.min(axis=1)
+        reach = np.minimum(
+            BOND_REACH * (radii[:, None] + radii), NEARLY_NEAREST * np.maximum(nearest[:, None], nearest)
+        )
+        first, second = np.nonzero(np.triu(distances <= reach, 1))
+        return np.stack([positions[first], positions[second]], axis=1)
 
     @property
     def elements(self) -> list[int]:
@@ -138,7 +169,7 @@ def make_scene(
 
 
 def _face_images(frac_coords: np.ndarray, spacings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The atom of each image, and the whole number of cells that it is moved by."""
+    """The atom of each image, and the integer number of cells that it is moved by."""
     low = frac_coords * spacings < FACE_TOLERANCE
     high = (1.0 - frac_coords) * spacings < FACE_TOLERANCE
     sources, shifts = [], []

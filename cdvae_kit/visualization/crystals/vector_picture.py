@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cdvae_kit.crystal.batch import CrystalBatch
+from cdvae_kit.crystal.symmetry import symmetry_of
 from cdvae_kit.metrics.crystals import CrystalArrays
 from cdvae_kit.visualization.crystals.canvas import camera, frame_of, visible_pieces
 from cdvae_kit.visualization.crystals.scene import (
@@ -30,6 +31,9 @@ SIDE = 200
 """Of the square that the picture is drawn in, user units."""
 
 _HEIGHT_SEEN = 2.05
+_SYMMETRIC = 0.01
+_LAST_TRICLINIC = 2
+_MOST_REDRAWN = 200
 
 
 def scene_of_arrays(crystal: CrystalArrays) -> Scene:
@@ -45,6 +49,22 @@ def scene_of_arrays(crystal: CrystalArrays) -> Scene:
         torch.tensor([len(crystal.atomic_numbers)]),
     )
     return make_scene(batch, on_corner=corner_atom(batch))
+
+
+def conventional_cell(crystal: CrystalArrays) -> CrystalArrays:
+    """The crystal in the conventional cell of its space group, which shows its symmetry; else as it is.
+
+    Only what is symmetric to 0.01 angstrom is redrawn, so that no distortion is hidden.
+    """
+    if crystal.fault is not None:
+        return crystal
+    found = symmetry_of(
+        crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist(), _SYMMETRIC
+    )
+    if found is None or found.number <= _LAST_TRICLINIC or len(found.std_cell.numbers) > _MOST_REDRAWN:
+        return crystal
+    cell = found.std_cell
+    return CrystalArrays(np.array(cell.basis), np.array(cell.positions), np.array(cell.numbers, dtype=np.int64))
 
 
 def picture(scene: Scene, label: str) -> str:
@@ -66,10 +86,13 @@ def picture(scene: Scene, label: str) -> str:
         return seen
 
     atoms = on_paper(positions)
-    pieces = on_paper(visible_pieces(scene.edges - middle, positions, radii))
     order = np.argsort(atoms[:, 2], kind="stable")
-    slots = np.searchsorted(atoms[order, 2], pieces[..., 2].mean(-1))
-    drawn = {rank: _lines(pieces[slots == rank]) for rank in np.unique(slots).tolist()}
+    drawn: dict[int, str] = {}
+    for lines, kind in ((scene.bonds, "bond"), (scene.edges, "edge")):
+        pieces = on_paper(visible_pieces(lines - middle, positions, radii))
+        slots = np.searchsorted(atoms[order, 2], pieces[..., 2].mean(-1))
+        for rank in np.unique(slots).tolist():
+            drawn[rank] = drawn.get(rank, "") + _lines(pieces[slots == rank], kind)
     parts = []
     for rank in range(len(order) + 1):
         parts.append(drawn.get(rank, ""))
@@ -84,7 +107,7 @@ def picture(scene: Scene, label: str) -> str:
     )
 
 
-def _lines(pieces: np.ndarray) -> str:
+def _lines(pieces: np.ndarray, kind: str) -> str:
     """Pieces of one depth as one path; those that go on where the last one ended are joined."""
     if not len(pieces):
         return ""
@@ -96,7 +119,7 @@ def _lines(pieces: np.ndarray) -> str:
         whole = list(members)
         (x, y), (u, v) = starts[whole[0]], ends[whole[-1]]
         path.append(f"M{x:.1f} {y:.1f}L{u:.1f} {v:.1f}")
-    return f'<path d="{"".join(path)}"/>'
+    return f'<path class="{kind}" d="{"".join(path)}"/>'
 
 
 def gradients(elements: Iterable[int]) -> str:
@@ -111,7 +134,7 @@ def gradients(elements: Iterable[int]) -> str:
 
 
 def turning(scene: Scene) -> dict[str, Any]:
-    """What the page's script builds the meshes from: spheres by element, edges of the cell, the eye."""
+    """What the page's script builds the meshes from: spheres by element, bonds, edges of the cell, the eye."""
     atoms = [
         {
             "symbol": element_symbol(number),
@@ -126,6 +149,7 @@ def turning(scene: Scene) -> dict[str, Any]:
     return {
         "atoms": atoms,
         "edges": scene.edges.round(3).tolist(),
+        "bonds": scene.bonds.round(3).tolist(),
         "eye": (2.5 * camera(VIEW)[2]).round(4).tolist(),
         "aspect": _aspect(scene).round(4).tolist(),
     }
@@ -140,6 +164,15 @@ def _aspect(scene: Scene) -> np.ndarray:
     corners = scene.edges.reshape(-1, 3)
     points = np.concatenate([scene.positions - radii, scene.positions + radii, corners])
     return np.ptp(points, axis=0) * _HEIGHT_SEEN / (2 * frame_of([scene], VIEW, ATOM_SCALE))
+
+
+def css_color(atomic_number: int) -> str:
+    """The colour of an element, as the pictures have it.
+
+    >>> css_color(8)
+    '#ff0d0d'
+    """
+    return _css(np.array(element_color(atomic_number)))
 
 
 def _css(rgb: np.ndarray) -> str:

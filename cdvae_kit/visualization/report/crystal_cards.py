@@ -5,11 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from cdvae_kit.metrics.evaluation_result import CrystalRow, Evaluation
-from cdvae_kit.visualization.crystals.vector_picture import gradients, picture, scene_of_arrays, turning
+from cdvae_kit.visualization.crystals.scene import element_symbol
+from cdvae_kit.visualization.crystals.vector_picture import (
+    conventional_cell,
+    css_color,
+    gradients,
+    picture,
+    scene_of_arrays,
+    turning,
+)
 from cdvae_kit.visualization.report.selection import Chosen, select_crystals
 
 MOST_ATOMS = 2000
@@ -27,6 +36,9 @@ _BADGES = {
     "stable": "stable",
     "covered_joint": "near a reference",
 }
+_NO_FAILURE = frozenset({"covered_joint"})
+"""Verdicts that a good crystal may lack: what is new lies near no reference."""
+
 _VALUES = {
     "energy_above_hull": ("{:.3f} eV/atom above the hull"),
     "nearest_structure": ("structure distance {:.2f}"),
@@ -36,10 +48,16 @@ _VALUES = {
 
 @dataclass(frozen=True)
 class Cards:
-    """HTML of all cards, the shading that their pictures need, and what turns, by number."""
+    """What stands on the cards.
 
-    html: str
-    gradients: str
+    Attributes:
+        groups: heading, a line below it, and what each card of the group says.
+        gradients: the shading that the pictures need.
+        turning: what turns, by the number that its card holds.
+    """
+
+    groups: Sequence[tuple[str, str, Sequence[dict[str, Any]]]]
+    gradients: Markup
     turning: Sequence[dict[str, Any]]
 
 
@@ -48,65 +66,73 @@ def crystal_cards(evaluation: Evaluation) -> Cards:
     chosen = select_crystals(evaluation.crystals)
     turns: list[dict[str, Any]] = []
     elements: set[int] = set()
-    html = ""
+    groups = []
     for group, (heading, words) in _HEADINGS.items():
         members = [entry for entry in chosen if entry.group == group]
-        if not members:
-            continue
-        cards = "".join(_card(evaluation, entry, turns, elements) for entry in members)
-        html += f'<h3>{heading}</h3>\n<p class="note">{words}</p>\n<div class="crystals">\n{cards}</div>\n'
-    return Cards(html, gradients(elements), turns)
+        if members:
+            groups.append((heading, words, [_card(evaluation, entry, turns, elements) for entry in members]))
+    return Cards(groups, Markup(gradients(elements)), turns)
 
 
-def _card(evaluation: Evaluation, entry: Chosen, turns: list[dict[str, Any]], elements: set[int]) -> str:
+def _card(evaluation: Evaluation, entry: Chosen, turns: list[dict[str, Any]], elements: set[int]) -> dict[str, Any]:
     row = evaluation.crystals[entry.index]
-    name = _formula(row.formula) or "no crystal"
     facts = [f"#{row.index}"]
     if row.material_id:
-        facts.append(escape(row.material_id))
+        facts.append(row.material_id)
     if row.num_atoms:
         facts.append(f"{row.num_atoms} atom{'' if row.num_atoms == 1 else 's'}")
     if row.space_group is not None:
         facts.append(_space_group(row.space_group))
     if row.density is not None:
         facts.append(f"{row.density:.3g} g/cm³")
-    measured = [words.format(value) for key, words in _VALUES.items() if (value := row.values.get(key)) is not None]
-    reason = f'<p class="reason">{escape(row.reason)}</p>' if row.reason else ""
-    values = f'<p class="facts">{", ".join(measured)}</p>' if measured else ""
-    return (
-        f'<article class="crystal">{_stage(evaluation, row, turns, elements)}<h4>{name}</h4>'
-        f'<p class="facts">{" · ".join(facts)}</p>{values}{_badges(row)}{reason}'
-        f'<p class="why">Chosen: {escape(entry.rule)}.</p></article>\n'
-    )
+    values = ((row.values.get(name), words) for name, words in _VALUES.items())
+    return {
+        "formula": _formula(row.formula) or "no crystal",
+        "facts": facts,
+        "measured": [words.format(value) for value, words in values if value is not None],
+        "legend": _legend(evaluation, row),
+        "badges": _badges(row),
+        "reason": row.reason,
+        "rule": entry.rule,
+        **_picture(evaluation, row, turns, elements),
+    }
 
 
-def _stage(evaluation: Evaluation, row: CrystalRow, turns: list[dict[str, Any]], elements: set[int]) -> str:
+def _picture(
+    evaluation: Evaluation, row: CrystalRow, turns: list[dict[str, Any]], elements: set[int]
+) -> dict[str, Any]:
     try:
         if row.num_atoms > MOST_ATOMS:
             raise ValueError(f"{row.num_atoms:,} atoms are too many for a picture here, {MOST_ATOMS:,} at most")
-        scene = scene_of_arrays(evaluation.generated[row.index])
+        drawn = conventional_cell(evaluation.generated[row.index])
+        scene = scene_of_arrays(drawn)
     except ValueError as error:
-        return f'<div class="stage"><div class="nothing">{escape(str(error))}</div></div>'
+        return {"picture": None, "no_picture": str(error)}
     elements.update(scene.elements)
     turns.append(turning(scene))
     label = f"Crystal {row.index}, {row.formula}"
-    return (
-        f'<div class="stage" data-crystal="{len(turns) - 1}" data-label="{escape(label)}">{picture(scene, label)}'
-        f'<button type="button" class="turn" aria-label="turn {escape(label)}">turn</button></div>'
-    )
+    if drawn is not evaluation.generated[row.index]:
+        label += f", conventional cell of {len(drawn.atomic_numbers)} atoms"
+    return {"picture": Markup(picture(scene, label)), "number": len(turns) - 1, "label": label}
 
 
-def _badges(row: CrystalRow) -> str:
-    items = "".join(
-        f'<li class="{"yes" if verdict else "no"}">{"✓" if verdict else "✗"} {words}</li>'
-        for name, words in _BADGES.items()
-        if (verdict := row.verdicts.get(name)) is not None
-    )
-    return f'<ul class="badges">{items}</ul>' if items else ""
+def _legend(evaluation: Evaluation, row: CrystalRow) -> list[dict[str, str]]:
+    """Which colour is which element."""
+    numbers = sorted(set(evaluation.generated[row.index].atomic_numbers.tolist()))
+    return [{"color": css_color(number), "symbol": element_symbol(number)} for number in numbers]
 
 
-def _formula(formula: str) -> str:
-    return re.sub(r"(?<=[A-Za-z)])(\d+(?:\.\d+)?)", r"<sub>\1</sub>", escape(formula))
+def _badges(row: CrystalRow) -> list[dict[str, Any]]:
+    verdicts = ((name, words, row.verdicts.get(name)) for name, words in _BADGES.items())
+    return [
+        {"holds": holds, "fails": not holds and name not in _NO_FAILURE, "words": words}
+        for name, words, holds in verdicts
+        if holds is not None
+    ]
+
+
+def _formula(formula: str) -> Markup:
+    return Markup(re.sub(r"(?<=[A-Za-z)])(\d+(?:\.\d+)?)", r"<sub>\1</sub>", escape(formula)))
 
 
 def _space_group(number: int) -> str:
@@ -114,4 +140,4 @@ def _space_group(number: int) -> str:
         return f"space group {number}"
     from moyopy import SpaceGroupType
 
-    return f"{escape(SpaceGroupType(number).hm_short.replace(' ', ''))} ({number})"
+    return f"{SpaceGroupType(number).hm_short.replace(' ', '')} ({number})"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
+
+from markupsafe import Markup
 
 from cdvae_kit.io.atomic import atomic_file, refuse_existing
 from cdvae_kit.metrics.evaluation_result import Evaluation
@@ -52,14 +53,14 @@ def write_report(
     return Path(path)
 
 
-def _end(page: Page) -> Iterator[str]:
+def _end(page: Page) -> Markup:
     from plotly.offline import get_plotlyjs
 
-    yield f"{page.gradients}\n"
-    for name, figure in page.figures.items():
-        yield _data(f"{name}-data", figure.to_json())
-    yield _data("crystals-data", json.dumps(page.crystals, separators=(",", ":")))
-    yield f"<script>{get_plotlyjs()}</script>\n<script>\n{resource('report.js')}</script>\n"
+    pieces = [f"{page.gradients}\n"]
+    pieces += [_data(f"{name}-data", figure.to_json()) for name, figure in page.figures.items()]
+    pieces.append(_data("crystals-data", json.dumps(page.crystals, separators=(",", ":"))))
+    pieces.append(f"<script>{get_plotlyjs()}</script>\n<script>\n{resource('report.js')}</script>\n")
+    return Markup("".join(pieces))
 
 
 def _data(name: str, content: str) -> str:

@@ -1,6 +1,7 @@
 """Experiments on representations as one HTML file that needs no network: claims, numbers, pictures.
 
-How the page is put together is in `html_page`, a single picture is drawn in `visualization.experiments`.
+Its HTML is in `experiments.html.jinja`, the frame around it in `html_page`; a single picture is drawn in
+`visualization.experiments`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from functools import partial
 from pathlib import Path
 
 from cdvae_kit import __version__
@@ -20,9 +21,10 @@ from cdvae_kit.io.atomic import atomic_file, refuse_existing
 from cdvae_kit.representation.panels import Panel
 from cdvae_kit.representation.protocol import SEEDS_OF_A_CLAIM, Claim, ExperimentResult
 from cdvae_kit.visualization.experiments import plot_experiment
-from cdvae_kit.visualization.report.html_page import Section, document
+from cdvae_kit.visualization.report.html_page import Section, document, fragment
 
 _DPI = 120
+_html = partial(fragment, "experiments.html.jinja")
 _ARXIV = re.compile(r"arXiv[: ](\d{4}\.\d{4,5})")
 
 
@@ -67,11 +69,10 @@ def write_experiment_page(
     count = sum(len(one.claims) for one in shown)
     seconds = math.fsum(one.result.seconds for one in shown)
     pieces = document(
-        escape(title),
+        title,
         lead=f"{held} of {count} claims hold; {len(shown)} experiments, {seconds / 60:.0f} minutes of work.",
-        tiles="",
         sections=[_overview(shown), *(_section(one) for one in shown)],
-        foot=f"cdvae_kit {escape(__version__)}. A claim that fails is printed as failing.",
+        foot=f"cdvae_kit {__version__}. A claim that fails is printed as failing.",
     )
     with atomic_file(path, overwrite=overwrite) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(pieces)
@@ -79,33 +80,45 @@ def write_experiment_page(
 
 
 def _overview(shown: Sequence[ShownExperiment]) -> Section:
-    rows = []
-    for one in shown:
-        name, held = one.result.experiment, sum(claim.holds for claim in one.claims)
-        rows.append(
-            f'<tr><th scope="row"><a href="#{_anchor(name)}">{escape(name)}</a></th><td>{_paper(one.result.paper)}</td>'
-            f'<td>{escape(one.summary)}</td><td class="number">{held} of {len(one.claims)}</td></tr>\n'
-        )
-    body = (
-        '<div class="panel scroll"><table><thead><tr><th scope="col">experiment</th><th scope="col">paper</th>'
-        '<th scope="col">what it compares</th><th scope="col" class="number">claims that hold</th></tr></thead>\n'
-        f"<tbody>\n{''.join(rows)}</tbody></table></div>\n"
-    )
-    return Section("numbers", "All claims", "All claims at a glance", body)
+    rows = [
+        {
+            "name": one.result.experiment,
+            "anchor": _anchor(one.result.experiment),
+            "paper": _paper(one.result.paper),
+            "summary": one.summary,
+            "num_true": sum(claim.holds for claim in one.claims),
+            "num_claims": len(one.claims),
+        }
+        for one in shown
+    ]
+    return Section("numbers", "All claims", "All claims at a glance", _html("overview", rows=rows))
 
 
 def _section(one: ShownExperiment) -> Section:
     result = one.result
-    seeds = ", ".join(str(seed) for seed in result.seeds)
-    warnings = "".join(f"<p><strong>{escape(warning)}</strong></p>\n" for warning in _warnings(result))
-    pictures = "".join(_picture(panel) for panel in one.panels)
-    body = (
-        f'<p class="note">{_paper(result.paper)}. Seeds {seeds}; {result.seconds:.0f} s of work.</p>\n'
-        f'{warnings}{_claims(one.claims)}<div class="two">\n{pictures}</div>\n{_arms(result)}'
-        f"<pre>{escape(one.command)}</pre>\n"
+    body = _html(
+        "experiment",
+        source=_paper(result.paper),
+        seeds=result.seeds,
+        seconds=f"{result.seconds:.0f}",
+        warnings=_warnings(result),
+        claims=[
+            {
+                "text": claim.text,
+                "value": _number(claim.value),
+                "bound": f"{claim.relation} {_number(claim.threshold)}",
+                "holds": claim.holds,
+            }
+            for claim in one.claims
+        ],
+        pictures=[(panel.title, _png(panel)) for panel in one.panels],
+        arms=[
+            (arm, [_number(number) for number in (result.mean(arm), result.standard_error(arm), *values)])
+            for arm, values in result.arms.items()
+        ],
+        command=one.command,
     )
-    name = escape(result.experiment)
-    return Section(_anchor(result.experiment), name, name, body, escape(one.summary))
+    return Section(_anchor(result.experiment), result.experiment, result.experiment, body, one.summary)
 
 
 def _warnings(result: ExperimentResult) -> list[str]:
@@ -119,57 +132,24 @@ def _warnings(result: ExperimentResult) -> list[str]:
     return found
 
 
-def _claims(claims: Sequence[Claim]) -> str:
-    if not claims:
-        return ""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(claim.text)}</th><td class="number">{_number(claim.value)}</td>'
-        f'<td class="number">{claim.relation} {_number(claim.threshold)}</td>'
-        f"<td>{_HOLDS if claim.holds else _FAILS}</td></tr>\n"
-        for claim in claims
-    )
-    return (
-        '<div class="panel scroll"><table><thead><tr><th scope="col">claim</th><th scope="col" class="number">ours</th>'
-        '<th scope="col" class="number">asked for</th><th scope="col">holds</th></tr></thead>\n'
-        f"<tbody>\n{rows}</tbody></table></div>\n"
-    )
-
-
-_HOLDS = '<span class="verdict yes">yes</span>'
-_FAILS = '<span class="verdict no">no</span>'
-
-
-def _picture(panel: Panel) -> str:
+def _png(panel: Panel) -> str:
     content = io.BytesIO()
     # no date and no version of matplotlib in it: the same numbers give the same bytes
     plot_experiment([panel]).savefig(content, format="png", dpi=_DPI, metadata={"Software": None})
-    code = base64.b64encode(content.getvalue()).decode("ascii")
-    return (
-        f'<figure class="panel"><img class="chart" alt="{escape(panel.title)}" loading="lazy" '
-        f'src="data:image/png;base64,{code}"></figure>\n'
-    )
+    return base64.b64encode(content.getvalue()).decode("ascii")
 
 
-def _arms(result: ExperimentResult) -> str:
-    heads = "".join(f'<th scope="col" class="number">seed {seed}</th>' for seed in result.seeds)
-    rows = ""
-    for arm, values in result.arms.items():
-        numbers = (result.mean(arm), result.standard_error(arm), *values)
-        cells = "".join(f'<td class="number">{_number(number)}</td>' for number in numbers)
-        rows += f'<tr><th scope="row">{escape(arm)}</th>{cells}</tr>\n'
-    return (
-        f'<details class="panel"><summary>All {len(result.arms)} arms</summary><div class="scroll"><table><thead><tr>'
-        '<th scope="col">arm</th><th scope="col" class="number">mean</th><th scope="col" class="number">standard error'
-        f"</th>{heads}</tr></thead>\n<tbody>\n{rows}</tbody></table></div></details>\n"
-    )
-
-
-def _paper(paper: str) -> str:
-    text = escape(paper)
-    found = _ARXIV.search(text)
+def _paper(paper: str) -> dict[str, str]:
+    """A source in three pieces, the second of which is a link to arXiv; in one without a number."""
+    found = _ARXIV.search(paper)
     if found is None:
-        return text
-    return text.replace(found[0], f'<a href="https://arxiv.org/abs/{found[1]}">{found[0]}</a>', 1)
+        return {"before": paper, "arxiv": ""}
+    return {
+        "before": paper[: found.start()],
+        "arxiv": found[1],
+        "name": found[0],
+        "after": paper[found.end() :],
+    }
 
 
 def _anchor(name: str) -> str:

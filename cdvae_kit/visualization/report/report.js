@@ -6,12 +6,14 @@
   const shade = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
+  const narrow = matchMedia("(max-width: 600px)");
+
   // the figures on a plane
 
   const figures = [...document.querySelectorAll(".figure")];
 
   function dress(layout) {
-    const look = {"font.color": shade("--ink")};
+    const look = {"font.color": shade("--ink"), "font.size": narrow.matches ? 10 : 13};
     for (const axis of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
       look[axis + ".gridcolor"] = shade("--grid");
     }
@@ -32,7 +34,7 @@
     document.documentElement.dataset.drawn = figures.length;
   }
 
-  dark.addEventListener("change", () => figures.forEach((place) => Plotly.relayout(place, dress(place.layout))));
+  for (const query of [dark, narrow]) query.addEventListener("change", () => figures.forEach((place) => Plotly.relayout(place, dress(place.layout))));
 
   // the crystals
 
@@ -87,11 +89,11 @@
     return trace;
   }
 
-  function cell(edges) {
+  function lines(edges, color, width) {
     const along = (axis) => edges.flatMap(([start, end]) => [start[axis], end[axis], null]);
     return {
       type: "scatter3d", mode: "lines", x: along(0), y: along(1), z: along(2), hoverinfo: "skip",
-      line: {color: "#5a5a5a", width: 3},
+      line: {color, width},
     };
   }
 
@@ -106,7 +108,7 @@
     stage.dataset.turning = "yes";
     turning.push(stage);
     if (turning.length > MOST_TURNING) still(turning[0]);
-    const {atoms, edges, eye, aspect} = crystals[stage.dataset.crystal];
+    const {atoms, edges, bonds, eye, aspect} = crystals[stage.dataset.crystal];
     const place = document.createElement("div");
     place.className = "turning";
     place.tabIndex = 0;
@@ -115,7 +117,7 @@
     stage.append(place);
     stage.querySelector(".turn").textContent = "still";
     const hidden = {visible: false, showspikes: false};
-    await Plotly.newPlot(place, [...atoms.map(mesh), cell(edges)], {
+    await Plotly.newPlot(place, [...atoms.map(mesh), lines(bonds, "#8a8f96", 9), lines(edges, "#5a5a5a", 3)], {
       scene: {xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "manual",
         aspectratio: {x: aspect[0], y: aspect[1], z: aspect[2]}, camera: camera(eye)},
       margin: {l: 0, r: 0, t: 0, b: 0},

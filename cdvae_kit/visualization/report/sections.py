@@ -1,17 +1,17 @@
-"""What stands in the report: its sections as HTML, its figures, the crystals that it shows.
+"""What stands in the report: its sections, its figures, the crystals that it shows.
 
-All text from files (names, reasons, settings) is escaped here. How the page is put together is in
-`evaluation_page`; what is to be warned of is in `advice`, the cards of single crystals are in `crystal_cards`.
+Their HTML is in `evaluation.html.jinja`. How the page is put together is in `evaluation_page`; what is to be warned of
+is in `advice`, the table of numbers in `numbers`, the cards of single crystals are in `crystal_cards`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from cdvae_kit.metrics.evaluation_result import Distribution, Evaluation, MetricValue
 from cdvae_kit.metrics.published import PublishedResult
@@ -21,36 +21,21 @@ from cdvae_kit.visualization.elements import plot_elements
 from cdvae_kit.visualization.latent import MOST_POINTS, plot_latent_map
 from cdvae_kit.visualization.report.advice import advice
 from cdvae_kit.visualization.report.crystal_cards import Cards, crystal_cards
+from cdvae_kit.visualization.report.figures import Figures, evaluation_html
 from cdvae_kit.visualization.report.html_page import Section
+from cdvae_kit.visualization.report.numbers import DATASETS, numbers_section, plain_value, tiles_of
 from cdvae_kit.visualization.report.selection import failure_kinds
-from cdvae_kit.visualization.scores import plot_metrics, rates_of
 from cdvae_kit.visualization.space_groups import MISSING, can_draw_wheels, plot_space_groups
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_TILES = (
-    "sun",
-    "metasun",
-    "stable",
-    "valid",
-    "unique",
-    "novel",
-    "match_rate",
-    "metre",
-    "cov_recall",
-    "cov_precision",
-    "share_p1",
-)
-_MOST_TILES = 6
 _MOST_REASONS = 25
-_WHOLE = ("n_gen", "n_ref", "n_ref_with_fp", "relaxed", "judged")
-_DATASETS = {"perov_5": "Perov-5", "carbon_24": "Carbon-24", "mp_20": "MP-20", "mpts_52": "MPTS-52"}
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that the page is made of, HTML throughout.
+    """All that the page is made of.
 
     Attributes:
         title: of the page.
@@ -65,57 +50,39 @@ class Page:
 
     title: str
     lead: str
-    tiles: str
+    tiles: Markup | str
     sections: Sequence[Section]
     foot: str
-    gradients: str
+    gradients: Markup
     figures: Mapping[str, go.Figure]
     crystals: Sequence[Mapping[str, Any]]
-
-
-@dataclass
-class _Figures:
-    """Collects the figures while the sections are written."""
-
-    found: dict[str, go.Figure] = field(default_factory=dict)
-
-    def add(self, name: str, figure: go.Figure, heading: str, words: str, *, note: str = "") -> str:
-        """The place of a figure; `words` tell a reader who does not see it what it shows. All but `words` is HTML."""
-        name = f"figure-{len(self.found) + 1}-{''.join(c if c.isalnum() and c.isascii() else '-' for c in name)}"
-        self.found[name] = figure
-        height = figure.layout.height or 400
-        caption = f"<figcaption>{note}</figcaption>" if note else ""
-        return (
-            f'<figure class="panel"><h3>{heading}</h3><div class="figure" id="{name}" style="min-height:{height:g}px" '
-            f'role="img" aria-label="{escape(words)}"></div>{caption}</figure>\n'
-        )
 
 
 def page_of(
     evaluation: Evaluation, *, title: str | None, dataset: str | None, published: Sequence[PublishedResult]
 ) -> Page:
     """The page of an evaluation, `published` beside its numbers."""
-    figures = _Figures()
+    figures = Figures()
     cards = crystal_cards(evaluation)
     sections = [
-        _numbers(evaluation, dataset, published, figures),
+        numbers_section(evaluation, dataset, published, figures),
         _distributions(evaluation, figures),
         _elements(evaluation, figures),
         _latent(evaluation, figures),
         _crystals(cards),
         _failures(evaluation),
-        Section("reading", "How to read this", "How to read this", advice(evaluation, dataset)),
+        _reading(evaluation, dataset),
         _settings(evaluation),
     ]
     num_generated, num_reference = len(evaluation.crystals), len(evaluation.reference)
-    against = f"held against {num_reference:,} reference crystals" if num_reference else "without a reference set"
+    against = f"compared with {num_reference:,} reference crystals" if num_reference else "without a reference set"
     if dataset is not None:
-        against += f" ({_DATASETS.get(dataset, escape(dataset))})"
+        against += f" ({DATASETS.get(dataset, dataset)})"
     version = _text(evaluation.settings.get("versions", {}).get("cdvae-kit", ""))
     return Page(
-        escape(title or f"Evaluation of {_crystals_in_words(num_generated)}"),
+        title or f"Evaluation of {_crystals_in_words(num_generated)}",
         f"{_crystals_in_words(num_generated).capitalize()}, {against}.",
-        _tiles(evaluation.metrics),
+        tiles_of(evaluation.metrics),
         sections,
         f"Made by cdvae-kit {version}. Everything on this page is in this file; nothing is loaded from elsewhere.",
         cards.gradients,
@@ -128,161 +95,51 @@ def _crystals_in_words(number: int) -> str:
     return f"{number:,} generated crystal{'' if number == 1 else 's'}"
 
 
-# Numbers
-
-
-def _tiles(metrics: Mapping[str, MetricValue]) -> str:
-    shown = [metrics[name] for name in _TILES if name in metrics and metrics[name].value is not None][:_MOST_TILES]
-    if not shown:
-        return ""
-    tiles = "".join(
-        f'<div class="tile"><div class="name">{escape(theme.metric_wording(metric.name).label)}</div>'
-        f'<div class="value">{_value(metric)}</div>'
-        f'<div class="range">{" of ".join(filter(None, [_interval(metric), f"{metric.num_crystals:,}"]))}</div></div>'
-        for metric in shown
-    )
-    return f'<div class="tiles">{tiles}</div>\n'
-
-
-def _numbers(
-    evaluation: Evaluation, dataset: str | None, published: Sequence[PublishedResult], figures: _Figures
-) -> Section:
-    metrics = evaluation.metrics
-    if not metrics:
-        return Section("numbers", "Numbers", "Numbers", '<p class="panel">Nothing was measured.</p>\n')
-    body = ""
-    if rates := rates_of(metrics):
-        words = "; ".join(f"{theme.metric_wording(metric.name).label} {_plain_value(metric)}" for metric in rates)
-        body += figures.add(
-            "rates",
-            plot_metrics(metrics, published=published, interactive=True),
-            "Rates at a glance",
-            f"Rates with their intervals: {words}.",
-            note="Dots: this set, with 95 % bootstrap intervals over crystals."
-            + (" Open diamonds: what papers print." if published else ""),
-        )
-    beside = '<th scope="col">Published</th>' if published else ""
-    rows = ""
-    for name, heading in theme.SECTIONS.items():
-        members = [metric for metric in metrics.values() if metric.section == name]
-        if members:
-            rows += f'<tr class="section"><th colspan="{6 if published else 5}" scope="colgroup">{heading}</th></tr>\n'
-            rows += "".join(_row(metric, published) for metric in members)
-    body += (
-        '<div class="panel long"><div class="scroll"><table><caption>All numbers, with what each rests on. '
-        "↑ higher is better, ↓ lower is better.</caption>"
-        '<thead><tr><th scope="col">Metric</th><th scope="col" class="number">Value</th>'
-        '<th scope="col" class="number">95 % interval</th><th scope="col" class="number">Crystals</th>'
-        f'{beside}<th scope="col">What it is</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div></div>\n'
-    )
-    intro = (
-        "A rate is a share of the crystals beside it, failures among them unless the last column says otherwise. "
-        "Intervals say what another draw of as many crystals might give."
-    )
-    if published:
-        intro += f" Published values are those that papers print for {_DATASETS.get(dataset or '', '')}."
-    return Section("numbers", "Numbers", "Numbers", body, intro)
-
-
-def _row(metric: MetricValue, published: Sequence[PublishedResult]) -> str:
-    wording = theme.metric_wording(metric.name)
-    label = escape(wording.label)
-    if wording.better:
-        words = f"{wording.better} is better"
-        arrow = {"higher": "↑", "lower": "↓"}[wording.better]
-        label += f'&nbsp;<span class="aim" title="{words}" aria-label="{words}">{arrow}</span>'
-    entries = [entry for entry in published if entry.metric == metric.name]
-    cell = ""
-    if published:
-        cell = f'<td class="published">{"<br>".join(_entry(entry, wording) for entry in entries)}</td>'
-    return (
-        f'<tr><th scope="row">{label}<br><code>{escape(metric.name)}</code></th>'
-        f'<td class="number">{_value(metric)}</td><td class="number">{_interval(metric)}</td>'
-        f'<td class="number">{metric.num_crystals:,}</td>{cell}'
-        f'<td class="words">{escape(metric.note)}</td></tr>\n'
-    )
+# Distributions
 
 
 def _first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _entry(entry: PublishedResult, wording: theme.Wording) -> str:
-    value = f"{100 * entry.value:.2f} %" if wording.is_rate else f"{entry.value:g}"
-    name = escape(entry.model)
-    if entry.source.startswith("arXiv:"):
-        number = entry.source.removeprefix("arXiv:")
-        name = f'<a href="https://arxiv.org/abs/{number}" rel="noreferrer">{name}</a>'
-    remark = ", ".join(filter(None, [entry.protocol if entry.protocol != "generation" else "", entry.note]))
-    return f"{value} {name}" + (f" ({escape(remark)})" if remark else "")
-
-
-def _value(metric: MetricValue) -> str:
-    return escape(_plain_value(metric))
-
-
-def _plain_value(metric: MetricValue) -> str:
-    return "none" if metric.value is None else _number(metric.value, metric.name)
-
-
-def _interval(metric: MetricValue) -> str:
-    if metric.low is None or metric.high is None:
-        return ""
-    low, high = (_number(end, metric.name) for end in (metric.low, metric.high))
-    return f"{low.removesuffix(' %')} – {high}"
-
-
-def _number(value: float, name: str) -> str:
-    if name in _WHOLE:
-        return f"{value:,.0f}"
-    if theme.metric_wording(name).is_rate:
-        return f"{100 * value:.1f} %"
-    return f"{value:.4g}"
-
-
-# Distributions
-
-
-def _distributions(evaluation: Evaluation, figures: _Figures) -> Section:
+def _distributions(evaluation: Evaluation, figures: Figures) -> Section:
     shown = [entry for entry in evaluation.distributions.values() if entry.name != "element"]
     if not shown:
-        body = '<p class="panel">There is no distribution to draw.</p>\n'
+        body = evaluation_html("panel", words="There is no distribution to draw.")
         return Section("distributions", "Distributions", "Distributions", body)
     ordered = [entry for entry in shown if entry.kind == "continuous"]
     ordered += [entry for entry in shown if entry.kind == "categorical"]
-    drawn = "".join(_distribution(entry, evaluation.metrics, figures) for entry in ordered)
-    body = f'<div class="two">\n{drawn}</div>\n'
+    drawn = [_distribution(entry, evaluation.metrics, figures) for entry in ordered]
     groups = evaluation.distributions.get("space_group")
-    if groups is not None:
-        if can_draw_wheels():
-            body += '<div style="margin-top:16px">' + figures.add(
-                "space-group-wheels",
-                plot_space_groups(groups),
-                "Crystal systems and space groups",
-                "Wheels of crystal systems and space groups, with the shares that the bars above show.",
-                note="Inside the crystal systems, outside their space groups by number.",
-            )
-            body += "</div>\n"
-        else:
-            body += f'<p class="note">Not drawn: {escape(MISSING)}.</p>\n'
+    wheels: Markup | str = ""
+    if groups is not None and can_draw_wheels():
+        wheels = figures.add(
+            "space-group-wheels",
+            plot_space_groups(groups),
+            "Crystal systems and space groups",
+            "Wheels of crystal systems and space groups, with the shares that the bars above show.",
+            note="Inside the crystal systems, outside their space groups by number.",
+        )
+    missing = MISSING if groups is not None and not wheels else ""
+    body = evaluation_html("distributions", figures=drawn, wheels=wheels, missing=missing)
     intro = "Blue: generated crystals, of which most quantities count the valid ones. Grey: the reference."
     return Section("distributions", "Distributions", "Distributions", body, intro)
 
 
-def _distribution(entry: Distribution, metrics: Mapping[str, MetricValue], figures: _Figures) -> str:
+def _distribution(entry: Distribution, metrics: Mapping[str, MetricValue], figures: Figures) -> Markup:
     notes = []
     for prefix in ("wdist_", "jsd_"):
         metric = metrics.get(prefix + entry.name)
         if metric is not None and metric.value is not None:
             detail = f" ({metric.note})" if metric.note else ""
-            notes.append(f"{theme.metric_wording(metric.name).label.split(',')[0]}: {_plain_value(metric)}{detail}.")
+            notes.append(f"{metric.label.split(',')[0]}: {plain_value(metric)}{detail}.")
     label = theme.quantity_label(entry.name, entry.unit)
     return figures.add(
         entry.name,
         plot_distribution(entry, interactive=True),
-        escape(_first_upper(label)),
+        _first_upper(label),
         _in_words(entry, label),
-        note=escape(" ".join(notes)),
+        note=" ".join(notes),
     )
 
 
@@ -301,16 +158,14 @@ def _in_words(entry: Distribution, label: str) -> str:
     return f"Bars of {label}: {', '.join(parts) or 'no values'}."
 
 
-def _elements(evaluation: Evaluation, figures: _Figures) -> Section:
+def _elements(evaluation: Evaluation, figures: Figures) -> Section:
     entry = evaluation.distributions.get("element")
     if entry is None:
-        return Section("elements", "Elements", "Elements", '<p class="panel">Elements were not counted.</p>\n')
+        return Section("elements", "Elements", "Elements", evaluation_html("panel", words="Elements were not counted."))
     metric = evaluation.metrics.get("jsd_elements")
     note = ""
     if metric is not None and metric.value is not None:
-        note = escape(
-            f"Jensen–Shannon divergence: {_plain_value(metric)}" + (f" ({metric.note})." if metric.note else ".")
-        )
+        note = f"Jensen–Shannon divergence: {plain_value(metric)}" + (f" ({metric.note})." if metric.note else ".")
     versus = "Generated over reference: blue boxes hold more than the reference, orange ones less"
     body = figures.add(
         "elements",
@@ -325,10 +180,10 @@ def _elements(evaluation: Evaluation, figures: _Figures) -> Section:
     return Section("elements", "Elements", "Elements", body, intro)
 
 
-def _latent(evaluation: Evaluation, figures: _Figures) -> Section:
+def _latent(evaluation: Evaluation, figures: Figures) -> Section:
     name, title = "latent", "Latent space"
     if evaluation.codes is None:
-        body = '<p class="panel">No model was given, so there are no latent codes to map.</p>\n'
+        body = evaluation_html("panel", words="No model was given, so there are no latent codes to map.")
         return Section(name, title, title, body)
     ours, theirs = evaluation.codes
     labels = [f"#{row.index} {row.formula} {row.material_id}".strip() for row in evaluation.crystals]
@@ -351,65 +206,57 @@ def _crystals(cards: Cards) -> Section:
         "Chosen by the rule that stands below each. Rest the mouse on a picture, or press its button, to turn it; "
         "the arrow keys turn it too."
     )
-    body = cards.html or '<p class="panel">There is no crystal to show.</p>\n'
-    body += (
-        '<p class="note no-webgl" hidden>This browser draws no WebGL, so the pictures stand still.</p>\n'
-        "<noscript><p>Without JavaScript the pictures stand still and the figures are not drawn.</p></noscript>\n"
-    )
+    body = evaluation_html("crystals", groups=cards.groups)
     return Section("crystals", "Crystals", "Crystals: best, worst and odd", body, intro)
 
 
 def _failures(evaluation: Evaluation) -> Section:
+    name, link, title = "failures", "Failures", "What goes wrong"
     kinds = failure_kinds(evaluation.crystals)
     total = len(evaluation.crystals)
     failed = sum(row.reason is not None for row in evaluation.crystals)
     if not kinds:
-        body = '<p class="panel">No crystal has a reason against it.</p>\n'
-        return Section("failures", "Failures", "What goes wrong", body)
-    rows = "".join(
-        f'<tr><th scope="row" class="reason">{escape(_short(kind.kind))}</th><td class="number">{kind.num_crystals:,}'
-        f'</td><td class="number">{100 * kind.num_crystals / total:.1f} %</td><td style="width:16%"><span class="bar" '
-        f'style="width:{100 * kind.num_crystals / kinds[0].num_crystals:.1f}%"></span></td>'
-        f'<td class="words reason">{escape(_short(kind.example))} (#{kind.indices[0]})</td></tr>\n'
+        return Section(name, link, title, evaluation_html("panel", words="No crystal has a reason against it."))
+    rows = [
+        {
+            "kind": _short(kind.kind),
+            "num_crystals": f"{kind.num_crystals:,}",
+            "share": f"{100 * kind.num_crystals / total:.1f} %",
+            "bar": f"{100 * kind.num_crystals / kinds[0].num_crystals:.1f}%",
+            "example": _short(kind.example),
+            "index": kind.indices[0],
+        }
         for kind in kinds[:_MOST_REASONS]
+    ]
+    rarer = kinds[_MOST_REASONS:]
+    body = evaluation_html(
+        "failures",
+        failed=f"{failed:,}",
+        total=f"{total:,}",
+        rows=rows,
+        num_rarer=len(rarer),
+        num_rarer_crystals=f"{len({index for kind in rarer for index in kind.indices}):,}",
     )
-    rest = kinds[_MOST_REASONS:]
-    if rest:
-        rows += (
-            f'<tr><th scope="row">{len(rest)} rarer reasons</th><td class="number">'
-            f'{len({index for kind in rest for index in kind.indices}):,}</td><td colspan="3"></td></tr>\n'
-        )
-    body = (
-        f'<div class="panel long"><div class="scroll"><table><caption>{failed:,} of {total:,} crystals have a reason '
-        "against them. X stands for elements, … for numbers; a crystal with two reasons counts in both.</caption>"
-        '<thead><tr><th scope="col">Reason</th><th scope="col" class="number">Crystals</th>'
-        '<th scope="col" class="number">Share of all</th><th scope="col"><span hidden>Bar</span></th>'
-        f'<th scope="col">For example</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div></div>\n'
-    )
-    return Section("failures", "Failures", "What goes wrong", body)
+    return Section(name, link, title, body)
 
 
 def _short(text: str, most: int = 220) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-# Settings
+# Advice and settings
+
+
+def _reading(evaluation: Evaluation, dataset: str | None) -> Section:
+    title = "How to read this"
+    return Section("reading", title, title, evaluation_html("advice", items=advice(evaluation, dataset)))
 
 
 def _settings(evaluation: Evaluation) -> Section:
     settings = dict(evaluation.settings)
     command = settings.pop("command", None)
-    body = f"<pre>{_text(command)}</pre>\n" if command else ""
-    rows = "".join(
-        f'<tr><th scope="row">{_text(name.replace("_", " "))}</th><td class="reason">{_setting(value)}</td></tr>\n'
-        for name, value in settings.items()
-    )
-    if rows:
-        body += (
-            '<div class="scroll"><table><caption>What the numbers depend on beside the crystals.</caption>'
-            f"<tbody>\n{rows}</tbody></table></div>\n"
-        )
-    body = f'<div class="panel long">{body or "<p>No settings are on record.</p>"}</div>\n'
+    rows = [(_text(name.replace("_", " ")), _setting(value)) for name, value in settings.items()]
+    body = evaluation_html("settings", command=_text(command) if command else "", rows=rows)
     return Section("settings", "Settings", "Settings", body)
 
 
@@ -423,4 +270,4 @@ def _setting(value: Any) -> str:
 
 def _text(value: object) -> str:
     words = {True: "yes", False: "no", None: "none"}
-    return words[value] if value is None or isinstance(value, bool) else escape(str(value))
+    return words[value] if value is None or isinstance(value, bool) else str(value)

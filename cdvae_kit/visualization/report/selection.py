@@ -31,7 +31,7 @@ class Chosen:
     """A crystal to show.
 
     Attributes:
-        index: its place in the generated set.
+        index: its index in the generated set.
         group: why, in one word.
         rule: why, in a sentence's length.
     """

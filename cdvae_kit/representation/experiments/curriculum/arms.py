@@ -25,9 +25,10 @@ from cdvae_kit.representation.methods.curriculum import (
     average_records,
 )
 from cdvae_kit.representation.methods.fitting import FitSettings, accuracy, fit
-from cdvae_kit.representation.protocol import PartResult, ShareDone
+from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import seeded_weights
 from cdvae_kit.transforms.base import Transform, join_samples, num_samples
+from cdvae_kit.typing import ShareDone
 
 Labelled = tuple[Any, Tensor]
 """Samples and their classes (n,)."""

@@ -37,10 +37,10 @@ from cdvae_kit.representation.protocol import (
     Experiment,
     ExperimentResult,
     PartResult,
-    ShareDone,
     standard_error,
 )
 from cdvae_kit.seeding import make_generator
+from cdvae_kit.typing import ShareDone
 
 CRYSTALS = "crystals: "
 """Before the names of what concerns crystals."""

@@ -2,7 +2,7 @@
 
 The frames do not help here (seeds 10 to 12): the mean magnitudes of the wavelets, without a network, answer best what
 the system and the structure type are, and SimCLR with a small shift does better in all three questions, though the
-place of a peak is the answer and one would expect a shift or a stretch to be the wrong invariance. Crystals
+position of a peak is the answer and one would expect a shift or a stretch to be the wrong invariance. Crystals
 are the package's own ionic prototypes, strained at random, and no formula stands on both sides of the split; patterns
 are pymatgen's with counting noise. Three questions are put to the same features: the crystal system and the structure
 type, by a logistic probe, and the lattice parameter a of the Niggli cell, by a ridge. For crystals of one's own, read
@@ -41,11 +41,12 @@ from cdvae_kit.representation.methods.probing import (
     split_samples,
 )
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import Compose, Transform, uniform
 from cdvae_kit.transforms.crystals import RandomStrain
 from cdvae_kit.transforms.time_series import Amplify, Jitter, Resample, Shift
+from cdvae_kit.typing import ShareDone
 
 Question = Literal["classes", "numbers"]
 
@@ -84,7 +85,7 @@ class Sizes:
     Attributes:
         train_per_type: strained crystals of each structure type, without labels.
         test_per_type: others, of other formulas.
-        strain: deviation of `RandomStrain`.
+        strain: standard deviation of `RandomStrain`.
         counts: photons at the highest point of a pattern.
         background: share of the highest point.
         labels_per_class: of the logistic probe.
@@ -113,7 +114,7 @@ QUICK = Sizes(
     labels_per_class=2,
     labels_of_lattice=20,
     num_draws=2,
-    settings=SeriesSettings(num_steps=2, batch_size=16, num_scales=8, num_places=4, mapper_epochs=1),
+    settings=SeriesSettings(num_steps=2, batch_size=16, num_scales=8, num_windows=4, mapper_epochs=1),
 )
 
 
@@ -383,7 +384,7 @@ def compare_on_crystals(
 
     Args:
         crystals: some 10 ms each for their patterns.
-        labels: (n,), whole numbers for `classes`, any for `numbers`; NaN where one is not known.
+        labels: (n,), integers for `classes`, any for `numbers`; NaN where one is not known.
         question: a logistic probe and accuracy, or a ridge and R².
         num_labels: that the probe sees: of each class, or in all. Classes with fewer are left out.
         num_draws: of labels.

@@ -31,7 +31,8 @@ from cdvae_kit.representation.experiments.frame_projections.series_arms import (
 )
 from cdvae_kit.representation.methods.probing import linear_probe, over_label_draws
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel, Pictures
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
+from cdvae_kit.typing import ShareDone
 
 FRAME_SETS = {
     "frames": ("fourier", "morlet"),

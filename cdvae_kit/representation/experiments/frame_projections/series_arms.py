@@ -25,11 +25,11 @@ from cdvae_kit.representation.methods.frame_projections import (
     View,
     same,
 )
-from cdvae_kit.representation.protocol import ShareDone
 from cdvae_kit.seeding import seeded_weights
 from cdvae_kit.transforms.base import Compose, Transform
 from cdvae_kit.transforms.frames import FourierBasis, HaarBasis, MorletFrame
 from cdvae_kit.transforms.time_series import Amplify, Jitter, PermuteSegments, Resample, Shift
+from cdvae_kit.typing import ShareDone
 
 Features = tuple[Tensor, Tensor]
 """Of the training and of the test samples."""
@@ -41,7 +41,7 @@ AUGMENTATIONS: dict[str, Transform[Tensor]] = {
     "jitter and shift": Compose([*JITTER, Shift()]),
     "jitter and resampling": Compose([*JITTER, Resample(1.5)]),
 }
-"""Of the arms of SimCLR; series have the deviation 1 when they come here."""
+"""Of the arms of SimCLR; series have the standard deviation 1 when they come here."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class SeriesSettings:
         temperature: of every contrastive loss.
         num_scales: of the wavelets.
         max_scale: points; None for half the length.
-        num_places: parts of the time that encoders keep apart; with 1 they are blind to a shift by construction.
+        num_windows: parts of the time that encoders keep apart; with 1 they are blind to a shift by construction.
         widths: of the encoder of the series.
         out_features: d.
         mapper_epochs: of the mappers.
@@ -67,7 +67,7 @@ class SeriesSettings:
     temperature: float = 0.15
     num_scales: int = 24
     max_scale: float | None = None
-    num_places: int = 8
+    num_windows: int = 8
     widths: tuple[int, ...] = (32, 32, 64, 64)
     out_features: int = 64
     mapper_epochs: int = 20
@@ -90,13 +90,13 @@ def without_network(train: Tensor, test: Tensor, settings: SeriesSettings) -> di
         "raw series": both(same),
         "principal components": principal_components(train.flatten(1), test.flatten(1)),
         "raw spectrum": both(lambda x: FourierBasis().coefficients(x).abs()),
-        "raw scalogram": both(lambda x: over_places(morlet(x), settings.num_places)),
+        "raw scalogram": both(lambda x: over_windows(morlet(x), settings.num_windows)),
     }
 
 
-def over_places(scalogram: Tensor, num_places: int) -> Tensor:
-    """(b, c, scales, num_places): the mean over each of as many parts of the time."""
-    return functional.adaptive_avg_pool2d(scalogram, (scalogram.shape[2], num_places))
+def over_windows(scalogram: Tensor, num_windows: int) -> Tensor:
+    """(b, c, scales, num_windows): the mean over each of as many parts of the time."""
+    return functional.adaptive_avg_pool2d(scalogram, (scalogram.shape[2], num_windows))
 
 
 def principal_components(train: Tensor, test: Tensor, *, num_components: int = 32) -> Features:
@@ -114,11 +114,11 @@ def morlet_of(series: Tensor, settings: SeriesSettings) -> MorletFrame:
 
 
 def standardised(train: Tensor, test: Tensor) -> Features:
-    """Both less the training mean of each channel, over its deviation."""
-    mean, deviation = train.mean((0, 2), keepdim=True), train.std((0, 2), keepdim=True)
-    # a channel that is constant stays nought
-    deviation = deviation.where(deviation > 0.0, torch.inf)
-    return (train - mean) / deviation, (test - mean) / deviation
+    """Both less the training mean of each channel, over its standard deviation."""
+    mean, spread = train.mean((0, 2), keepdim=True), train.std((0, 2), keepdim=True)
+    # a channel that is constant stays zero
+    spread = spread.where(spread > 0.0, torch.inf)
+    return (train - mean) / spread, (test - mean) / spread
 
 
 def base_encoder(series: Tensor, settings: SeriesSettings) -> SeriesEncoder:
@@ -126,7 +126,7 @@ def base_encoder(series: Tensor, settings: SeriesSettings) -> SeriesEncoder:
     return SeriesEncoder(
         series.shape[1],
         widths=settings.widths,
-        num_places=settings.num_places,
+        num_windows=settings.num_windows,
         out_features=settings.out_features,
     )
 
@@ -202,7 +202,7 @@ def make_frame_projections(
             encoders[name] = ScalogramEncoder(
                 channels,
                 view(series[:1]).shape[2],
-                num_places=settings.num_places,
+                num_windows=settings.num_windows,
                 out_features=settings.out_features,
             )
         return FrameProjections(encoders, views, temperature=settings.temperature)
@@ -269,8 +269,3 @@ class SeriesArms:
             views = self.augmentations[name]
             return {part: simclr(train, test, views, settings, seed=seed, progress=progress)}
         raise ValueError(f"there is no part {part!r}; there are {self.parts}")
-
-
-def best_simclr(scores: Mapping[str, float]) -> str:
-    """The arm of SimCLR with the highest score."""
-    return max((arm for arm in scores if arm.startswith("SimCLR, ")), key=lambda arm: scores[arm])

@@ -17,8 +17,8 @@ from cdvae_kit.representation.experiments.frame_projections.series_arms import (
     standardised,
 )
 from cdvae_kit.representation.methods.probing import ProbeScore, TooFewSamplesError, linear_probe, over_label_draws
-from cdvae_kit.representation.protocol import ShareDone
 from cdvae_kit.transforms.base import Transform
+from cdvae_kit.typing import ShareDone
 
 
 def compare_on_series(
@@ -44,7 +44,7 @@ def compare_on_series(
         test: of the same length and number of channels.
         labels_per_class: of the training labels, for each of `num_draws`; None for all of them, once.
         num_draws: of these labels.
-        settings: of the networks; take `num_places=1` where it does not matter when something happens.
+        settings: of the networks; take `num_windows=1` where it does not matter when something happens.
         augmentations: the arms of SimCLR.
         frames: views beside the series: `fourier`, `morlet`, `haar`.
         seed: of the networks and draws.

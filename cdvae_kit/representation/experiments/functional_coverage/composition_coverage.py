@@ -23,8 +23,9 @@ from cdvae_kit.representation.experiments.functional_coverage.token_learners imp
 from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
 from cdvae_kit.representation.methods.functional_coverage import coverage_depth
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
+from cdvae_kit.typing import ShareDone
 
 if TYPE_CHECKING:
     from cdvae_kit.crystal import CrystalBatch
@@ -43,8 +44,8 @@ class SiteTable:
     Attributes:
         tokens: (n, 3) long: the atomic numbers on A and B, and the number of the three atoms on X among `anions`.
         anions: sorted atomic numbers, one triple a token of X.
-        crystals: (n,) long, the place of each in the batch.
-        reasons: place in the batch and why it is not an ABX3 perovskite, or which crystal stands for its composition.
+        crystals: (n,) long, the index of each in the batch.
+        reasons: index in the batch and why it is not an ABX3 perovskite, or which crystal stands for its composition.
     """
 
     tokens: Tensor

@@ -31,8 +31,9 @@ from cdvae_kit.representation.methods.functional_coverage import (
     scaling_exponent,
 )
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.seeding import seeded_weights
+from cdvae_kit.typing import ShareDone
 
 EVIDENCE = (1, 2, 3)
 DEPTHS = tuple(range(1, 15))
@@ -177,7 +178,7 @@ def data_needed(sizes: Sequence[int], seed: int, progress: ShareDone | None) -> 
     for done, size in enumerate(sizes):
         task = TwoHopTask(size, "two_hop", seed)
         for k in EVIDENCE:
-            # what the law makes of the size before is a good place to start
+            # what the power law makes of the size before is a good place to start
             known = needed[str(k)]
             start = round(known[-1] * (size / sizes[done - 1]) ** predicted_exponent(k)) if known else None
             known.append(required_samples(task, min_evidence=k, start=start))

@@ -18,7 +18,7 @@ class WiredMLP(nn.Module):
 
     Args:
         wiring: `TwoHopTask.wiring`: the arguments of each table, −1 the first table, −2 the second.
-        num_tokens: at each place.
+        num_tokens: at each position.
         width: of a token's embedding.
         state: features that a table hands on, and `out_features`.
 
@@ -29,11 +29,11 @@ class WiredMLP(nn.Module):
     def __init__(self, wiring: Sequence[Sequence[int]], *, num_tokens: int, width: int = 96, state: int = 128) -> None:
         super().__init__()
         self.wiring = [tuple(arguments) for arguments in wiring]
-        arity = 1 + max(place for arguments in wiring for place in arguments)
+        arity = 1 + max(position for arguments in wiring for position in arguments)
         self.embeddings = nn.ModuleList(nn.Embedding(num_tokens, width) for _ in range(arity))
         self.tables = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(sum(width if place >= 0 else state for place in arguments), 2 * state),
+                nn.Linear(sum(width if position >= 0 else state for position in arguments), 2 * state),
                 nn.GELU(),
                 nn.Linear(2 * state, state),
             )
@@ -43,20 +43,20 @@ class WiredMLP(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Features (b, state) of tokens (b, m) long."""
-        embedded = [embedding(tokens[:, place]) for place, embedding in enumerate(self.embeddings)]
+        embedded = [embedding(tokens[:, position]) for position, embedding in enumerate(self.embeddings)]
         values: list[Tensor] = []
         for arguments, table in zip(self.wiring, self.tables, strict=True):
-            known = [embedded[place] if place >= 0 else values[-place - 1] for place in arguments]
+            known = [embedded[position] if position >= 0 else values[-position - 1] for position in arguments]
             values.append(table(torch.cat(known, dim=1)))
         return values[-1]
 
 
 class TokenTransformer(nn.Module):
-    """A decoder as GPT-2's: learnt places, causal attention, normalisation first; the features of the last token.
+    """A decoder as GPT-2's: learnt positions, causal attention, normalisation first; the features of the last token.
 
     Args:
         arity: tokens of an input.
-        num_tokens: at each place.
+        num_tokens: at each position.
         width: of the residual stream, and `out_features`.
         num_layers: of attention and a perceptron four times as wide.
         num_heads: a divisor of `width`.
@@ -72,8 +72,8 @@ class TokenTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.tokens = nn.Embedding(num_tokens, width)
-        self.places = nn.Embedding(arity, width)
-        for table in (self.tokens, self.places):
+        self.positions = nn.Embedding(arity, width)
+        for table in (self.tokens, self.positions):
             nn.init.normal_(table.weight, std=0.1)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
@@ -90,8 +90,8 @@ class TokenTransformer(nn.Module):
         return self.states(tokens)[:, -1]
 
     def states(self, tokens: Tensor) -> Tensor:
-        """(b, arity, width), a state for each place that has seen the places up to it."""
-        x = self.tokens(tokens) + self.places.weight
+        """(b, arity, width), a state for each position that has seen the positions up to it."""
+        x = self.tokens(tokens) + self.positions.weight
         for layer in self.layers:
             x = layer(x, src_mask=self.mask)
         states: Tensor = self.last(x)

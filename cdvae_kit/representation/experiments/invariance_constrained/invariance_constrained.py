@@ -19,8 +19,8 @@ from cdvae_kit.representation.protocol import (
     Experiment,
     ExperimentResult,
     PartResult,
-    ShareDone,
 )
+from cdvae_kit.typing import ShareDone
 
 ONE_BY_ONE, AT_ONCE, IMAGES = "one by one", "all at once", "images"
 

@@ -8,9 +8,9 @@ sought, the range within which such views are free.
 The labels are computed: with bonds r of length d, w = exp(−d/ρ), per atom, T = Σ w r rᵀ / d², a tensor whose trace Σ w
 is the repulsion of Born and Mayer. The scalar is the logarithm of the trace, the tensor is T over its trace, and the
 label of neither kind is that tensor with the wrong sign off its diagonal, as another convention might have it: the
-network is asked for the same number as of the tensor, and only the law under rotations is another. Layered crystals of
-the type of NaFeO2 in arbitrary orientations bear them: in cubic ones T would be a multiple of the identity, and every
-rotation free.
+network is asked for the same number as of the tensor, and only its behaviour under rotations differs. Layered crystals
+of the type of NaFeO2 in arbitrary orientations bear them: in cubic ones T would be a multiple of the identity, and
+every rotation free.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from cdvae_kit.representation.methods.invariance_discovery import (
     mean_duals,
 )
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import Transform
+from cdvae_kit.typing import ShareDone
 
 if TYPE_CHECKING:
     from cdvae_kit.crystal import CrystalBatch
@@ -45,7 +46,7 @@ LabelName = Literal["scalar", "tensor", "wrong signs"]
 KINDS: dict[LabelName, str] = {"scalar": "invariant", "tensor": "equivariant", "wrong signs": "neither"}
 """The label and what it is."""
 RANGES_OF = {"displacement": (0.01, 0.03, 0.1, 0.3), "strain": (0.001, 0.003, 0.01, 0.03)}
-"""Deviations: of each component of an atom's displacement in angstrom, and of a strain."""
+"""Standard deviations: of each component of an atom's displacement in angstrom, and of a strain."""
 TOLERANCES = (1.5, 2.0)
 """Shares of the validation loss. Looser than on vectors: where a network follows a symmetry but nearly, the transforms
 that the chain seeks out cost some 1.2 times the mean, and 1.1 cannot be met."""
@@ -175,10 +176,10 @@ def make_network() -> nn.Module:
 
 
 def standardised(train: Tensor, validation: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels whose component 11 has mean 0 and deviation 1 in training; tensors stay tensors."""
-    mean, deviation = train[:, 0, 0].mean(), train[:, 0, 0].std()
+    """Labels whose component 11 has mean 0 and standard deviation 1 in training; tensors stay tensors."""
+    mean, spread = train[:, 0, 0].mean(), train[:, 0, 0].std()
     shift = mean * torch.eye(3, dtype=train.dtype)
-    return (train - shift) / deviation, (validation - shift) / deviation
+    return (train - shift) / spread, (validation - shift) / spread
 
 
 def _discover(

@@ -23,10 +23,11 @@ from cdvae_kit.representation.methods.invariance_discovery import (
     mean_loss,
     read_multiplier,
 )
-from cdvae_kit.representation.protocol import PartResult, ShareDone
+from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Transform
 from cdvae_kit.transforms.vectors import CoordinateScale, CoordinateShift, PlaneRotation, SignFlip
+from cdvae_kit.typing import ShareDone
 
 TRUE: dict[str, Transform[Tensor]] = {"rotate": PlaneRotation(0, 1), "shift": CoordinateShift(3, 2.0)}
 FALSE: dict[str, Transform[Tensor]] = {"flip": SignFlip(2), "scale": CoordinateScale((0, 1), 1.0)}

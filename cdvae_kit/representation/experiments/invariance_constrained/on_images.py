@@ -18,7 +18,7 @@ from cdvae_kit.representation.methods.encoder import ConvEncoder
 from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, accuracy, fit
 from cdvae_kit.representation.methods.invariance_constrained import InvarianceConstraint, PrimalDual
 from cdvae_kit.representation.panels import Pictures
-from cdvae_kit.representation.protocol import PartResult, ShareDone
+from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Identity, RandomChoice
 from cdvae_kit.transforms.images import (
@@ -34,6 +34,7 @@ from cdvae_kit.transforms.images import (
     Shear,
     Translate,
 )
+from cdvae_kit.typing import ShareDone
 
 NONE, UNIFORM, CONSTRAINED = "no augmentation", "uniform augmentation", "constrained augmentation"
 PLAIN_DRAWS, ONE_FORWARD = "constrained, draws not by loss", "constrained, one forward pass"

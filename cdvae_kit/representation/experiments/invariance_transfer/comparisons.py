@@ -17,9 +17,10 @@ from cdvae_kit.datasets.composed_images import ComposedImages, Ingredient, make_
 from cdvae_kit.representation.methods.encoder import ConvEncoder
 from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
 from cdvae_kit.representation.methods.invariance_measures import ProbeData, Table, sensitivity_of_pairs, transfer_matrix
-from cdvae_kit.representation.protocol import PartResult, ShareDone
+from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.images import GROUPS, Translate
+from cdvae_kit.typing import ShareDone
 
 GROUP_NAMES = {name: tuple(kind().name for kind in kinds) for name, kinds in GROUPS.items()}
 _TRAIN_SEED, _TARGET_SEED, _PAIR_SEED = 1, 2, 3

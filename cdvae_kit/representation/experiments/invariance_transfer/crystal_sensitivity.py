@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from cdvae_kit.representation.methods.invariance_measures import Table, sensitivity_matrix
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import Transform
+from cdvae_kit.typing import ShareDone
 
 if TYPE_CHECKING:
     from cdvae_kit.crystal import CrystalBatch

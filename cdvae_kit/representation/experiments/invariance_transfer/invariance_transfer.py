@@ -32,9 +32,9 @@ from cdvae_kit.representation.protocol import (
     Experiment,
     ExperimentResult,
     PartResult,
-    ShareDone,
     standard_error,
 )
+from cdvae_kit.typing import ShareDone
 
 _PARTS: dict[str, Callable[[Setup, int, ShareDone | None], PartResult]] = {
     "transforms against other factors": compare_factors,

@@ -4,8 +4,8 @@ OBoW (Gidaris et al., CVPR 2021, arXiv 2012.11552; see `methods.obow`) on compos
 smooth noise, the hue of the sprite turned at random in every image. This data was found by search: of six kinds of
 small images that were tried, four gain nothing or lose (handwritten digits among them), because a random convolutional
 network is good on them already. Here it is not. That is no hard data as such: the sprites stand still, and a linear
-reader of raw pixels, whose arm is shown, beats every network that takes the mean over places. What is compared is what
-the training adds to such a network. The paper's data is ImageNet, its networks ResNets.
+reader of raw pixels, whose arm is shown, beats every network that takes the mean over positions. What is compared is
+what the training adds to such a network. The paper's data is ImageNet, its networks ResNets.
 
 All arms share images, network, start, views, epochs and loss; they differ in the teacher and its words:
 
@@ -37,12 +37,12 @@ from cdvae_kit.representation.protocol import (
     Experiment,
     ExperimentResult,
     PartResult,
-    ShareDone,
     standard_error,
 )
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Compose, Identity
 from cdvae_kit.transforms.images import Brightness, Crop, Hue
+from cdvae_kit.typing import ShareDone
 
 NUM_CLASSES = 10
 SIDE = 16
@@ -259,9 +259,9 @@ EXPERIMENT = Obow()
 
 
 def patches_of_words(method: OnlineBagOfWords, images: Tensor, *, num_words: int = 8, num_patches: int = 8) -> Any:
-    """The patches (8 × 8, whole numbers up to 255) nearest to the words that the images use most, one an image.
+    """The patches (8 × 8, integers up to 255) nearest to the words that the images use most, one an image.
 
-    The geometry is that of `part_encoder`: a place of the map, its border left out, sees 8 pixels, and its neighbour
+    The geometry is that of `part_encoder`: a position of the map, its border left out, sees 8 pixels, and its neighbour
     the 8 pixels that lie 2 farther.
     """
     with evaluation_mode(method), torch.no_grad():
@@ -271,9 +271,9 @@ def patches_of_words(method: OnlineBagOfWords, images: Tensor, *, num_words: int
     patches = functional.unfold(functional.pad(images, (1, 1, 1, 1), mode="replicate"), 8, stride=2)
     per_image = patches.shape[2]
     distances = torch.cdist(vocabulary.words[used], local.features).reshape(len(used), len(images), per_image)
-    closest, place = distances.min(2)
+    closest, position = distances.min(2)
     chosen = closest.topk(num_patches, dim=1, largest=False).indices
-    found = patches[chosen, :, place.gather(1, chosen)].reshape(len(used), num_patches, 3, 8, 8)
+    found = patches[chosen, :, position.gather(1, chosen)].reshape(len(used), num_patches, 3, 8, 8)
     return (255.0 * found).round().int().tolist()
 
 

@@ -1,4 +1,4 @@
-"""The experiment `obow-crystals`: bags of local environments, held against what needs no training.
+"""The experiment `obow-crystals`: bags of local environments, compared with what needs no training.
 
 The method of OBoW (Gidaris et al., CVPR 2021, arXiv 2012.11552; see `methods.obow`) with atoms in the place of image
 patches: a word is a kind of surroundings of an atom, a bag says which kinds a crystal holds. The teacher sees the
@@ -9,7 +9,7 @@ of the largest or the mean assignment are intensive: a supercell has the bag of 
 The data are the package's own ionic prototypes, 17 structure types. Their cells hold 2 to 14 atoms of two to four
 kinds, so that a bag has few words; how much of it the composition alone foretells is measured, too. Two questions are
 asked of frozen features, on compositions that were not seen: the structure type, from five labels of each, and the
-Ewald energy. Held against the encoder untrained, the composition, and a radial distribution, which knows distances and
+Ewald energy. Compared with the encoder untrained, the composition, and a radial distribution, which knows distances and
 no elements.
 """
 
@@ -31,11 +31,12 @@ from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, f
 from cdvae_kit.representation.methods.obow import OnlineBagOfWords, StudentView, perplexity
 from cdvae_kit.representation.methods.probing import linear_probe, over_label_draws, ridge_probe
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Compose, Transform
 from cdvae_kit.transforms.crystal_motions import AtomDisplacement, Supercell
 from cdvae_kit.transforms.crystals import ElementMask, RandomStrain
+from cdvae_kit.typing import ShareDone
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ EXPERIMENT = ObowCrystals()
 
 
 def structure_types(crystals: CrystalBatch, known: Sequence[str]) -> Tensor:
-    """(num_crystals,) long: the place of each crystal's structure type in `known`."""
+    """(num_crystals,) long: the index of each crystal's structure type in `known`."""
     return torch.tensor([list(known).index(name.split(".")[0]) for name in crystals.material_ids or []])
 
 
@@ -224,7 +225,7 @@ def foretold(method: OnlineBagOfWords, train: CrystalBatch, test: CrystalBatch, 
     Guessed from the composition by a softmax regression on the bags of training crystals, and by the student, once as
     the crystal is and once with all its elements hidden.
     """
-    # a law of probability one draws nothing that matters
+    # a distribution without randomness draws nothing that matters
     seen, test_seen = (method.whole_view(crystals, generator=make_generator(seed)) for crystals in (train, test))
     (bags,), (test_bags,) = method.bags(seen), method.bags(test_seen)
     composition = _BagOfComposition(Composition(), bags.shape[1])
@@ -238,11 +239,11 @@ def foretold(method: OnlineBagOfWords, train: CrystalBatch, test: CrystalBatch, 
         return predictor(embed(method.encoder, crystals), vocabulary.words)
 
     with torch.no_grad():
-        nought = float(kl_to_soft_target(bags.mean(0).log().expand_as(test_bags), test_bags))
+        of_the_mean = float(kl_to_soft_target(bags.mean(0).log().expand_as(test_bags), test_bags))
         hidden = ElementMask(1.0)(test, generator=make_generator(seed))
         guesses = (composition(test_shares), student(test), student(hidden))
         errors = [float(kl_to_soft_target(logits, test_bags)) for logits in guesses]
-    return {BAG + name: 1.0 - error / nought for name, error in zip(FORETELLERS, errors, strict=True)}
+    return {BAG + name: 1.0 - error / of_the_mean for name, error in zip(FORETELLERS, errors, strict=True)}
 
 
 def change_in_supercell(method: OnlineBagOfWords, crystals: CrystalBatch, *, seed: int, num_cells: int = 3) -> float:

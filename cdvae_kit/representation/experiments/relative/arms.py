@@ -10,26 +10,26 @@ from torch import Tensor, nn
 from cdvae_kit.representation.methods.encoder import embed
 from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
 from cdvae_kit.representation.methods.relative import (
-    Likeness,
+    Similarity,
     compare_spaces,
     inverse_relative_projection,
     off_diagonal,
     relative_head,
     relative_projection,
 )
-from cdvae_kit.representation.protocol import ShareDone
 from cdvae_kit.seeding import seeded_weights
+from cdvae_kit.typing import ShareDone
 
 Space = tuple[Tensor, Tensor]
 """Features of the training and of the test samples by one frozen encoder."""
 Error = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and targets, a mean over samples."""
-LIKENESSES: dict[str, tuple[Likeness, bool]] = {
+SIMILARITIES: dict[str, tuple[Similarity, bool]] = {
     "centred cosine": ("cosine", True),
     "distance": ("euclidean", False),
     "whitened cosine": ("whitened", False),
 }
-"""Beside the published one: how likeness is measured, and whether the anchors' mean is taken away."""
+"""Beside the published one: how similarity is measured, and whether the anchors' mean is taken away."""
 
 
 def fit_heads(
@@ -68,13 +68,13 @@ def cross_scores(features: Sequence[Tensor], heads: Sequence[nn.Module], score: 
 
 
 def project(
-    spaces: Sequence[Space], chosen: Tensor, likeness: Likeness = "cosine", center: bool = False
+    spaces: Sequence[Space], chosen: Tensor, similarity: Similarity = "cosine", center: bool = False
 ) -> list[Space]:
     """Each space relative to the training samples `chosen`."""
     return [
         (
-            relative_projection(train, train[chosen], likeness=likeness, center=center),
-            relative_projection(test, train[chosen], likeness=likeness, center=center),
+            relative_projection(train, train[chosen], similarity=similarity, center=center),
+            relative_projection(test, train[chosen], similarity=similarity, center=center),
         )
         for train, test in spaces
     ]

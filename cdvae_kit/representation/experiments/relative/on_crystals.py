@@ -21,7 +21,7 @@ from cdvae_kit.datasets.ionic_prototypes import EWALD_ENERGY, load_ionic_prototy
 from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.models import CDVAE, CDVAEConfig
 from cdvae_kit.representation.experiments.relative.arms import (
-    LIKENESSES,
+    SIMILARITIES,
     carried_back,
     compare_all,
     cross_scores,
@@ -34,9 +34,10 @@ from cdvae_kit.representation.methods.anchors import select_anchors
 from cdvae_kit.representation.methods.encoder import CrystalVAEEncoder, Objective, embed
 from cdvae_kit.representation.methods.fitting import FitSettings, fit
 from cdvae_kit.representation.methods.similarity import effective_rank
-from cdvae_kit.representation.protocol import PartResult, ShareDone
+from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.training.config import load_preset
+from cdvae_kit.typing import ShareDone
 
 _NUM_MODELS = 3
 _HEAD = (64, 1)
@@ -89,11 +90,11 @@ def train_small_cdvae(
     settings = load_preset("ionic_prototypes")["model"] | {"prior": None, "draws_per_crystal": draws_per_crystal}
     with seeded_weights(seed):
         model = CDVAE(CDVAEConfig.model_validate(settings))
-    model.fit_statistics(crystals)
-    crystals = crystals.replace(material_ids=None)
-    objective = _Autoencoding(model, model.graph(crystals), crystals.num_atoms)
+    prepared = model.prepare(crystals).replace(material_ids=None)
+    model.fit_statistics(prepared)
+    objective = _Autoencoding(model, model.graph(prepared), prepared.num_atoms)
     speed = FitSettings(num_epochs, batch_size=64, learning_rate=2e-3, clip_norm=2.0)
-    fit(objective, (crystals, torch.arange(len(crystals))), speed, seed=seed, progress=progress)
+    fit(objective, (prepared, torch.arange(len(prepared))), speed, seed=seed, progress=progress)
     return model.eval()
 
 
@@ -114,16 +115,16 @@ def stitch_crystals(sizes: CrystalSizes, seed: int, progress: ShareDone | None) 
         encoder = CrystalVAEEncoder(model)
         spaces.append((embed(encoder, train), embed(encoder, test)))
     energies, truth = train.properties[EWALD_ENERGY], test.properties[EWALD_ENERGY].double()
-    mean, deviation = energies.mean(), energies.std()
+    mean, spread = energies.mean(), energies.std()
 
     def explained(output: Tensor) -> float:
-        guess = output[:, 0].double() * deviation + mean
+        guess = output[:, 0].double() * spread + mean
         return float(1.0 - (guess - truth).square().mean() / (truth - truth.mean()).square().mean())
 
     def heads_on(features: Sequence[Tensor]) -> list[nn.Module]:
         return fit_heads(
             features,
-            ((energies - mean) / deviation)[:, None],
+            ((energies - mean) / spread)[:, None],
             functional.mse_loss,
             outputs=_HEAD,
             num_epochs=sizes.head_epochs,
@@ -139,8 +140,8 @@ def stitch_crystals(sizes: CrystalSizes, seed: int, progress: ShareDone | None) 
     }
     heads = heads_on([space for space, _ in spaces])
     matrices = {"absolute": cross_scores([space for _, space in spaces], heads, explained)}
-    for name, (likeness, center) in {"cosine": ("cosine", False), **LIKENESSES}.items():
-        relative = project(spaces, chosen, likeness, center)
+    for name, (similarity, center) in {"cosine": ("cosine", False), **SIMILARITIES}.items():
+        relative = project(spaces, chosen, similarity, center)
         matrices[name] = cross_scores([x for _, x in relative], heads_on([x for x, _ in relative]), explained)
     matrices["carried back to absolute"] = carried_back(spaces, heads, chosen, explained, center=True)
     for name, matrix in matrices.items():

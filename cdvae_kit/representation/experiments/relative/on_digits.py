@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from cdvae_kit.datasets.digits import load_digits
 from cdvae_kit.representation.experiments.relative.arms import (
-    LIKENESSES,
+    SIMILARITIES,
     Error,
     Space,
     carried_back,
@@ -31,9 +31,10 @@ from cdvae_kit.representation.methods.anchors import AnchorMethod, select_anchor
 from cdvae_kit.representation.methods.encoder import embed
 from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
 from cdvae_kit.representation.methods.probing import split_samples
-from cdvae_kit.representation.methods.relative import Likeness, RelativeEncoder, relative_head, stitching_matrix
-from cdvae_kit.representation.protocol import PartResult, ShareDone
+from cdvae_kit.representation.methods.relative import RelativeEncoder, Similarity, relative_head, stitching_matrix
+from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
+from cdvae_kit.typing import ShareDone
 
 ACTIVATIONS = ("relu", "relu", "tanh")
 """Of the three encoders."""
@@ -194,8 +195,8 @@ class _Frozen:
     sizes: DigitSizes
     seed: int
 
-    def matrix(self, chosen: Tensor, likeness: Likeness = "cosine", center: bool = False) -> Tensor:
-        relative = project(self.spaces, chosen, likeness, center)
+    def matrix(self, chosen: Tensor, similarity: Similarity = "cosine", center: bool = False) -> Tensor:
+        relative = project(self.spaces, chosen, similarity, center)
         heads = fit_heads(
             [train for train, _ in relative],
             self.digits.train_labels,
@@ -217,23 +218,23 @@ class _Frozen:
         )
 
     def variants(self, progress: ShareDone | None) -> dict[str, float]:
-        """Fewer anchors, other likenesses, anchors chosen otherwise."""
+        """Fewer anchors, other similarities, anchors chosen otherwise."""
         most = self.sizes.num_anchors
-        stages: list[tuple[str, Tensor, Likeness, bool]] = [
+        stages: list[tuple[str, Tensor, Similarity, bool]] = [
             (f"{num} anchors, frozen", self.anchors(num), "cosine", False) for num in self.sizes.fewer_anchors
         ]
-        stages += [(f"{name}, frozen", self.anchors(most), *how) for name, how in LIKENESSES.items()]
+        stages += [(f"{name}, frozen", self.anchors(most), *how) for name, how in SIMILARITIES.items()]
         stages += [(f"{method} anchors, frozen", self.anchors(most, method), "cosine", False) for method in _METHODS]
         values: dict[str, float] = {}
-        for done, (name, chosen, likeness, center) in enumerate(stages):
-            values |= own_and_stitched(name, self.matrix(chosen, likeness, center))
+        for done, (name, chosen, similarity, center) in enumerate(stages):
+            values |= own_and_stitched(name, self.matrix(chosen, similarity, center))
             if progress is not None:
                 progress((done + 1) / len(stages))
         return values
 
 
 def _look_at_spaces(spaces: Sequence[Space], chosen: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, Any]]:
-    """Measures of likeness in the mean over pairs, and the test samples on two directions of the first space."""
+    """Measures of similarity in the mean over pairs, and the test samples on two directions of the first space."""
     kinds = {
         "absolute": [test for _, test in spaces],
         "relative": [test for _, test in project(spaces, chosen)],

@@ -25,7 +25,8 @@ from cdvae_kit.representation.experiments.relative.on_digits import (
     stitch_classifiers,
 )
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Matrix, Panel, Pictures, Points
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, ShareDone
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
+from cdvae_kit.typing import ShareDone
 
 _CLASSIFIERS, _AUTOENCODERS, _CRYSTALS = "classifiers", "autoencoders", "crystals"
 _LARGEST_LOSS = 0.05

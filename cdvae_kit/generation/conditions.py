@@ -1,0 +1,225 @@
+"""What a user asks crystals for, in words: formulas, symbols and groups into conditions, and back into checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from cdvae_kit.crystal.batch import CrystalBatch
+from cdvae_kit.crystal.symmetry import CRYSTAL_SYSTEMS, crystal_system, space_group
+from cdvae_kit.crystal.wyckoff import wyckoff_positions
+from cdvae_kit.metrics.composition_rules import CompositionRule, check_composition
+from cdvae_kit.models.conditions import Conditions
+from cdvae_kit.models.contents import fits_groups
+
+if TYPE_CHECKING:
+    from cdvae_kit.models import CDVAE
+
+_TOLERANCE = 0.01
+"""Angstrom, for the group of a crystal that was made with its symmetry."""
+
+
+def conditions_from(
+    *,
+    formula: str | None = None,
+    formula_units: int | Literal["all"] = "all",
+    elements: Sequence[str] | None = None,
+    contains: Sequence[str] | None = None,
+    without: Sequence[str] | None = None,
+    num_atoms: int | None = None,
+    space_group: int | None = None,
+    crystal_system: str | None = None,
+    properties: Mapping[str, float] | None = None,
+    neutral: CompositionRule | None = None,
+) -> Conditions | None:
+    """What is asked for, None if nothing is.
+
+    Args:
+        formula: such as `BaTiO3`; crystals have exactly this ratio of elements.
+        formula_units: in a primitive cell; "all" leaves the number to the model.
+        elements: symbols of the chemical system: each occurs, and no other.
+        contains: symbols of elements that occur.
+        without: symbols of elements that do not.
+        num_atoms: in the primitive cell.
+        space_group: 1 to 230.
+        crystal_system: triclinic to cubic.
+        properties: name to value.
+        neutral: the SMACT rule that compositions pass.
+
+    Raises:
+        ValueError: a symbol or formula that there is not, or wishes that contradict each other.
+
+    >>> conditions_from(formula="BaTiO3").composition
+    {8: 3, 22: 1, 56: 1}
+    """
+    given = (formula, elements, contains, without, num_atoms, space_group, crystal_system, properties, neutral)
+    if all(value is None for value in given):
+        return None
+    return Conditions(
+        composition=None if formula is None else parse_formula(formula),
+        units=None if formula is None or formula_units == "all" else (formula_units,),
+        elements=None if elements is None else [parse_element(symbol) for symbol in elements],
+        contains=None if contains is None else [parse_element(symbol) for symbol in contains],
+        without=None if without is None else [parse_element(symbol) for symbol in without],
+        num_atoms=num_atoms,
+        space_group=space_group,
+        crystal_system=None if crystal_system is None else _parse_system(crystal_system),
+        properties=properties or None,
+        is_allowed=None if neutral is None else _Neutral(neutral),
+    )
+
+
+class _Neutral:
+    """Whether a composition passes a SMACT rule; compares by the rule."""
+
+    def __init__(self, rule: CompositionRule) -> None:
+        self.rule = rule
+
+    def __call__(self, composition: Mapping[int, int]) -> bool:
+        divisor = int(np.gcd.reduce(list(composition.values())))
+        reduced = tuple(sorted((number, count // divisor) for number, count in composition.items()))
+        return check_composition(reduced, self.rule) is None
+
+    def __repr__(self) -> str:
+        return f"neutral by {self.rule}"
+
+
+def parse_element(symbol: str) -> int:
+    """The atomic number of a symbol.
+
+    >>> parse_element("Ti")
+    22
+    """
+    from ase.data import atomic_numbers
+
+    number = atomic_numbers.get(symbol.strip())
+    if not number:
+        raise ValueError(f"there is no element {symbol.strip()!r}; write symbols such as Li, Fe, O")
+    return int(number)
+
+
+def parse_formula(formula: str) -> dict[int, int]:
+    """{atomic number: atoms}, in order of atomic number, of one formula unit as it is written.
+
+    >>> parse_formula("Ca3(PO4)2")
+    {8: 8, 15: 2, 20: 3}
+    """
+    from pymatgen.core import Composition, Element
+
+    try:
+        composition = Composition(formula)
+    except ValueError as error:
+        raise ValueError(f"{formula!r} is no formula: {error}; write it as BaTiO3 or Ca3(PO4)2") from error
+    counts: dict[int, int] = {}
+    for species, amount in composition.items():
+        if not isinstance(species, Element) or species.symbol in ("D", "T"):
+            raise ValueError(f"{formula!r} holds {species}, which is no element of the models")
+        if abs(amount - round(amount)) > 1e-6 or amount < 0.5:
+            raise ValueError(f"{formula!r} has {amount:g} {species}; whole numbers of atoms are expected")
+        counts[species.Z] = round(amount)
+    if not counts:
+        raise ValueError("the formula is empty; write it as BaTiO3")
+    return dict(sorted(counts.items()))
+
+
+def _parse_system(name: str) -> str:
+    if name.lower() not in CRYSTAL_SYSTEMS:
+        raise ValueError(f"the crystal systems are {', '.join(CRYSTAL_SYSTEMS)}, got {name!r}")
+    return name.lower()
+
+
+def check_possible(model: CDVAE, conditions: Conditions) -> None:
+    """Raises `ValueError` where no crystal of the model can be what is asked for, and says why.
+
+    Elements, sizes and properties are compared with what the model knows; a formula in a space group with the
+    multiplicities of its Wyckoff positions.
+    """
+    from ase.data import chemical_symbols
+
+    limits = conditions.limits()
+    known = set(model.known_elements.tolist())
+    if unknown := sorted(set(limits.required) - known):
+        raise ValueError(f"the model has never seen {', '.join(chemical_symbols[number] for number in unknown)}")
+    sizes = limits.allowed_sizes(model.config.max_atoms)
+    model.conditions.asked(conditions)
+    if (
+        limits.is_allowed is not None
+        and limits.composition is not None
+        and not limits.is_allowed(dict(limits.composition))
+    ):
+        raise ValueError(f"the formula itself is not {limits.is_allowed!r}")
+    if limits.space_groups is None:
+        return
+    head = model.symmetry_head
+    groups = [group for group in limits.space_groups if bool(head.known_groups[group])]
+    if not groups:
+        asked = ", ".join(map(str, limits.space_groups[:8]))
+        raise ValueError(
+            f"the model has never seen a crystal of space group {asked}; it knows "
+            f"{', '.join(map(str, head.known_groups.nonzero().squeeze(-1).tolist()))}"
+        )
+    if limits.composition is None:
+        return
+    unit = limits.unit_counts(torch.device("cpu")).numpy()
+    allowed = torch.zeros_like(head.known_groups)
+    allowed[groups] = True
+    if not any(fits_groups(model, allowed, unit * (size // unit.sum())) for size in sizes):
+        raise ValueError(_does_not_fit(model, groups, unit, sizes))
+
+
+def _does_not_fit(model: CDVAE, groups: Sequence[int], unit: np.ndarray, sizes: Sequence[int]) -> str:
+    from ase.data import chemical_symbols
+
+    formula = "".join(f"{chemical_symbols[i + 1]}{unit[i]}" for i in np.flatnonzero(unit))
+    told = []
+    for group in groups[:3]:
+        positions = [p for p in wyckoff_positions(group) if bool(model.symmetry_head.known_positions[p.index])]
+        once = sorted(p.primitive_multiplicity for p in positions if not p.num_free)
+        often = sorted({p.primitive_multiplicity for p in positions if p.num_free})
+        told.append(
+            f"space group {group} has positions for {', '.join(map(str, once)) or 'no'} atoms (once each) and for "
+            f"{', '.join(map(str, often)) or 'no'} atoms (any number of times) in the primitive cell"
+        )
+    return (
+        f"{formula} does not fit: with {', '.join(map(str, sizes[:6]))} atoms no choice of Wyckoff positions has its "
+        f"numbers of atoms; {'; '.join(told)}. Ask for another group, or another number of formula units"
+    )
+
+
+def check_crystals(conditions: Conditions, crystals: CrystalBatch) -> list[dict[str, bool]]:
+    """Whether each crystal is what was asked for, wish by wish, found out from the finished crystal itself."""
+    groups = space_group(crystals, _TOLERANCE)
+    bounds = crystals.ptr.tolist()
+    numbers = crystals.atomic_numbers.tolist()
+    return [_check(conditions, numbers[start:end], groups[i].number) for i, (start, end) in enumerate(pairwise(bounds))]
+
+
+def _check(conditions: Conditions, numbers: Sequence[int], group: int | None) -> dict[str, bool]:
+    there = set(numbers)
+    counts = {number: numbers.count(number) for number in sorted(there)}
+    checks: dict[str, bool] = {}
+    if conditions.composition is not None:
+        unit = dict(conditions.composition)
+        times = len(numbers) // sum(unit.values())
+        checks["formula"] = counts == {number: count * times for number, count in sorted(unit.items())}
+        if conditions.units is not None:
+            checks["formula units"] = times in conditions.units
+    if conditions.elements is not None:
+        checks["elements"] = there == set(conditions.elements)
+    if conditions.contains is not None:
+        checks["contains"] = there >= set(conditions.contains)
+    if conditions.without is not None:
+        checks["without"] = not there & set(conditions.without)
+    if conditions.num_atoms is not None:
+        checks["number of atoms"] = len(numbers) == conditions.num_atoms
+    if conditions.space_group is not None:
+        checks["space group"] = group == conditions.space_group
+    if conditions.crystal_system is not None:
+        checks["crystal system"] = group is not None and crystal_system(group) == conditions.crystal_system
+    if conditions.is_allowed is not None:
+        checks["composition rule"] = conditions.is_allowed(counts)
+    return checks

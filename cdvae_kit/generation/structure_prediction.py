@@ -1,0 +1,152 @@
+"""Structures of given formulas: candidates from the conditional prior, without repeats, ranked by the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
+from cdvae_kit.generation.conditions import check_possible, conditions_from
+from cdvae_kit.models import decoding
+from cdvae_kit.models.conditions import Conditions
+from cdvae_kit.models.contents import read_contents
+from cdvae_kit.typing import Progress
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from cdvae_kit.models import CDVAE
+
+
+@dataclass(frozen=True)
+class PredictedStructures:
+    """Candidates for one formula, the best first.
+
+    Attributes:
+        formula: as it was asked for.
+        crystals: the candidates.
+        distance: (num_candidates,) how far the code of the finished crystal lies from the code that it was decoded
+            from, in standard deviations of the training codes: 0 for a crystal that says what it was made from.
+        log_p: (num_candidates,) log-probability of composition, group and positions given the code.
+        times: (num_candidates,) long, how often the candidate was drawn.
+    """
+
+    formula: str
+    crystals: SymmetricCrystals
+    distance: torch.Tensor
+    log_p: torch.Tensor
+    times: torch.Tensor
+
+
+def predict_structures(
+    model: CDVAE,
+    formulas: Sequence[str],
+    *,
+    num_candidates: int = 16,
+    formula_units: int | Literal["all"] = "all",
+    space_group: int | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    guidance: float = 1.0,
+    progress: Progress | None = None,
+) -> list[PredictedStructures]:
+    """Candidates for each formula.
+
+    `num_candidates` codes are drawn from the prior, told the formula, and decoded with exactly this formula. Crystals
+    that match one another are kept once, the one with the smallest distance, and the rest is ranked by it.
+
+    Args:
+        model: with a learned prior.
+        formulas: such as `BaTiO3`.
+        num_candidates: draws a formula.
+        formula_units: in the primitive cell; "all" leaves the number to the model.
+        space_group: 1 to 230, if it is known.
+        seed: formula i depends on the seed and i alone.
+        steps: of the sampler.
+        guidance: weight of the formula, see `LatentPrior.transport`.
+        progress: called with (formulas done, formulas in all).
+
+    Raises:
+        ValueError: a formula that there is not, or that the model cannot make; it is named.
+    """
+    if model.prior is None:
+        raise ValueError("structure prediction draws codes from a learned prior, which this model has not")
+    if num_candidates < 1:
+        raise ValueError(f"num_candidates must be at least 1, got {num_candidates}")
+    wishes = []
+    for formula in formulas:
+        wish = conditions_from(formula=formula, formula_units=formula_units, space_group=space_group)
+        assert wish is not None
+        try:
+            check_possible(model, wish)
+        except ValueError as error:
+            raise ValueError(f"{formula}: {error}") from error
+        wishes.append(wish)
+    found = []
+    for i, (formula, wish) in enumerate(zip(formulas, wishes, strict=True)):
+        ids = i * num_candidates + torch.arange(num_candidates, device=model.device)
+        found.append(_predict(model, formula, wish, ids, seed=seed, steps=steps, guidance=guidance))
+        if progress is not None:
+            progress(i + 1, len(formulas))
+    return found
+
+
+@torch.no_grad()
+def _predict(
+    model: CDVAE,
+    formula: str,
+    wish: Conditions,
+    ids: torch.Tensor,
+    *,
+    seed: int,
+    steps: int | None,
+    guidance: float,
+) -> PredictedStructures:
+    z = decoding.sample_codes(model, ids, seed=seed, conditions=wish, guidance=guidance)
+    limits = wish.limits()
+    contents = read_contents(model, z, seed=seed, crystal_ids=ids, limits=limits)
+    crystals = decoding.decode(model, z, seed=seed, crystal_ids=ids, num_steps=steps, limits=limits)
+    again = model.encode(crystals.plain(), allow_outside=True)
+    assert model.prior is not None
+    distance = model.prior.distance(again - z + model.prior.mean)
+    order = distance.argsort(stable=True)
+    kept, times = _distinct(crystals.plain().select(order).structures())
+    rows = order[torch.tensor(kept, device=order.device)]
+    names = [f"{formula}_{rank + 1}" for rank in range(len(rows))]
+    return PredictedStructures(
+        formula,
+        crystals.select(rows).replace(material_ids=names),
+        distance[rows],
+        contents.log_p[rows],
+        torch.tensor(times),
+    )
+
+
+def _distinct(structures: Sequence[Structure]) -> tuple[list[int], list[int]]:
+    """Indices of the structures that match no earlier one, and how many match each."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    matcher = StructureMatcher()
+    kept: list[int] = []
+    times: list[int] = []
+    for i, structure in enumerate(structures):
+        same = next((k for k, j in enumerate(kept) if matcher.fit(structures[j], structure)), None)
+        if same is None:
+            kept.append(i)
+            times.append(1)
+        else:
+            times[same] += 1
+    return kept, times
+
+
+def all_candidates(found: Sequence[PredictedStructures]) -> SymmetricCrystals:
+    """All candidates in one batch; distance, log-probability and rank are their properties."""
+    parts = []
+    for one in found:
+        rank = torch.arange(1, len(one.crystals) + 1, device=one.distance.device).to(one.distance.dtype)
+        properties = {"distance": one.distance, "log_p": one.log_p.to(one.distance.dtype), "rank": rank}
+        parts.append(one.crystals.replace(properties=properties))
+    return join(parts)

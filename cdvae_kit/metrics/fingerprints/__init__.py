@@ -1,0 +1,1 @@
+"""Vectors of structures and compositions: CrystalNN order parameters and Magpie statistics, as published."""

@@ -1,0 +1,17 @@
+from .base import Compose as Compose
+from .base import Identity as Identity
+from .base import IndexedDraws as IndexedDraws
+from .base import Params as Params
+from .base import RandomChoice as RandomChoice
+from .base import Transform as Transform
+from .crystal_fields import RandomFieldDisplacement as RandomFieldDisplacement
+from .crystals import ElementMask as ElementMask
+from .crystals import ElementSubstitution as ElementSubstitution
+from .crystals import RandomStrain as RandomStrain
+from .frames import FourierBasis as FourierBasis
+from .frames import HaarBasis as HaarBasis
+from .frames import MorletFrame as MorletFrame
+from .image_fields import FieldDistribution as FieldDistribution
+from .image_fields import RandomFieldColor as RandomFieldColor
+from .image_fields import RandomFieldNoise as RandomFieldNoise
+from .image_fields import RandomFieldWarp as RandomFieldWarp

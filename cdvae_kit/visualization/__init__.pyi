@@ -1,0 +1,10 @@
+from .crystals.denoising import plot_denoising as plot_denoising
+from .crystals.structures import plot_grid as plot_grid
+from .crystals.structures import plot_structure as plot_structure
+from .distributions import plot_distribution as plot_distribution
+from .elements import plot_elements as plot_elements
+from .latent import plot_latent_map as plot_latent_map
+from .losses import plot_loss as plot_loss
+from .report.evaluation_page import write_report as write_report
+from .scores import plot_metrics as plot_metrics
+from .space_groups import plot_space_groups as plot_space_groups

@@ -1,0 +1,77 @@
+"""Random changes of training crystals that are described by their symmetry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.lattice import wrap_displacement
+from cdvae_kit.crystal.symmetric import SymmetricCrystals, describe
+from cdvae_kit.graph import PeriodicGraph
+from cdvae_kit.training import fit
+from tests.crystal.every_group import asymmetry, strain_of
+from tests.models.crystals import ordinary_crystals
+from tests.training.toy import ToyModel, make_toy, toy_config
+
+
+class SymmetricToy(ToyModel):
+    """Sees descriptions, and remembers those of its training steps."""
+
+    seen: ClassVar[list[tuple[CrystalBatch, PeriodicGraph]]]
+
+    def prepare(self, crystals: CrystalBatch, *, progress: Callable[[int, int], None] | None = None) -> CrystalBatch:
+        return describe(crystals)
+
+    def loss(
+        self, crystals: CrystalBatch, graph: PeriodicGraph, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        if torch.is_grad_enabled():
+            self.seen.append((crystals, graph))
+        return super().loss(crystals, graph, generator=generator)
+
+
+def single(crystals: CrystalBatch) -> CrystalBatch:
+    return crystals.replace(frac_coords=crystals.frac_coords.float(), lattice=crystals.lattice.float())
+
+
+def trained(folder: Path, **changes: float) -> list[tuple[CrystalBatch, PeriodicGraph]]:
+    """The crystals of three steps on rock salt, perovskite, wurtzite and rutile."""
+    SymmetricToy.seen = []
+    crystals = single(ordinary_crystals())
+    config = toy_config(max_steps=3, batch_size=4, **changes)
+    fit(make_toy(kind=SymmetricToy), crystals, crystals.select([0]), config, folder, device="cpu", progress=False)
+    return SymmetricToy.seen
+
+
+def test_strained_and_displaced_crystals_keep_their_groups(tmp_path: Path) -> None:
+    before = describe(single(ordinary_crystals()))
+    steps = trained(tmp_path / "run", strain=0.05, displacement=0.1)
+    assert len(steps) == 3
+    wurtzite_moved = []
+    for crystals, graph in steps:
+        assert isinstance(crystals, SymmetricCrystals)
+        assert sorted(crystals.space_group.tolist()) == sorted(before.space_group.tolist())
+        ends = crystals.ptr.tolist()
+        for i, number in enumerate(crystals.space_group.tolist()):
+            part = slice(ends[i], ends[i + 1])
+            assert asymmetry(crystals.frac_coords[part], crystals.atomic_numbers[part], number) < 1e-5
+            assert strain_of(crystals.lattice[i], number) < 1e-4
+            same = (before.space_group == number).nonzero().item()
+            assert not torch.allclose(crystals.lattice[i], before.lattice[same], rtol=1e-4)
+            if number == 186:
+                moved = wrap_displacement(crystals.select([i]).free - before.select([same]).free)
+                wurtzite_moved.append(float(moved.abs().max()))
+        # edges were found before the move, and are as long as they were up to the strain and the move
+        assert 1.0 < float(graph.distances(crystals).min()) and float(graph.distances(crystals).max()) < 5.0
+    assert max(wurtzite_moved) > 1e-3
+
+
+def test_other_elements_are_refused_where_the_description_depends_on_them(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"canonical one.*set training\.substitution=0, or model\.symmetry=none"):
+        trained(tmp_path / "run", substitution=0.5)
