@@ -1,7 +1,8 @@
 """One function over many crystals, in several processes, with what is known kept on the disk.
 
 Results come in order whatever the order in which they were computed. What the function does with a bad crystal is its
-own affair: here nothing is caught but the death of a process. Where the processes are, on this machine or on a cluster,
+own affair: an error of it ends the call, once the results that were under way are in; the death of a process is caught.
+Where the processes are, on this machine or on a cluster,
 is in `cluster`.
 """
 
@@ -9,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import pickle
 import sys
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -280,13 +283,14 @@ class _Chunks:
         self._largest = largest
         self._start = 0
         self._size = 1
+        self._is_over = False
 
     def __iter__(self) -> Iterator[Sequence[int]]:
         return self
 
     def __next__(self) -> Sequence[int]:
         left = len(self._places) - self._start
-        if left == 0:
+        if left == 0 or self._is_over:
             raise StopIteration
         size = max(1, min(self._size, self._largest or left, left // (2 * self._workers)))
         self._start += size
@@ -297,16 +301,31 @@ class _Chunks:
         fitting = int(_SECONDS_A_CHUNK * num_items / max(seconds, 1e-6))
         self._size = max(1, min(fitting, _GROWTH * max(num_items, self._size)))
 
+    def end(self) -> None:
+        """Deals out nothing more."""
+        self._is_over = True
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """An error of the function, on its way from another process."""
+
+    error: Exception
+    traceback: str
+
 
 Task: TypeAlias = tuple[Callable[[Item], Result], Sequence[int], Sequence[Item]]
-Done: TypeAlias = tuple[list[tuple[int, Result]], float]
-"""Places with their results, and the seconds that they took."""
+Done: TypeAlias = tuple[list[tuple[int, Result]], float, _Fault | None]
+"""Places with their results, the seconds that they took, and what ended the chunk before its time."""
 
 
 def _in_parallel(
     function: Callable[[Item], Result], items: Sequence[Item], chunks: _Chunks, workers: int
 ) -> Iterator[list[tuple[int, Result]]]:
-    """The chunks' results as they come, by whatever backend of joblib is the current one."""
+    """The chunks' results as they come, by whatever backend of joblib is the current one.
+
+    After an error nothing more is dealt out, and it is raised when all that was dealt out before has come in.
+    """
     from joblib import Parallel, delayed
     from joblib.parallel import get_active_backend
 
@@ -317,9 +336,17 @@ def _in_parallel(
         answers = iter(Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered")(tasks))
     else:
         answers = _in_groups(Parallel(n_jobs=workers, batch_size=1), tasks, _CHUNKS_A_GROUP * workers)
-    for done, seconds in answers:
-        chunks.learn(len(done), seconds)
+    fault: _Fault | None = None
+    for done, seconds, failed in answers:
+        if failed is not None:
+            chunks.end()
+            fault = fault or failed
+        elif done:
+            chunks.learn(len(done), seconds)
         yield done
+    if fault is not None:
+        fault.error.add_note(f"in another process:\n{fault.traceback}")
+        raise fault.error
 
 
 def _in_groups(parallel: Parallel, tasks: Iterator[Any], size: int) -> Iterator[Done]:
@@ -332,5 +359,21 @@ def _in_groups(parallel: Parallel, tasks: Iterator[Any], size: int) -> Iterator[
 def _apply(task: Task[Item, Result]) -> Done[Result]:
     function, places, items = task
     start = time.perf_counter()
-    results = [function(item) for item in items]
-    return list(zip(places, results, strict=True)), time.perf_counter() - start
+    done: list[tuple[int, Result]] = []
+    fault = None
+    for place, item in zip(places, items, strict=True):
+        try:
+            done.append((place, function(item)))
+        except Exception as error:
+            fault = _Fault(_portable(error), traceback.format_exc())
+            break
+    return done, time.perf_counter() - start, fault
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or one that tells of it where it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
