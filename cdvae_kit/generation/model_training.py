@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets import load_dataset, split_crystals
 from cdvae_kit.datasets.registry import DATASETS
-from cdvae_kit.models import CDVAE, CDVAEConfig
+from cdvae_kit.models import CDVAE, CDVAEConfig, pretrained
 from cdvae_kit.training import TrainingConfig, apply_overrides, fit, load_preset, seeded_weights
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def start_from(model: CDVAE, init: str | os.PathLike[str]) -> list[str]:
 
     Statistics and what is known of the training set are fitted to the new data afterwards.
     """
-    other = CDVAE.from_pretrained(init, device="cpu").state_dict()
+    _, other, _ = pretrained.load(init)
     own = model.state_dict()
     fitting = {name: other[name] for name in own if name in other and other[name].shape == own[name].shape}
     if not fitting:
