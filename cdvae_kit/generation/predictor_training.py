@@ -13,6 +13,7 @@ from typing import Any, Literal
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets import load_dataset, split_crystals
 from cdvae_kit.datasets.registry import DATASETS
+from cdvae_kit.io.result_folder import result_folder
 from cdvae_kit.models import CDVAE
 from cdvae_kit.models.latent_predictor import LatentPredictor, encoder_digest
 from cdvae_kit.models.predictor_config import LatentPredictorConfig, PropertyPredictorConfig
@@ -20,7 +21,6 @@ from cdvae_kit.models.property_predictor import PropertyPredictor
 from cdvae_kit.training import SettingsError, TrainingConfig, apply_overrides, seeded_weights
 from cdvae_kit.training.latent_predictor import fit_latent_predictor
 from cdvae_kit.training.predictor import fit_predictor
-from cdvae_kit.training.run import prepare_folder
 
 logger = logging.getLogger(__name__)
 
@@ -141,13 +141,13 @@ def train_predictor(
     card |= {"num_training": len(crystals) - len(calibration), "num_calibration": len(calibration)}
     folder = Path(output)
     if autoencoder is not None:
-        prepare_folder(folder, resume=False, overwrite=overwrite, ours=("model",))
-        with seeded_weights(config.seed):
-            latent = LatentPredictor(LatentPredictorConfig.model_validate(settings["model"]))
-        with fitting() as advance:
-            found = fit_latent_predictor(latent, autoencoder, folds, calibration, config, progress=advance)
-        latent.card = {"data": card, "autoencoder": str(checkpoint), "training": _about(config, found)}
-        latent.save_pretrained(folder / "model", half=half)
+        with result_folder(folder, ours=("model",), overwrite=overwrite):
+            with seeded_weights(config.seed):
+                latent = LatentPredictor(LatentPredictorConfig.model_validate(settings["model"]))
+            with fitting() as advance:
+                found = fit_latent_predictor(latent, autoencoder, folds, calibration, config, progress=advance)
+            latent.card = {"data": card, "autoencoder": str(checkpoint), "training": _about(config, found)}
+            latent.save_pretrained(folder / "model", half=half)
         return _result(folder, card, found, latent.units)
     with seeded_weights(config.seed):
         predictor = PropertyPredictor(PropertyPredictorConfig.model_validate(settings["model"]))

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import platform
-import shutil
 import signal
 import threading
 from collections.abc import Collection, Iterator
@@ -30,11 +29,12 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.io.atomic import atomic_file
+from cdvae_kit.io.result_folder import result_folder
 from cdvae_kit.nn.fractional import set_precision
 from cdvae_kit.seeding import seeded_weights as seeded_weights  # its first home
 from cdvae_kit.training.config import TrainingConfig
 from cdvae_kit.training.data import CrystalDataModule, find_graph
-from cdvae_kit.training.errors import ResumeError, TrainingDivergedError
+from cdvae_kit.training.errors import TrainingDivergedError
 from cdvae_kit.training.log import MetricsLog, plot_losses, read_metrics, tensorboard_logger
 from cdvae_kit.training.module import TrainingModule, steps_done
 from cdvae_kit.training.prior import PriorFit, fit_prior
@@ -103,11 +103,28 @@ def fit(
         progress: show a bar if standard error is a terminal. A line a validation goes to the log either way.
     """
     output = Path(output_dir)
-    module = as_module(model)
     _check_crystals(train, val, config)
     is_main = getattr(rank_zero_only, "rank", 0) == 0
-    if is_main:
-        prepare_folder(output, resume=resume, overwrite=overwrite, ours=_OURS)
+    with ExitStack() as stack:
+        if is_main:
+            stack.enter_context(result_folder(output, ours=_OURS, resume=resume, overwrite=overwrite))
+        return _fit(model, train, val, config, output, resume=resume, device=device, progress=progress)
+
+
+def _fit(
+    model: TrainableNetwork,
+    train: CrystalBatch,
+    val: CrystalBatch,
+    config: TrainingConfig,
+    output: Path,
+    *,
+    resume: bool,
+    device: str,
+    progress: bool,
+) -> FitResult:
+    """`fit` in a folder that is laid out."""
+    module = as_module(model)
+    is_main = getattr(rank_zero_only, "rank", 0) == 0
     module.cpu()
     set_precision(module, half=config.precision == "bf16-mixed")
     train, val = _prepared(model, train, "training"), _prepared(model, val, "validation")
@@ -310,39 +327,6 @@ def _make_trainer(
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
-
-
-def prepare_folder(output: Path, *, resume: bool, overwrite: bool, ours: Collection[str]) -> None:
-    """Makes the folder of a run; refuses one that holds anything, unless it is to be resumed or overwritten.
-
-    Args:
-        output: the folder.
-        resume: it is there, and stays as it is.
-        overwrite: what a run left in it is removed.
-        ours: names that a run gives to what it leaves.
-    """
-    if resume and overwrite:
-        raise ValueError("a run is either resumed or overwritten, not both")
-    if output.exists() and not output.is_dir():
-        raise FileExistsError(f"{output} is a file; give the name of a folder")
-    if resume:
-        if not output.is_dir():
-            raise ResumeError(f"there is no run to resume: {output} does not exist; check its name, or do not resume")
-        return
-    if output.is_dir() and any(output.iterdir()):
-        if not overwrite:
-            raise FileExistsError(
-                f"{output} holds files already; go on with the run in it (resume=True), remove that run "
-                "(overwrite=True), or choose another folder"
-            )
-        foreign = sorted(child.name for child in output.iterdir() if child.name not in ours)
-        if foreign:
-            raise FileExistsError(
-                f"{output} holds files that are not of a run ({', '.join(foreign[:5])}); choose another folder"
-            )
-        for child in output.iterdir():
-            shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
-    output.mkdir(parents=True, exist_ok=True)
 
 
 def _check_crystals(train: CrystalBatch, val: CrystalBatch, config: TrainingConfig) -> None:

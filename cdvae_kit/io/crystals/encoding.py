@@ -10,7 +10,6 @@ import io
 import json
 import re
 import sqlite3
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from torch import Tensor
 from cdvae_kit.crystal.arrays import CrystalArrays, right_handed, split
 from cdvae_kit.crystal.batch import CrystalBatch
 from cdvae_kit.crystal.lattice import lattice_parameters
+from cdvae_kit.io.atomic import parts_of, remove
 from cdvae_kit.io.crystals.cif import NAME_TAG, PROPERTY_TAGS
 from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
 from cdvae_kit.io.crystals.structure_tables import ARRAY_COLUMNS
@@ -225,8 +225,10 @@ def fill_database(crystals: CrystalBatch, path: Path) -> None:
     import ase.db
 
     # SQLite writes files of its own beside the database
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as folder:
-        unfinished = Path(folder) / "crystals.db"
+    folder = parts_of(path)
+    folder.mkdir()
+    try:
+        unfinished = folder / "crystals.db"
         try:
             with ase.db.connect(unfinished, type="db", use_lock_file=False) as database:
                 for row, atoms in zip(crystal_rows(crystals), crystals.atoms(), strict=True):
@@ -237,6 +239,8 @@ def fill_database(crystals: CrystalBatch, path: Path) -> None:
         except sqlite3.Error as error:
             raise OSError(f"the database {path.name} cannot be written ({error}); is the disk full?") from error
         unfinished.replace(path)
+    finally:
+        remove(folder)
 
 
 def _allowed_pairs(table: dict[str, Any]) -> dict[str, Any]:

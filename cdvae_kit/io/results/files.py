@@ -6,7 +6,9 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,39 @@ def write_json(content: Any, path: str | os.PathLike[str], *, overwrite: bool = 
     text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_file(path, overwrite=overwrite) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+class DamagedResultError(ValueError):
+    """A file that the package wrote, and that is not what was written."""
+
+
+@contextmanager
+def whole_content(path: str | os.PathLike[str], advice: str) -> Iterator[None]:
+    """A block that makes something of a file's content; what is wrong with the content becomes one kind of error.
+
+    Args:
+        path: of the file.
+        advice: what to do about a damaged one.
+
+    Raises:
+        DamagedResultError: it is damaged. That it is not there, or cannot be opened, comes as the system says it.
+    """
+    try:
+        yield
+    except DamagedResultError:
+        raise
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise DamagedResultError(f"{os.fspath(path)} is damaged ({what}); {advice}") from error
+
+
+def read_json_table(path: str | os.PathLike[str], advice: str) -> dict[str, Any]:
+    """The table of a file that `write_json` wrote; `advice` says what to do about a damaged one."""
+    with whole_content(path, advice):
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise DamagedResultError(f"{os.fspath(path)} is damaged (it holds no table of JSON); {advice}")
+        return content
 
 
 def write_csv(
