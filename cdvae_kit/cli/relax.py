@@ -48,12 +48,11 @@ def relax(
     """
     from cdvae_kit.cli.evaluation_inputs import find_calculator, no_store
     from cdvae_kit.generation.relaxing import relax_to_file, table_path
-    from cdvae_kit.io.atomic import refuse_existing
+    from cdvae_kit.io.atomic import refuse_several
     from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.relaxation import RelaxationSettings
 
-    for path in (output, table_path(output)):
-        refuse_existing(path, overwrite=overwrite)
+    refuse_several([output, table_path(output)], overwrite=overwrite)
     settings = RelaxationSettings(
         fmax,
         max_steps,

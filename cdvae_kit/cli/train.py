@@ -8,6 +8,7 @@ import typer
 
 from cdvae_kit.cli.console import log_to_stderr, print_result, progress_bar
 from cdvae_kit.cli.options import Device, Overwrite
+from cdvae_kit.cli.outcome import tell_what_is_kept
 
 
 def train(
@@ -67,18 +68,19 @@ def train(
     from cdvae_kit.generation import train_model
 
     log_to_stderr()
-    result = train_model(
-        preset=preset,
-        data=data,
-        output=output,
-        overrides=words,
-        init=init,
-        resume=resume,
-        overwrite=overwrite,
-        device=device,
-        strict=strict,
-        reading=lambda: progress_bar("Reading", "crystals"),
-    )
+    with tell_what_is_kept(output):
+        result = train_model(
+            preset=preset,
+            data=data,
+            output=output,
+            overrides=words,
+            init=init,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            strict=strict,
+            reading=lambda: progress_bar("Reading", "crystals"),
+        )
     if result.is_main:
         print_result(
             f"{result.steps} steps ({result.skipped_steps} skipped) in {result.seconds:.0f} s, validation loss "

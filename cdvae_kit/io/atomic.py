@@ -54,16 +54,27 @@ def refuse_several(paths: Sequence[str | os.PathLike[str]], *, overwrite: bool) 
 def several_files(paths: Sequence[str | os.PathLike[str]], *, overwrite: bool = False) -> Iterator[None]:
     """A block that writes files of one folder which belong together, each of them with overwriting allowed.
 
-    A hidden note beside the last one tells whoever comes after a kill or a failure in between that the files that are
-    there are no whole: they may be replaced without `overwrite`.
+    A hidden note beside them tells whoever comes after a kill or a failure in between that the files that are there
+    are no whole set: they may be replaced without `overwrite`.
     """
     paths = [Path(path) for path in paths]
-    refuse_several(paths, overwrite=overwrite)
     note = _note(paths)
+    if note in _notes_of_this_process:
+        # a part of what an outer block writes
+        yield
+        return
+    refuse_several(paths, overwrite=overwrite)
     with atomic_file(note, overwrite=True) as temporary:
         temporary.write_text(json.dumps([path.name for path in paths]), encoding="utf-8")
-    yield
+    _notes_of_this_process.add(note)
+    try:
+        yield
+    finally:
+        _notes_of_this_process.discard(note)
     note.unlink(missing_ok=True)
+
+
+_notes_of_this_process: set[Path] = set()
 
 
 def _note(paths: Sequence[Path]) -> Path:

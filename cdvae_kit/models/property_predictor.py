@@ -169,7 +169,7 @@ class PropertyPredictor(nn.Module):
         config, tensors, card = pretrained.load_settings(
             name_or_path, PropertyPredictorConfig, folder=WEIGHTS_FOLDER, expected=("calibration.quantile",)
         )
-        model = cls(config)
+        model = pretrained.build(cls, config, tensors, name_or_path)
         for i, member in enumerate(model._networks()):
             if f"members.{i}.known_elements" in tensors:
                 member.known_elements = torch.empty_like(tensors[f"members.{i}.known_elements"])

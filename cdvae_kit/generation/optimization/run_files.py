@@ -23,7 +23,15 @@ from cdvae_kit.generation.optimization.trials import Trials
 from cdvae_kit.io.atomic import atomic_file
 from cdvae_kit.io.crystals.writing import write_crystals
 from cdvae_kit.io.result_folder import ResumeError, result_folder
-from cdvae_kit.io.results.files import read_json_table, write_json
+from cdvae_kit.io.results.files import (
+    DamagedResultError,
+    check_seal,
+    inert,
+    read_json_table,
+    sealed,
+    whole_content,
+    write_json,
+)
 from cdvae_kit.metrics.crystals import as_arrays, formula
 
 logger = logging.getLogger(__name__)
@@ -69,7 +77,7 @@ class RunFiles:
             else:
                 if self._resume and any((self.folder / name).exists() for name in _OURS):
                     self._refuse_without_run_file()
-                write_json(self.settings, self.folder / RUN_FILE, overwrite=True)
+                write_json(sealed(self.settings), self.folder / RUN_FILE, overwrite=True)
             (self.folder / TRIALS_FOLDER).mkdir(exist_ok=True)
             self._held = stack.pop_all()
         return self
@@ -79,7 +87,8 @@ class RunFiles:
 
     def _check_same(self) -> None:
         assert self.folder is not None
-        there = read_json_table(self.folder / RUN_FILE, "choose another folder, or begin anew (overwrite=True)")
+        advice = "choose another folder, or begin anew (overwrite=True)"
+        there = check_seal(read_json_table(self.folder / RUN_FILE, advice), self.folder / RUN_FILE, advice)
         other = sorted(
             name for name in {*there, *self.settings} if there.get(name, None) != self.settings.get(name, None)
         )
@@ -102,18 +111,22 @@ class RunFiles:
         """The trials of that name, None where they are not there or cannot be read."""
         if self.folder is None or not (path := self._trials_path(name)).exists():
             return None
+        advice = "it is made anew"
         try:
-            return Trials.from_json(path.read_text(encoding="utf-8"))
-        except (ValueError, KeyError) as error:
-            # a damaged disk; the batch is made anew
-            logger.warning("%s cannot be read and is made anew: %s", path, error)
+            content = check_seal(read_json_table(path, advice), path, advice, required=True)
+            with whole_content(path, advice):
+                return Trials.from_table(content)
+        except DamagedResultError as error:
+            logger.warning("%s", error)
             return None
 
     def keep(self, name: str, trials: Trials) -> None:
         """Puts trials on the disk."""
         if self.folder is not None:
+            # floats read back to the last bit; NaN is a value of its own here
+            text = json.dumps(sealed(trials.as_table()))
             with atomic_file(self._trials_path(name), overwrite=True) as temporary:
-                temporary.write_text(trials.to_json(), encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8")
 
     def forget(self, prefix: str) -> None:
         """Removes the trials whose name starts so."""
@@ -142,7 +155,8 @@ class RunFiles:
         ):
             table = csv.writer(file)
             table.writerow(history)
-            table.writerows(zip(*history.values(), strict=True))
+            for row in zip(*history.values(), strict=True):
+                table.writerow([inert(cell) if isinstance(cell, str) else cell for cell in row])
         for name in (CANDIDATES_FILE, CANDIDATES_FOLDER):
             if candidates is not None:
                 write_crystals(candidates, self.folder / name, overwrite=True)

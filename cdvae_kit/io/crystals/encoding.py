@@ -28,7 +28,8 @@ from cdvae_kit.io.atomic import parts_of, remove
 from cdvae_kit.io.crystals.cif import NAME_TAG, PROPERTY_TAGS
 from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
 from cdvae_kit.io.crystals.structure_tables import ARRAY_COLUMNS
-from cdvae_kit.io.crystals.tables import CIF_COLUMN, JOURNAL_KIND, JOURNAL_VERSION
+from cdvae_kit.io.crystals.tables import CIF_COLUMN, JOURNAL_KIND, JOURNAL_VERSION, checked_line
+from cdvae_kit.io.results.files import inert
 
 _XYZ_RESERVED = {"lattice", "properties", "pbc", "cell", "stress", "virial", DEFAULT_ID_COLUMN}
 _TABLE_RESERVED = {DEFAULT_ID_COLUMN, CIF_COLUMN, *ARRAY_COLUMNS, ""}
@@ -186,12 +187,12 @@ def csv_text(crystals: CrystalBatch) -> str:
     names = list(crystals.properties)
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([DEFAULT_ID_COLUMN, *names, CIF_COLUMN])
+    writer.writerow([DEFAULT_ID_COLUMN, *map(inert, names), CIF_COLUMN])
     for i, (row, cif) in enumerate(
         zip(crystal_rows(crystals), cif_texts(crystals, with_properties=False), strict=True)
     ):
         name = f"crystal-{i}" if row.name is None else row.name
-        writer.writerow([name, *(row.properties.get(key, "") for key in names), cif])
+        writer.writerow([inert(name), *(row.properties.get(key, "") for key in names), cif])
     return buffer.getvalue()
 
 
@@ -278,4 +279,4 @@ def journal_lines(crystals: CrystalBatch) -> bytes:
         )
         for row in crystal_rows(crystals)
     ]
-    return "".join(line + "\n" for line in lines).encode()
+    return "".join(f"{checked_line(line)}\n" for line in lines).encode()

@@ -5,6 +5,7 @@ Files become records in the modules that `formats` lists; what a record says is 
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ def unpacked(content: bytes, *, max_bytes: int = MAX_BYTES) -> bytes:
     """What a gzip holds, up to a limit; other content as it is."""
     if not content.startswith(b"\x1f\x8b"):
         return content
-    limit = min(max_bytes, max(_SMALL, _LARGEST_RATIO * len(content)))
+    limit = largest_unpacked(len(content), max_bytes)
     parts: list[bytes] = []
     total = 0
     try:
@@ -125,6 +126,20 @@ def unpacked(content: bytes, *, max_bytes: int = MAX_BYTES) -> bytes:
     except zlib.error as error:
         raise UnreadableSourceError(f"is a damaged or truncated gzip file ({error}); fetch it again") from error
     return b"".join(parts)
+
+
+def largest_unpacked(num_bytes: int, max_bytes: int = MAX_BYTES) -> int:
+    """To how much so many packed bytes may unpack."""
+    return min(max_bytes, max(_SMALL, _LARGEST_RATIO * num_bytes))
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """The name of a file as text that any file can hold: bytes that are no UTF-8 are spelled out.
+
+    >>> shown(os.fsdecode(b"gold-\\xff.cif"))
+    'gold-\\\\xff.cif'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def decode(content: bytes) -> str:
