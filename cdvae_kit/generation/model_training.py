@@ -51,7 +51,8 @@ def train_model(
         reading: makes a context around the reading of the data, whose value is called with (records read, records in
             all): a progress bar, say, which must be gone before training shows its own.
     """
-    settings = apply_overrides(load_preset(preset), list(overrides), model_schema=CDVAEConfig)
+    source = preset if preset.endswith(".toml") else None
+    settings = apply_overrides(load_preset(preset), list(overrides), model_schema=CDVAEConfig, source=source)
     config = TrainingConfig.model_validate(settings["training"])
     model_config = CDVAEConfig.model_validate(settings["model"])
     with reading() as progress:

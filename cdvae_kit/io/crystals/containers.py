@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -35,6 +37,9 @@ from cdvae_kit.io.crystals.records import (
 logger = logging.getLogger(__name__)
 
 _MAX_MEMBERS = 5_000_000
+
+_DAMAGE = (ValueError, IndexError, struct.error, UnicodeError, lzma.LZMAError)
+"""What reading a damaged archive raises besides what it should."""
 
 
 def detect_format(path: Path) -> str:
@@ -126,7 +131,7 @@ def _zip_records(path: Path, max_bytes: int) -> Iterator[Record | ReadFailure]:
     """The records of all CIF, POSCAR and extxyz files in a zip archive, sorted by name."""
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, *_DAMAGE) as error:
         raise UnreadableSourceError(f"is not a zip archive, or a damaged one ({error}); fetch it again") from error
     with archive:
         sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
@@ -149,9 +154,12 @@ def _zip_records(path: Path, max_bytes: int) -> Iterator[Record | ReadFailure]:
             try:
                 text = decode(unpacked(_member(archive, name, sizes[name]), max_bytes=limit))
                 limit = max(limit - len(text), 0)
-            except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, UnreadableSourceError) as error:
+            except UnreadableSourceError as error:
+                yield ReadFailure(source, "", str(error))
+                continue
+            except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, *_DAMAGE) as error:
                 # RuntimeError is what an encrypted member raises
-                yield ReadFailure(source, "", f"cannot be unpacked: {error}")
+                yield ReadFailure(source, "", f"the archive is damaged there, or encrypted ({error})")
                 continue
             yield from cut(kind, text, source, stem_of(name), "")
 
@@ -161,7 +169,7 @@ def _member(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
     with archive.open(name) as member:
         content = member.read(size + 1)
     if len(content) > size:
-        raise UnreadableSourceError("it is larger than the archive says")
+        raise UnreadableSourceError("is larger than its archive says")
     return content
 
 

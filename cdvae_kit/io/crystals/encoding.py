@@ -265,8 +265,8 @@ def journal_header() -> bytes:
     return json.dumps({"kind": JOURNAL_KIND, "version": JOURNAL_VERSION}).encode() + b"\n"
 
 
-def journal_lines(crystals: CrystalBatch) -> bytes:
-    """One line of JSON a crystal that gives back every bit of it."""
+def journal_lines(crystals: CrystalBatch, *, first: int = 0) -> bytes:
+    """One line of JSON a crystal that gives back every bit of it; `first` is how many stand before them."""
     lines = [
         json.dumps(
             {
@@ -279,4 +279,4 @@ def journal_lines(crystals: CrystalBatch) -> bytes:
         )
         for row in crystal_rows(crystals)
     ]
-    return "".join(f"{checked_line(line)}\n" for line in lines).encode()
+    return "".join(f"{checked_line(line, first + i)}\n" for i, line in enumerate(lines)).encode()

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 CIF_COLUMN = "cif"
 JOURNAL_KIND = "cdvae_kit.journal"
 JOURNAL_VERSION = 1
+JOURNAL_PLACE = "place"
 
 _CRYSTAL_COLUMNS = (CIF_COLUMN, "structure", "atoms", "final_structure")
 _MISSING = {"", "-", "na", "n/a", "nan", "none", "null"}
@@ -232,8 +233,9 @@ def cut_journal(text: str, source: str, stem: str) -> Iterator[Record | ReadFail
         yield Record(source, f"line {number} ({name})", "arrays", row, name, properties)
 
 
-def checked_line(line: str) -> str:
-    """A journal's line, a table of JSON, with its checksum as the first entry."""
+def checked_line(line: str, place: int) -> str:
+    """A journal's line, a table of JSON, with its checksum and its place among the crystals as the first entries."""
+    line = f'{{"{JOURNAL_PLACE}": {place}, {line[1:]}'
     return f'{{"crc32": {zlib.crc32(line.encode())}, {line[1:]}'
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import gzip
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast, get_args
+from typing import Any, Self, cast, get_args
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from cdvae_kit.io.crystals.formats import (
 from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
 from cdvae_kit.io.crystals.reading import ReadError, read_crystals
 from cdvae_kit.io.crystals.records import UnreadableSourceError, read_text
-from cdvae_kit.io.crystals.tables import check_journal_header, journal_row
+from cdvae_kit.io.crystals.tables import JOURNAL_PLACE, check_journal_header, journal_row
 from cdvae_kit.io.result_folder import held
 
 logger = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class CrystalWriter:
                 "append needs an open writer: with CrystalWriter(path) as writer: writer.append(crystals)"
             )
         crystals = _on_cpu(crystals)
-        lines = encoding.journal_lines(crystals)
+        lines = encoding.journal_lines(crystals, first=self.num_crystals)
         end = self._file.seek(0, os.SEEK_END)
         try:
             with errors_naming(self.journal):
@@ -272,7 +272,10 @@ def read_journal(path: str | os.PathLike[str]) -> CrystalBatch | None:
     batches: list[CrystalBatch] = []
     for number, line in enumerate(lines, start=2):
         try:
-            batches.append(_journal_crystal(line))
+            row = journal_row(line)
+            if row.get(JOURNAL_PLACE, number - 2) != number - 2:
+                raise ValueError(f"it is the line of crystal {row[JOURNAL_PLACE]}; lines are missing, or out of order")
+            batches.append(_journal_crystal(row))
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             if number == len(lines) + 1:
                 break
@@ -283,8 +286,7 @@ def read_journal(path: str | os.PathLike[str]) -> CrystalBatch | None:
     return concatenate(batches) if batches else None
 
 
-def _journal_crystal(line: str) -> CrystalBatch:
-    row = journal_row(line)
+def _journal_crystal(row: Mapping[str, Any]) -> CrystalBatch:
     real = torch.float64
     name = row[DEFAULT_ID_COLUMN]
     return CrystalBatch(
