@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from cdvae_kit.cli.console import print_note, print_result, progress_bar
-from cdvae_kit.cli.options import Device, Overwrite
+from cdvae_kit.cli.options import Device, Lenient, Overwrite
 
 CompositionRuleName = Literal["smact-2014", "smact", "smact-mixed", "charge"]
 """`cdvae_kit.metrics.CompositionRule`; a test holds the two together."""
@@ -157,6 +157,7 @@ def evaluate(
     ] = True,
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first crystal that cannot be read.")] = False,
+    lenient: Lenient = False,
 ) -> None:
     """Judge crystals: validity, coverage, distributions, symmetry, uniqueness, novelty, stability.
 
@@ -198,7 +199,7 @@ def evaluate(
         calculator, hull, threshold=threshold, fmax=fmax, max_steps=max_steps, device=device
     )
     ours, theirs, known = (
-        None if path is None else inputs.read_set(path, strict=strict, workers=workers)
+        None if path is None else inputs.read_set(path, strict=strict, lenient=lenient, workers=workers)
         for path in (generated, reference, train)
     )
     assert ours is not None

@@ -13,6 +13,7 @@ from cdvae_kit.cli.console import errors, print_error
 from cdvae_kit.cli.console import output as output_console
 from cdvae_kit.cli.download import download
 from cdvae_kit.cli.evaluate import evaluate
+from cdvae_kit.cli.files import reading_limits
 from cdvae_kit.cli.info import info
 from cdvae_kit.cli.interpolate import interpolate
 from cdvae_kit.cli.neighbors import neighbors
@@ -55,14 +56,25 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def frame(
+    context: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more of what is going on.")] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")] = False,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A limit of reading to raise: max_length, max_aspect (angstrom and ratio of a cell), "
+            "max_volume_per_atom, min_volume, max_bytes. Repeatable.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
 ) -> None:
     """What holds for every command."""
     report.with_traceback = traceback
+    if limit:
+        context.with_resource(reading_limits(limit))
     _log_to_stderr(logging.INFO if verbose else logging.WARNING)
 
 

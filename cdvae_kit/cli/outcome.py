@@ -1,7 +1,7 @@
 """How a command ends: exceptions become one line on standard error and an exit code.
 
-0 done, 1 failed, 2 wrong use, 130 interrupted, 143 ended by SIGTERM: that ends a command as Ctrl-C does, and keeps what is
-done.
+0 done, 1 failed, 2 wrong use, 130 interrupted, 143 ended by SIGTERM. SIGTERM ends a command as Ctrl-C does, and what is
+done is kept.
 """
 
 import functools

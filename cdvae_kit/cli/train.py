@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cdvae_kit.cli.console import log_to_stderr, print_result, progress_bar
-from cdvae_kit.cli.options import Device, Overwrite
+from cdvae_kit.cli.options import Device, Lenient, Overwrite
 from cdvae_kit.cli.outcome import tell_what_is_kept
 
 
@@ -45,6 +45,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="One unreadable record is an error.")] = False,
+    lenient: Lenient = False,
     device: Device = "auto",
     num_devices: Annotated[int | None, typer.Option(min=1, help="Devices on each machine.")] = None,
     num_nodes: Annotated[int | None, typer.Option(min=1, help="Machines.")] = None,
@@ -79,6 +80,7 @@ def train(
             overwrite=overwrite,
             device=device,
             strict=strict,
+            lenient=lenient,
             reading=lambda: progress_bar("Reading", "crystals"),
         )
     if result.is_main:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from cdvae_kit.cli.console import log_to_stderr, print_result, progress_bar
-from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Overwrite
+from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Lenient, Overwrite
 from cdvae_kit.cli.outcome import tell_what_is_kept
 
 
@@ -54,6 +54,7 @@ def train_predictor(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="One unreadable record is an error.")] = False,
+    lenient: Lenient = False,
     half: Annotated[bool, typer.Option("--half", help="Write the weights in half precision.")] = False,
     device: Device = "auto",
 ) -> None:
@@ -83,6 +84,7 @@ def train_predictor(
             overwrite=overwrite,
             device=device,
             strict=strict,
+            lenient=lenient,
             half=half,
             reading=lambda: progress_bar("Reading", "crystals"),
             fitting=lambda: progress_bar("Fitting", "steps"),

@@ -23,6 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.faults import CellLimits, current_limits
 from cdvae_kit.io.atomic import atomic_file
 from cdvae_kit.io.crystals.reading import ReadError, ReadResult, read_crystals
 from cdvae_kit.io.crystals.records import ReadFailure, ReadNote
@@ -144,7 +145,7 @@ def _tell_of_no_cache(entry: Path, error: OSError) -> None:
 
 def _key(path: Path, reduce: str | None, max_atoms: int | None, *, lenient: bool) -> str:
     """What the entry depends on: content, name (it gives the format and ids), options, version."""
-    parts = {
+    parts: dict[str, Any] = {
         "version": _VERSION,
         "name": path.name,
         "content": _content_digest(path),
@@ -152,6 +153,8 @@ def _key(path: Path, reduce: str | None, max_atoms: int | None, *, lenient: bool
         "max_atoms": max_atoms,
         "lenient": lenient,
     }
+    if current_limits() != CellLimits():
+        parts["limits"] = list(current_limits())
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 

@@ -87,6 +87,7 @@ def train_predictor(
     overwrite: bool = False,
     device: str = "auto",
     strict: bool = False,
+    lenient: bool = False,
     half: bool = False,
     reading: Callable[[], AbstractContextManager[Callable[[int, int | None], None] | None]] = nullcontext,
     fitting: Callable[[], AbstractContextManager[Callable[[int, int], None] | None]] = nullcontext,
@@ -112,6 +113,7 @@ def train_predictor(
         overwrite: remove the run in the folder first.
         device: where to train.
         strict: one record that cannot be read is an error.
+        lenient: take files that contradict themselves as their atoms stand, with a line in the log.
         half: write weights in half precision.
         reading: a context around the reading of the data, as in `train_model`.
         fitting: the same around the fitting to codes, with (steps done, steps in all).
@@ -134,7 +136,7 @@ def train_predictor(
     )
     config = TrainingConfig.model_validate(settings["training"])
     with reading() as progress:
-        crystals, card = _load(data, properties, part, strict=strict, progress=progress)
+        crystals, card = _load(data, properties, part, strict=strict, lenient=lenient, progress=progress)
     num_folds = num_folds if num_folds is not None else max(2, schema.model_validate(settings["model"]).num_members)
     folds, calibration = _cut(crystals, calibration_fraction, num_folds=num_folds, seed=config.seed)
     card["calibration"] = f"{calibration_fraction:g} of the part, by a hash of seed {config.seed} and the name"
@@ -197,6 +199,7 @@ def _load(
     part: tuple[float, float],
     *,
     strict: bool,
+    lenient: bool,
     progress: Callable[[int, int | None], None] | None,
 ) -> tuple[CrystalBatch, dict[str, Any]]:
     """The crystals of the part that have a value, and what the card says of them."""
@@ -205,9 +208,12 @@ def _load(
         raise SettingsError(f"a part goes from one share to a larger one within 0 and 1, got {low:g}:{high:g}")
     path = Path(data)
     has_splits = str(data) in DATASETS or path.is_dir()
-    result = load_dataset(data, split="train" if has_splits else None, strict=strict, progress=progress)
+    split = "train" if has_splits else None
+    result = load_dataset(data, split=split, strict=strict, lenient=lenient, progress=progress)
     for failure in result.failures:
         logger.warning("left out: %s", failure)
+    for note in result.notes:
+        logger.warning("note: %s", note)
     crystals = result.crystals
     missing = [name for name in properties if name not in crystals.properties]
     if missing:

@@ -84,7 +84,7 @@ class PropertyPredictor(nn.Module):
 
         Args:
             crystals: a batch, or pymatgen structures, or ASE atoms; any cell of the crystal will do.
-            batch_size: crystals at a time; does not change the result.
+            batch_size: crystals at a time; changes the result by rounding alone, some 1e-6 of it.
             progress: called with (crystals done, crystals in all).
         """
         if batch_size < 1:

@@ -22,7 +22,6 @@ from cdvae_kit.io.crystals.formats import (
     stem_of,
 )
 from cdvae_kit.io.crystals.records import (
-    MAX_BYTES,
     ReadFailure,
     Record,
     UnreadableSourceError,
@@ -61,7 +60,7 @@ def detect_format(path: Path) -> str:
     return found.name
 
 
-def records_of(path: Path, kind: str, id_column: str, *, max_bytes: int = MAX_BYTES) -> Iterator[Record | ReadFailure]:
+def records_of(path: Path, kind: str, id_column: str, *, max_bytes: int) -> Iterator[Record | ReadFailure]:
     """The records of a path.
 
     Args:
