@@ -26,9 +26,7 @@ Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same cry
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps: fewer are faster, more are better.")]
 BatchSize = Annotated[
     str,
-    typer.Option(
-        metavar="auto|N", help="Crystals at a time: speed and memory; the result changes in the last digits alone."
-    ),
+    typer.Option(metavar="auto|N", help="Crystals at a time: speed and memory; of a result the last digits alone."),
 ]
 Output = Annotated[
     Path,

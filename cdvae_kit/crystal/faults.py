@@ -56,7 +56,7 @@ ANY_CELL = CellLimits(float("inf"), float("inf"), float("inf"), 1e-6)
 
 
 _DEFAULT = CellLimits()
-_limits: ContextVar[CellLimits] = ContextVar("cell_limits", default=_DEFAULT)  # noqa: B039 - a tuple
+_limits: ContextVar[CellLimits] = ContextVar("cell_limits", default=_DEFAULT)
 
 
 def current_limits() -> CellLimits:
