@@ -21,7 +21,6 @@ from tests.campaign.forked import outcomes
 from tests.campaign.mutations import NUMBERS, WORDS
 from tests.campaign.targets import CIFS
 
-
 _SYMBOLS = {number: symbol for symbol, number in element_symbols().items() if symbol not in ("D", "T")}
 
 
