@@ -520,3 +520,12 @@ def test_limits_hold_for_a_block(tmp_path: Path) -> None:
         assert len(read_crystals(tmp_path / "in.cif").crystals) == 1
     with bytes_limit(10), pytest.raises(ReadError, match="at most 10 are read"):
         read_crystals(tmp_path / "in.cif")
+
+
+def test_crystals_of_elements_that_are_not_known_are_named_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "in.cif").write_text(salt_cif("light") + salt_cif("heavy", first="Og1 Og 0 0 0 1"))
+    found = read_crystals(tmp_path / "in.cif").with_elements_up_to(100, "in.cif")
+    assert found.crystals.material_ids == ["light"]
+    assert str(found.failures[0]) == "in.cif, heavy: has an atom of element 118, at most 100 are known here"
+    with pytest.raises(ReadError, match="no crystal of it is left: it, light"):
+        found.with_elements_up_to(10, "it")
