@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from cdvae_kit.cli.console import print_note, progress_bar
 
@@ -19,7 +22,13 @@ MAX_REASONS = 5
 
 
 def read_batch(
-    path: Path, *, strict: bool = False, max_atoms: int | None = None, double: bool = False, lenient: bool = False
+    path: Path,
+    *,
+    strict: bool = False,
+    max_atoms: int | None = None,
+    double: bool = False,
+    lenient: bool = False,
+    for_model: bool = False,
 ) -> CrystalBatch:
     """The crystals in a file or folder that can be read; the others are told on standard error.
 
@@ -28,6 +37,7 @@ def read_batch(
         strict: whether one crystal that cannot be read is an error.
         max_atoms: crystals with more atoms count as unreadable.
         double: in double precision.
+        for_model: whether crystals of elements that no model knows are left out.
         lenient: whether files that contradict themselves are taken, and told.
     """
     from cdvae_kit.io import read_crystals
@@ -42,9 +52,38 @@ def read_batch(
         result = read_crystals(
             path, strict=strict, max_atoms=max_atoms, lenient=lenient, progress=progress, **precision
         )
+    if for_model:
+        from cdvae_kit.models.fractional import NUM_ELEMENTS
+
+        result = result.with_elements_up_to(NUM_ELEMENTS, str(path))
     print_remarks("left out", result.failures)
     print_remarks("note", result.notes)
     return result.crystals
+
+
+@contextmanager
+def reading_limits(words: Sequence[str]) -> Iterator[None]:
+    """A block in which files are read with other limits, each as NAME=VALUE."""
+    from cdvae_kit.crystal.faults import CellLimits, cell_limits
+    from cdvae_kit.io.crystals.records import MAX_BYTES, bytes_limit
+
+    names = (*CellLimits._fields, "max_bytes")
+    values: dict[str, float] = {}
+    for word in words:
+        name, _, text = word.partition("=")
+        try:
+            values[name] = float(text)
+        except ValueError:
+            values[name] = -1.0
+        if name not in names or not values[name] > 0.0:
+            raise typer.BadParameter(
+                f"expected NAME=VALUE with one of {', '.join(names)} and a positive number, got {word!r}",
+                param_hint="--limit",
+            )
+    # no file has more bytes than this
+    max_bytes = int(min(values.pop("max_bytes", MAX_BYTES), 2**62))
+    with cell_limits(CellLimits(**values)), bytes_limit(max_bytes):
+        yield
 
 
 def tell_outside(model: CDVAE, crystals: CrystalBatch) -> None:

@@ -38,11 +38,11 @@ def neighbors(
     from cdvae_kit.models import CDVAE
 
     model = CDVAE.from_pretrained(checkpoint, device=device)
-    asked = read_batch(crystals, lenient=lenient)
+    asked = read_batch(crystals, lenient=lenient, for_model=True)
     if len(asked) > MAX_ROWS:
         print_note(f"the first {MAX_ROWS} of {len(asked)} crystals are shown")
         asked = asked.select(range(MAX_ROWS))
-    known = read_batch(reference, lenient=lenient)
+    known = read_batch(reference, lenient=lenient, for_model=True)
     if allow_outside:
         tell_outside(model, asked)
     found = latent_neighbors(model, asked, known, num_neighbors=num_neighbors, allow_outside=allow_outside)

@@ -13,6 +13,7 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets import load_dataset, split_crystals
 from cdvae_kit.datasets.registry import DATASETS
 from cdvae_kit.models import CDVAE, CDVAEConfig, pretrained
+from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.training import TrainingConfig, apply_overrides, fit, load_preset, seeded_weights
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def train_model(
     overwrite: bool = False,
     device: str = "auto",
     strict: bool = False,
+    lenient: bool = False,
     reading: Callable[[], AbstractContextManager[Callable[[int, int | None], None] | None]] = nullcontext,
 ) -> FitResult:
     """A trained model in the folder `output`, its weights in `output/model`.
@@ -48,14 +50,18 @@ def train_model(
         overwrite: remove the run in the folder first.
         device: where to train.
         strict: one record that cannot be read is an error; otherwise it is logged and left out.
+        lenient: take files that contradict themselves as their atoms stand, with a line in the log.
         reading: makes a context around the reading of the data, whose value is called with (records read, records in
             all): a progress bar, say, which must be gone before training shows its own.
     """
-    settings = apply_overrides(load_preset(preset), list(overrides), model_schema=CDVAEConfig)
+    source = preset if preset.endswith(".toml") else None
+    settings = apply_overrides(load_preset(preset), list(overrides), model_schema=CDVAEConfig, source=source)
     config = TrainingConfig.model_validate(settings["training"])
     model_config = CDVAEConfig.model_validate(settings["model"])
     with reading() as progress:
-        crystals, val, card = _load(data, config, model_config.max_atoms, strict=strict, progress=progress)
+        crystals, val, card = _load(
+            data, config, model_config.max_atoms, strict=strict, lenient=lenient, progress=progress
+        )
     with seeded_weights(config.seed):
         model = CDVAE(model_config)
     model.card = {"preset": preset, "data": card}
@@ -90,17 +96,22 @@ def _load(
     max_atoms: int,
     *,
     strict: bool,
+    lenient: bool,
     progress: Callable[[int, int | None], None] | None,
 ) -> tuple[CrystalBatch, CrystalBatch, dict[str, Any]]:
     """Training and validation crystals, and what the model card says of them."""
     path = Path(data)
     has_splits = str(data) in DATASETS or path.is_dir()
     results = [
-        load_dataset(data, split=split, max_atoms=max_atoms, strict=strict, progress=progress)
+        load_dataset(
+            data, split=split, max_atoms=max_atoms, strict=strict, lenient=lenient, progress=progress
+        ).with_elements_up_to(NUM_ELEMENTS, str(data))
         for split in (("train", "val") if has_splits else (None,))
     ]
     for failure in (failure for result in results for failure in result.failures):
         logger.warning("left out: %s", failure)
+    for note in (note for result in results for note in result.notes):
+        logger.warning("note: %s", note)
     if has_splits:
         train_set, val_set = (result.crystals for result in results)
         split = "the data's own"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cdvae_kit.training.log import MetricsLog, plot_losses, read_metrics, tensorboard_logger
+from cdvae_kit.io.results.files import DamagedResultError
+from cdvae_kit.training.log import DAMAGED_METRICS, MetricsLog, plot_losses, read_metrics, tensorboard_logger
 
 
 def write(log: MetricsLog, *steps: int) -> None:
@@ -53,3 +54,24 @@ def test_losses_are_drawn_however_many_there_are(tmp_path: Path, steps: tuple[in
 def test_tensorboard_is_used_only_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert tensorboard_logger(tmp_path) is None
+
+
+def test_a_damaged_line_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "metrics.csv"
+    write(MetricsLog(path), 1, 2, 3)
+    path.write_bytes(path.read_bytes().replace(b"2,train,0", b"2,tr\xffin,0"))
+    assert [row["step"] for row in read_metrics(path)] == [1, 3]
+    assert "metrics.csv is damaged in line 3" in caplog.text
+
+
+def test_a_damaged_first_line_is_told_and_costs_a_resumed_run_its_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "metrics.csv"
+    write(MetricsLog(path), 1, 2)
+    path.write_bytes(path.read_bytes().replace(b"step", b"stop", 1))
+    with pytest.raises(DamagedResultError, match=r"metrics\.csv is damaged"):
+        read_metrics(path)
+    write(MetricsLog(path, last_step=2), 3)
+    assert [row["step"] for row in read_metrics(path)] == [3]
+    assert (tmp_path / DAMAGED_METRICS).exists() and DAMAGED_METRICS in caplog.text

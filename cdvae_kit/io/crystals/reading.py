@@ -16,12 +16,19 @@ import numpy as np
 import torch
 
 from cdvae_kit.crystal.batch import CrystalBatch
-from cdvae_kit.crystal.faults import CellLimits
+from cdvae_kit.crystal.faults import CellLimits, current_limits
 from cdvae_kit.io.crystals.containers import records_of
 from cdvae_kit.io.crystals.formats import ReadFormat
 from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
 from cdvae_kit.io.crystals.parsing import ParsedRecords, ParseOptions, parse_records
-from cdvae_kit.io.crystals.records import MAX_BYTES, ReadFailure, ReadNote, Record, UnreadableSourceError
+from cdvae_kit.io.crystals.records import (
+    ReadFailure,
+    ReadNote,
+    Record,
+    UnreadableSourceError,
+    bytes_limit,
+    current_max_bytes,
+)
 
 _RECORDS_A_TASK = 64
 _TASKS_A_WAVE = 8
@@ -55,6 +62,32 @@ class ReadResult:
     def num_records(self) -> int:
         return len(self.crystals) + len(self.failures)
 
+    def with_elements_up_to(self, most: int, source: str) -> ReadResult:
+        """The same without crystals of heavier elements, which become failures.
+
+        Args:
+            most: an atomic number.
+            source: where the crystals are from, for the failures.
+
+        Raises:
+            ReadError: no crystal is left.
+        """
+        crystals = self.crystals
+        heaviest = torch.zeros(len(crystals), dtype=torch.long, device=crystals.batch.device)
+        heaviest = heaviest.scatter_reduce(0, crystals.batch, crystals.atomic_numbers, "amax")
+        fits = heaviest <= most
+        if bool(fits.all()):
+            return self
+        names = crystals.material_ids or [f"crystal {i + 1}" for i in range(len(crystals))]
+        heavy = [
+            ReadFailure(source, names[i], f"has an atom of element {int(heaviest[i])}, at most {most} are known here")
+            for i in (~fits).nonzero().flatten().tolist()
+        ]
+        if not bool(fits.any()):
+            raise ReadError(f"no crystal of {source} is left: {heavy[0]}")
+        # which record each of them was is not known any more
+        return ReadResult(crystals.select(fits.nonzero().flatten()), [*self.failures, *heavy], notes=self.notes)
+
 
 def read_crystals(
     path: str | os.PathLike[str],
@@ -67,7 +100,7 @@ def read_crystals(
     limits: CellLimits | None = None,
     lenient: bool = False,
     id_column: str = DEFAULT_ID_COLUMN,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | None = None,
     num_workers: int = 1,
     progress: Progress | None = None,
     dtype: torch.dtype = torch.float32,
@@ -88,10 +121,11 @@ def read_crystals(
         min_distance: angstrom; crystals with atoms closer than this, periodic images included, fail. By default only
             what cannot be told from a site given twice: whether a crystal is physical is a metric's question.
         reduce: "niggli" gives the Niggli-reduced cell in its standard frame, as CDVAE prepares its data.
-        limits: sizes and shapes of cells that are taken; the default leaves out what must be a slip.
+        limits: sizes and shapes of cells that are taken; by default those of a `cell_limits` block, or else what leaves
+            out what must be a slip.
         lenient: take a file that contradicts itself as its atoms and operations stand, with a note.
         id_column: the column of the names in tables.
-        max_bytes: what a file may hold or unpack to.
+        max_bytes: what a file may hold or unpack to; by default what a `bytes_limit` block says, or else a gibibyte.
         num_workers: processes that parse.
         progress: called after each part of the work.
         dtype: of coordinates, lattices and properties.
@@ -112,10 +146,12 @@ def read_crystals(
     if num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     try:
-        records = list(records_of(path, format, id_column, max_bytes=max_bytes))
+        most = current_max_bytes() if max_bytes is None else max_bytes
+        with bytes_limit(most):
+            records = list(records_of(path, format, id_column, max_bytes=most))
     except UnreadableSourceError as error:
         raise ReadError(f"cannot read {path}: it {_predicate(str(error))}") from error
-    options = ParseOptions(max_atoms, min_distance, reduce, CellLimits() if limits is None else limits, lenient)
+    options = ParseOptions(max_atoms, min_distance, reduce, current_limits() if limits is None else limits, lenient)
     runs: list[list[ReadFailure] | ParsedRecords] = []
     num_done = 0
     if progress is not None:
