@@ -32,12 +32,18 @@ def train(
         typer.Option(
             "--property",
             metavar="NAME",
-            help="A column of the data that z is to tell as well, as model.properties; can be repeated.",
+            help="A column of the data that z is to tell as well, as model.properties; can be repeated. With --init it "
+            "comes beside the model's own.",
         ),
     ] = None,
     preset: Annotated[
-        str, typer.Option(metavar="NAME", help="The settings to start from, or a TOML file of one's own.")
-    ] = "perov_5",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The settings to start from, or a TOML file; unless given perov_5, or with --init those of "
+            "that model, a small learning rate, and an end when validation no longer gains.",
+        ),
+    ] = None,
     init: Annotated[
         str | None,
         typer.Option(metavar="NAME|FOLDER", help="A trained model whose weights training starts from."),
@@ -62,7 +68,7 @@ def train(
         raise typer.BadParameter("choose one: --overwrite starts anew, --resume goes on", param_hint="--resume")
     named = {"num_devices": num_devices, "num_nodes": num_nodes, "strategy": strategy, "precision": precision}
     words = [*(overrides or []), *(f"training.{key}={value}" for key, value in named.items() if value is not None)]
-    if properties:
+    if properties and init is None:
         # the words are TOML, in which JSON's lists of text are lists of text
         words.append(f"model.properties={json.dumps(properties)}")
 
@@ -75,6 +81,7 @@ def train(
             data=data,
             output=output,
             overrides=words,
+            properties=(properties or []) if init is not None else [],
             init=init,
             resume=resume,
             overwrite=overwrite,
