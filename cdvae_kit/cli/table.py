@@ -43,11 +43,11 @@ def crystal_table(crystals: CrystalBatch, verdicts: Sequence[Validity], *, max_r
     table.add_column("valid?", overflow="fold")
     shown = crystals.select(range(min(len(crystals), max_rows)))
     groups = space_group(shown)
-    for i, (group, verdict) in enumerate(zip(groups, verdicts, strict=False)):
-        crystal = shown.select([i])
+    rows = zip(shown, shown.formulas(), groups, verdicts, strict=False)
+    for i, (crystal, formula, group, verdict) in enumerate(rows):
         table.add_row(
             str(i + 1),
-            _formula(crystal),
+            formula,
             str(int(crystal.num_atoms)),
             UNKNOWN if group.number is None else f"{group.symbol} ({group.number})",
             _density(crystal),
@@ -76,13 +76,6 @@ def summary(verdicts: Sequence[Validity], *, max_rows: int = MAX_ROWS) -> str:
         f"structure {structure:.1f} %, composition {composition:.1f} %"
     )
     return line if total <= max_rows else f"{line}; the first {max_rows} are shown"
-
-
-def _formula(crystal: CrystalBatch) -> str:
-    from pymatgen.core import Composition, Element
-
-    species = [Element.from_Z(number) for number in crystal.atomic_numbers.tolist()]
-    return Composition({element: species.count(element) for element in set(species)}).reduced_formula
 
 
 def _density(crystal: CrystalBatch) -> str:

@@ -24,6 +24,9 @@ from cdvae_kit.crystal.lattice_families import project_parameters
 from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.symmetry_search import Description, describe_one
 
+_GROUPS_SHOWN = 6
+"""Space groups that the `repr` of a batch names."""
+
 
 class SymmetricCrystals(CrystalBatch):
     """Crystals as orbits; also the batch of their primitive cells in the standard setting.
@@ -71,6 +74,11 @@ class SymmetricCrystals(CrystalBatch):
     def elements(self) -> Tensor:
         """(num_orbits,) long: the atomic number of each orbit."""
         return self.atomic_numbers.index_select(0, self.orbits.first_atom)
+
+    def _contents(self) -> str:
+        groups = sorted(set(self.space_group.tolist()))
+        shown = f"{', '.join(map(str, groups[:_GROUPS_SHOWN]))}{', ...' * (len(groups) > _GROUPS_SHOWN)}"
+        return f"{super()._contents()}, space group{'s' * (len(groups) != 1)} {shown}" if groups else "no crystals"
 
     def select(self, index: Tensor | Sequence[int]) -> SymmetricCrystals:
         """The crystals at `index`, in that order, repeats allowed."""
