@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cdvae_kit.cli.console import print_note, print_result, progress_bar
+from cdvae_kit.cli.console import print_note, print_written, progress_bar
 from cdvae_kit.cli.options import Device, Overwrite
 
 CompositionRuleName = Literal["smact-2014", "smact", "smact-mixed", "charge"]
@@ -226,12 +226,12 @@ def evaluate(
     if protocol is not None:
         inputs.print_protocol(protocol, len(found.crystals))
     for path in save_evaluation(found, output, overwrite=overwrite):
-        print_result(f"written to {path}")
+        print_written(path)
     if report:
         from cdvae_kit.visualization import write_report
 
         # the default cutoffs say nothing of the data
         dataset = cutoffs if coverage_cutoffs is not None and isinstance(cutoffs, str) else None
         write_report(found, report_path, overwrite=overwrite, dataset=dataset)
-        print_result(f"written to {report_path}")
+        print_written(report_path)
     print_note(f"composition rule {settings.rule}; {settings.structure_matcher.describe()}")

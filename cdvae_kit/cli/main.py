@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from cdvae_kit import __version__
-from cdvae_kit.cli.console import errors
-from cdvae_kit.cli.console import output as output_console
+from cdvae_kit.cli.console import log_to_stderr, print_as_it_is, with_printing_options
 from cdvae_kit.cli.download import download
 from cdvae_kit.cli.evaluate import evaluate
 from cdvae_kit.cli.info import info
@@ -28,7 +27,6 @@ app = typer.Typer(
     name="generate-crystals",
     help="Generate crystals with the Crystal Diffusion Variational Autoencoder.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     # errors are told by ErrorReport
     pretty_exceptions_enable=False,
@@ -41,12 +39,12 @@ COMMANDS = (
     *(relax, evaluate, predict, train_predictor, represent, download, info),
 )
 for command in COMMANDS:
-    app.command()(report.guard(command))
+    app.command()(report.guard(with_printing_options(command)))
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        output_console().print(f"cdvae_kit {__version__}")
+        print_as_it_is(f"cdvae_kit {__version__}")
         raise typer.Exit
 
 
@@ -60,17 +58,7 @@ def frame(
 ) -> None:
     """What holds for every command."""
     report.with_traceback = traceback
-    _log_to_stderr(logging.INFO if verbose else logging.WARNING)
-
-
-def _log_to_stderr(level: int) -> None:
-    from rich.logging import RichHandler
-
-    logger = logging.getLogger("cdvae_kit")
-    logger.setLevel(level)
-    for handler in [handler for handler in logger.handlers if isinstance(handler, RichHandler)]:
-        logger.removeHandler(handler)
-    logger.addHandler(RichHandler(console=errors(), show_time=False, show_path=False))
+    log_to_stderr(logging.INFO if verbose else logging.WARNING)
 
 
 def main() -> None:

@@ -9,9 +9,8 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cdvae_kit.cli.console import output as output_console
-from cdvae_kit.cli.console import print_result, progress_bar
-from cdvae_kit.cli.files import refuse_output
+from cdvae_kit.cli.checks import check_checkpoint, refuse_output
+from cdvae_kit.cli.console import print_result, print_table, print_written, progress_bar
 from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Format, Output, Overwrite, Seed, Steps
 
 MAX_SHOWN = 5
@@ -39,6 +38,7 @@ def predict_structure(
     from cdvae_kit.cli.sample import parse_formula_units
 
     units = parse_formula_units(formula_units)
+    check_checkpoint(checkpoint)
     refuse_output(output, format, overwrite=overwrite)
 
     from cdvae_kit.generation.structure_prediction import all_candidates, predict_structures
@@ -62,19 +62,31 @@ def predict_structure(
     table = Table(header_style="bold", box=SIMPLE_HEAD)
     for title in ("formula", "rank", "space group", "atoms", "times drawn", "distance of its code", "log p"):
         table.add_column(title, justify="left" if title == "formula" else "right")
-    for one in found:
-        for rank in range(min(MAX_SHOWN, len(one.crystals))):
+    rows = [
+        {
+            "formula": one.formula,
+            "rank": rank + 1,
+            "space_group": int(one.crystals.space_group[rank]),
+            "num_atoms": int(one.crystals.num_atoms[rank]),
+            "times_drawn": int(one.times[rank]),
+            "distance": float(one.distance[rank]),
+            "log_p": float(one.log_p[rank]),
+        }
+        for one in found
+        for rank in range(len(one.crystals))
+    ]
+    for row in rows:
+        rank = int(row["rank"])
+        if rank <= MAX_SHOWN:
             table.add_row(
-                "" if rank else one.formula,
-                str(rank + 1),
-                str(int(one.crystals.space_group[rank])),
-                str(int(one.crystals.num_atoms[rank])),
-                str(int(one.times[rank])),
-                f"{float(one.distance[rank]):.2f}",
-                f"{float(one.log_p[rank]):.1f}",
+                "" if rank > 1 else str(row["formula"]),
+                *(str(row[name]) for name in ("rank", "space_group", "num_atoms", "times_drawn")),
+                f"{row['distance']:.2f}",
+                f"{row['log_p']:.1f}",
             )
-    output_console().print(table)
-    print_result(f"{sum(len(one.crystals) for one in found)} candidates written to {output}")
+    print_table(table, candidates=rows)
+    print_result(f"{len(rows)} candidates")
+    print_written(output)
 
 
 def _all_formulas(words: list[str]) -> list[str]:

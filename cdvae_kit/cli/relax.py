@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from cdvae_kit.cli.console import print_note, print_result, progress_bar
+from cdvae_kit.cli.checks import refuse_output
+from cdvae_kit.cli.console import print_note, print_result, print_written, progress_bar
 from cdvae_kit.cli.files import read_batch
 from cdvae_kit.cli.options import Device, Format, Output, Overwrite
 
@@ -46,6 +47,8 @@ def relax(
     A table beside the output, NAME.relaxation.csv, has one line a crystal. Ctrl-C keeps what is done; the same command
     goes on from there.
     """
+    refuse_output(output, format, overwrite=overwrite)
+
     from cdvae_kit.cli.evaluation_inputs import find_calculator, no_store
     from cdvae_kit.generation.relaxing import relax_to_file, table_path
     from cdvae_kit.io.atomic import refuse_existing
@@ -87,7 +90,14 @@ def relax(
     print_result(
         f"{found.num_converged} of {len(given)} crystals relaxed, "
         f"{len(given) - found.num_converged - found.num_failed} out of steps, {found.num_failed} failed, by "
-        f"{found.calculator}"
+        f"{found.calculator}",
+        relaxed={
+            "num_crystals": len(given),
+            "num_converged": found.num_converged,
+            "num_failed": found.num_failed,
+            "calculator": str(found.calculator),
+            "reasons": dict(found.reasons),
+        },
     )
     for path in paths:
-        print_result(f"written to {path}")
+        print_written(path)

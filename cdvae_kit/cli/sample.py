@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from cdvae_kit.cli.console import print_result, progress_bar
+from cdvae_kit.cli.checks import check_checkpoint
+from cdvae_kit.cli.console import print_result, print_written, progress_bar
 from cdvae_kit.cli.files import refuse_output
 from cdvae_kit.cli.options import (
     DEFAULT_CHECKPOINT,
@@ -15,6 +16,7 @@ from cdvae_kit.cli.options import (
     Format,
     Output,
     Overwrite,
+    Sampler,
     Seed,
     Steps,
     parse_batch_size,
@@ -52,9 +54,7 @@ def sample(
         Literal["smact-2014", "smact", "charge"], typer.Option(help="The rule of --neutral.")
     ] = "smact-2014",
     steps: Steps = None,
-    sampler: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The way to denoise; the model's own unless given.")
-    ] = None,
+    sampler: Sampler = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="Below 1: more typical and less diverse crystals.")] = 1.0,
     seed: Seed = 0,
     batch_size: BatchSize = "auto",
@@ -80,6 +80,7 @@ def sample(
     if overwrite and resume:
         raise typer.BadParameter("choose one: --overwrite starts anew, --resume goes on", param_hint="--resume")
 
+    check_checkpoint(checkpoint, sampler=sampler)
     if symmetrized:
         format = _symmetrized(output, format, cell)
     refuse_output(output, format, overwrite=overwrite, resume=resume)
@@ -131,7 +132,7 @@ def sample(
         for wish in checks[0]:
             held = sum(check[wish] for check in checks)
             print_result(f"asked for, {wish}: {held} of {len(checks)} crystals")
-    print_result(f"written to {output}")
+    print_written(output)
 
 
 def _symbols(text: str | None) -> list[str] | None:
