@@ -20,6 +20,7 @@ from cdvae_kit.cli.reconstruct import reconstruct
 from cdvae_kit.cli.relax import relax
 from cdvae_kit.cli.represent import represent
 from cdvae_kit.cli.sample import sample
+from cdvae_kit.cli.serve_tools import serve_tools
 from cdvae_kit.cli.train import train
 from cdvae_kit.cli.train_predictor import train_predictor
 
@@ -36,7 +37,7 @@ report = ErrorReport()
 
 COMMANDS = (
     *(sample, predict_structure, train, reconstruct, interpolate, neighbors, optimize),
-    *(relax, evaluate, predict, train_predictor, represent, download, info),
+    *(relax, evaluate, predict, train_predictor, represent, download, info, serve_tools),
 )
 for command in COMMANDS:
     app.command()(report.guard(with_printing_options(command)))
