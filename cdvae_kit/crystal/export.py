@@ -1,7 +1,7 @@
 """Crystals to pymatgen and ASE; the way from them is in `conversion`.
 
-Formulas are written as pymatgen writes them. Both libraries are imported only when a function is called. Nothing here needs the class of the batch, whose own methods
-these functions are.
+Formulas are written as pymatgen writes them. Both libraries are imported only when a function is called. Nothing here
+needs the class of the batch, whose own methods these functions are.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ position does to its atoms is in `wyckoff` and `orbits`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from cdvae_kit.crystal.lattice import (
 from cdvae_kit.crystal.lattice_families import project_parameters
 from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.symmetry_search import Description, describe_one
+from cdvae_kit.typing import Progress
 
 _GROUPS_SHOWN = 6
 """Space groups that the `repr` of a batch names."""
@@ -172,7 +173,7 @@ def describe(
     crystals: CrystalBatch,
     *,
     tolerance: float = 0.05,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SymmetricCrystals:
     """The symmetric description of each crystal: idealised, primitive, and the same for every cell of one crystal.
 

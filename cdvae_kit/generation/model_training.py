@@ -14,6 +14,7 @@ from cdvae_kit.datasets import load_dataset, split_crystals
 from cdvae_kit.datasets.registry import DATASETS
 from cdvae_kit.models import CDVAE, CDVAEConfig
 from cdvae_kit.training import TrainingConfig, apply_overrides, fit, load_preset, seeded_weights
+from cdvae_kit.typing import OpenProgress
 
 if TYPE_CHECKING:
     from cdvae_kit.training import FitResult
@@ -32,7 +33,7 @@ def train_model(
     overwrite: bool = False,
     device: str = "auto",
     strict: bool = False,
-    reading: Callable[[], AbstractContextManager[Callable[[int, int | None], None] | None]] = nullcontext,
+    reading: Callable[[], AbstractContextManager[OpenProgress | None]] = nullcontext,
 ) -> FitResult:
     """A trained model in the folder `output`, its weights in `output/model`.
 
@@ -90,7 +91,7 @@ def _load(
     max_atoms: int,
     *,
     strict: bool,
-    progress: Callable[[int, int | None], None] | None,
+    progress: OpenProgress | None,
 ) -> tuple[CrystalBatch, CrystalBatch, dict[str, Any]]:
     """Training and validation crystals, and what the model card says of them."""
     path = Path(data)
