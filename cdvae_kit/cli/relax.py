@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +12,9 @@ from cdvae_kit.cli.checks import refuse_output
 from cdvae_kit.cli.console import print_note, print_result, print_written, progress_bar
 from cdvae_kit.cli.files import read_batch
 from cdvae_kit.cli.options import Device, Format, Output, Overwrite
+
+if TYPE_CHECKING:
+    from cdvae_kit.generation.relaxing import RelaxedCrystals
 
 OptimizerName = Literal["FIRE", "FIRE2", "LBFGS", "BFGS"]
 """`Optimizer` of `cdvae_kit.relaxation.result`; a test holds the two together."""
@@ -85,14 +89,19 @@ def relax(
             if progress.num_done and cache:
                 interrupt.add_note(f"{progress.num_done} crystals are done; the same command goes on from there")
             raise
+    print_relaxed(found, paths)
+
+
+def print_relaxed(found: RelaxedCrystals, paths: Sequence[Path]) -> None:
+    """What became of the crystals, why some did not converge, and where they are."""
+    total = len(found.relaxations)
     for reason, count in found.reasons.items():
-        print_note(f"{count} of {len(given)} not relaxed: {reason}")
+        print_note(f"{count} of {total} not relaxed: {reason}")
     print_result(
-        f"{found.num_converged} of {len(given)} crystals relaxed, "
-        f"{len(given) - found.num_converged - found.num_failed} out of steps, {found.num_failed} failed, by "
-        f"{found.calculator}",
+        f"{found.num_converged} of {total} crystals relaxed, {total - found.num_converged - found.num_failed} out of "
+        f"steps, {found.num_failed} failed, by {found.calculator}",
         relaxed={
-            "num_crystals": len(given),
+            "num_crystals": total,
             "num_converged": found.num_converged,
             "num_failed": found.num_failed,
             "calculator": str(found.calculator),

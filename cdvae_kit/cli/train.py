@@ -64,17 +64,20 @@ def train(
         typer.Option(
             "--property",
             metavar="NAME",
-            help="A column of the data that z is to tell as well, as model.properties; can be repeated.",
+            help="A column of the data that z is to tell as well, as model.properties; can be repeated. With --init it "
+            "comes beside the model's own.",
         ),
     ] = None,
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help=f"The settings to start from: {', '.join(preset_names())}, or a TOML file of one's own.",
+            help=f"The settings to start from: {', '.join(preset_names())}, or a TOML file of one's own; unless given "
+            "perov_5, or with --init those of that model, a small learning rate, and an end when validation no longer "
+            "gains.",
             autocompletion=_completed,
         ),
-    ] = "perov_5",
+    ] = None,
     list_presets: Annotated[
         bool, typer.Option("--list-presets", callback=_list_presets, help="List the presets and end.")
     ] = False,
@@ -112,11 +115,12 @@ def train(
     words = [*(overrides or []), *(f"training.{key}={value}" for key, value in named.items() if value is not None)]
     if loggers:
         words.append(f"training.loggers={json.dumps(loggers)}")
-    if properties:
+    if properties and init is None:
         # the words are TOML, in which JSON's lists of text are lists of text
         words.append(f"model.properties={json.dumps(properties)}")
 
-    check_preset(preset, words)
+    # with --init the settings are that model's, of which these words are changes all the same
+    check_preset(preset or "perov_5", words)
     check_data(data)
     if init is not None:
         check_checkpoint(init)
@@ -129,6 +133,7 @@ def train(
         data=data,
         output=output,
         overrides=words,
+        properties=(properties or []) if init is not None else [],
         init=init,
         resume=resume,
         overwrite=overwrite,

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets import load_dataset, split_crystals
-from cdvae_kit.datasets.registry import DATASETS
+from cdvae_kit.datasets.registry import DATASETS, SPLITS
+from cdvae_kit.generation.fine_tuning import properties_of, settings_of
+from cdvae_kit.generation.fine_tuning import start_from as start_from  # its first home
 from cdvae_kit.models import CDVAE, CDVAEConfig
 from cdvae_kit.training import TrainingConfig, apply_overrides, fit, load_preset, seeded_weights
 from cdvae_kit.typing import OpenProgress
@@ -21,13 +23,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_PRESET = "perov_5"
+
 
 def train_model(
     *,
-    preset: str,
+    preset: str | None = None,
     data: str | os.PathLike[str],
     output: str | os.PathLike[str],
     overrides: Sequence[str] = (),
+    properties: Sequence[str] = (),
     init: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -38,13 +43,17 @@ def train_model(
     """A trained model in the folder `output`, its weights in `output/model`.
 
     Args:
-        preset: name of a preset, or a TOML file.
+        preset: name of a preset, or a TOML file; None takes `perov_5`, and with `init` the settings of that model and
+            `fine_tuning.FINE_TUNING`: a small learning rate, and an end when validation no longer gains.
         data: name of a data set, a folder with splits `train` and `val`, or a file of crystals, of which
             `training.validation_fraction` chooses the weights that are kept.
         output: the run's folder.
         overrides: `key=value` words laid over the preset.
+        properties: columns of the data that z is to tell; with `init`, beside those of the old model that the data
+            have.
         init: a checkpoint, or the name of a model that the package carries, whose weights training starts from; layers
-            that it does not have, or has in another shape, start anew and are named in the log.
+            that it does not have, or has in another shape, start anew and are named in the log, and so are elements
+            that it does not know. See `fine_tuning.start_from`.
         resume: go on with the run in the folder.
         overwrite: remove the run in the folder first.
         device: where to train.
@@ -52,37 +61,27 @@ def train_model(
         reading: makes a context around the reading of the data, whose value is called with (records read, records in
             all): a progress bar, say, which must be gone before training shows its own.
     """
-    settings = apply_overrides(load_preset(preset), list(overrides), model_schema=CDVAEConfig)
+    goes_on = init is not None and preset is None
+    tables = settings_of(init) if init is not None and goes_on else load_preset(preset or DEFAULT_PRESET)
+    settings = apply_overrides(tables, list(overrides), model_schema=CDVAEConfig)
     config = TrainingConfig.model_validate(settings["training"])
     model_config = CDVAEConfig.model_validate(settings["model"])
     with reading() as progress:
         crystals, val, card = _load(data, config, model_config.max_atoms, strict=strict, progress=progress)
+    if init is not None and goes_on:
+        said = any(word.split("=")[0].strip() == "model.properties" for word in overrides)
+        names = model_config.properties if said else properties_of(model_config.properties, properties, crystals, init)
+        model_config = model_config.model_copy(update={"properties": names})
+    elif properties:
+        model_config = model_config.model_copy(update={"properties": tuple(properties)})
     with seeded_weights(config.seed):
         model = CDVAE(model_config)
-    model.card = {"preset": preset, "data": card}
-    if init is not None and not resume:
-        start_from(model, init)
+    model.card = {"preset": preset or (None if goes_on else DEFAULT_PRESET), "data": card}
+    if init is not None:
+        # of a run that is resumed, the state comes on top
+        start_from(model, init, train=crystals)
         model.card["init"] = Path(init).name
     return fit(model, crystals, val, config, output, resume=resume, overwrite=overwrite, device=device)
-
-
-def start_from(model: CDVAE, init: str | os.PathLike[str]) -> list[str]:
-    """Copies into `model` all weights of `init` that fit it; gives the names of the tensors that stay as they are.
-
-    Statistics and what is known of the training set are fitted to the new data afterwards.
-    """
-    other = CDVAE.from_pretrained(init, device="cpu").state_dict()
-    own = model.state_dict()
-    fitting = {name: other[name] for name in own if name in other and other[name].shape == own[name].shape}
-    if not fitting:
-        raise ValueError(
-            f"no weight of {init} fits a model of these settings; give the settings that it was trained with"
-        )
-    model.load_state_dict(own | fitting)
-    fresh = sorted(set(own) - set(fitting))
-    if fresh:
-        logger.warning("%d of %d tensors do not come from %s: %s", len(fresh), len(own), init, ", ".join(fresh[:10]))
-    return fresh
 
 
 def _load(
@@ -95,7 +94,7 @@ def _load(
 ) -> tuple[CrystalBatch, CrystalBatch, dict[str, Any]]:
     """Training and validation crystals, and what the model card says of them."""
     path = Path(data)
-    has_splits = str(data) in DATASETS or path.is_dir()
+    has_splits = str(data) in DATASETS or (path.is_dir() and any(_is_split(child) for child in path.iterdir()))
     results = [
         load_dataset(data, split=split, max_atoms=max_atoms, strict=strict, progress=progress)
         for split in (("train", "val") if has_splits else (None,))
@@ -110,7 +109,7 @@ def _load(
         train_set, val_set = split_crystals(results[0].crystals, (1.0 - share, share), seed=config.seed)
         split = f"{share:g} of the file for choosing the weights, by a hash of seed {config.seed} and the name"
     name = path.name if path.exists() else str(data)
-    if path.is_file():
+    if path.is_file() or not has_splits:
         name = f"{path.parent.name}/{path.name}"
     return (
         train_set,
@@ -123,3 +122,7 @@ def _load(
             "left_out": sum(len(result.failures) for result in results),
         },
     )
+
+
+def _is_split(path: Path) -> bool:
+    return path.name.split(".")[0] in SPLITS

@@ -150,6 +150,17 @@ def relax_to_file(
     return found, paths
 
 
+def relaxed_path(sampled: str | os.PathLike[str]) -> Path:
+    """Where the relaxed crystals of a file stand beside it.
+
+    >>> relaxed_path("out/crystals.cif.gz").name
+    'crystals.relaxed.cif.gz'
+    """
+    path = Path(sampled)
+    stem, dot, rest = path.name.partition(".")
+    return path.with_name(f"{stem}.relaxed{dot}{rest}")
+
+
 def table_path(output: str | os.PathLike[str]) -> Path:
     """Where the table stands beside the crystals.
 

@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.crystal.cells import CellChoice, in_cell
-from cdvae_kit.diffusion.samplers import Sampler, make_sampler
-from cdvae_kit.generation.conditions import check_possible
+from cdvae_kit.crystal.cells import CellChoice
+from cdvae_kit.generation.drawing import CHUNK, Draws, name_of
+from cdvae_kit.generation.nearby import Seeds
 from cdvae_kit.io.crystals.formats import ReadFormat, WriteFormat
 from cdvae_kit.io.crystals.reading import read_crystals
 from cdvae_kit.io.crystals.writing import CrystalWriter, choose_format, read_journal
-from cdvae_kit.models import decoding
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.models import CDVAE
-
-_CHUNK = 256
 
 
 def sample_to_file(
@@ -34,6 +31,7 @@ def sample_to_file(
     steps: int | None = None,
     sampler: str | None = None,
     temperature: float = 1.0,
+    seeds: Seeds | None = None,
     seed: int = 0,
     batch_size: int | Literal["auto"] = "auto",
     format: WriteFormat = "auto",
@@ -58,6 +56,7 @@ def sample_to_file(
         steps: steps of the sampler; its own default if None.
         sampler: one of `cdvae_kit.diffusion.samplers.SAMPLERS`; the model's own if None.
         temperature: standard deviation of the latent noise; below 1 for more typical and less diverse crystals.
+        seeds: crystals near which new ones are wanted; see `cdvae_kit.generation.seeds_of`.
         seed: the run's seed.
         batch_size: crystals at a time; "auto" goes by their size.
         format: by the suffix of `path` if "auto".
@@ -74,49 +73,26 @@ def sample_to_file(
         raise ValueError(f"num_crystals must be at least 1, got {num_crystals}")
     if batch_size != "auto" and batch_size < 1:
         raise ValueError(f"batch_size must be 'auto' or at least 1, got {batch_size}")
-    chosen = _sampler(model, sampler, steps)
+    draws = Draws(seed, num_atoms, conditions, guidance, steps, sampler, temperature, seeds, cell)
+    draws.make_sampler(model)
     at_once = None if batch_size == "auto" else batch_size
-    chunk = _CHUNK if at_once is None else at_once
+    chunk = CHUNK if at_once is None else at_once
     writer = CrystalWriter(path, format=format, overwrite=overwrite, resume=resume)
     if resume:
         # before the writer opens: once open, it writes what it has read
         size = num_atoms if cell == "primitive" else None
         _check_same_run(writer, choose_format(Path(path), format), num_crystals, size, seed)
-    if conditions is not None:
-        check_possible(model, conditions)
+    draws.check(model)
     with writer:
         if progress is not None:
             progress(writer.num_crystals, num_crystals)
         while writer.num_crystals < num_crystals:
             first = writer.num_crystals
             count = min(chunk, num_crystals - first)
-            crystals = decoding.sample(
-                model,
-                count,
-                seed=seed,
-                first_id=first,
-                num_atoms=num_atoms,
-                conditions=conditions,
-                guidance=guidance,
-                temperature=temperature,
-                sampler=chosen,
-                batch_size=at_once,
-            )
-            crystals = in_cell(crystals, cell)
-            writer.append(crystals.replace(material_ids=[_name(seed, first + i) for i in range(count)]))
+            writer.append(draws.draw(model, first, count, batch_size=at_once))
             if progress is not None:
                 progress(writer.num_crystals, num_crystals)
         return writer.crystals
-
-
-def _sampler(model: CDVAE, name: str | None, steps: int | None) -> Sampler:
-    if name is None:
-        return decoding.default_sampler(model, steps)
-    return make_sampler(name, num_steps=steps, sharpening=model.config.sharpening)
-
-
-def _name(seed: int, number: int) -> str:
-    return f"sample_{seed}_{number}"
 
 
 def _check_same_run(
@@ -127,10 +103,10 @@ def _check_same_run(
         return
     names = crystals.material_ids or ["no name"] * len(crystals)
     for i, name in enumerate(names):
-        if name != _name(seed, i):
+        if name != name_of(seed, i):
             raise ValueError(
                 f"{writer.path} cannot be resumed with seed {seed}: its crystal {i} is {name!r}, where "
-                f"{_name(seed, i)!r} should be. Give the seed of the first run, or another output"
+                f"{name_of(seed, i)!r} should be. Give the seed of the first run, or another output"
             )
     if len(crystals) > num_crystals:
         raise ValueError(

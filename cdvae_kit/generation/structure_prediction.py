@@ -13,6 +13,7 @@ from cdvae_kit.generation.conditions import check_possible, conditions_from
 from cdvae_kit.models import decoding
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.contents import read_contents
+from cdvae_kit.models.finishing import decode_contents
 from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def _predict(
     z = decoding.sample_codes(model, ids, seed=seed, conditions=wish, guidance=guidance)
     limits = wish.limits()
     contents = read_contents(model, z, seed=seed, crystal_ids=ids, limits=limits)
-    crystals = decoding.decode(model, z, seed=seed, crystal_ids=ids, num_steps=steps, limits=limits)
+    sampler = decoding.default_sampler(model, steps)
+    crystals = decode_contents(model, z, contents, sampler, seed=seed, crystal_ids=ids, limits=limits)
     again = model.encode(crystals.plain(), allow_outside=True)
     assert model.prior is not None
     distance = model.prior.distance(again - z + model.prior.mean)

@@ -19,7 +19,7 @@ import numpy as np
 from cdvae_kit.metrics.computing.parallel import Memory, Progress, crystal_key, map_crystals
 from cdvae_kit.metrics.crystals import Crystals, as_arrays
 from cdvae_kit.metrics.matching.comparisons import Family as SameComposition
-from cdvae_kit.metrics.matching.comparisons import families
+from cdvae_kit.metrics.matching.comparisons import families_within
 from cdvae_kit.metrics.matching.matcher import Matcher, MatcherName, compare, matcher_of
 from cdvae_kit.metrics.matching.reduced_cells import prepare_all
 from cdvae_kit.metrics.metric import SHARE, Columns, Family, Measured, Metric, rate
@@ -128,7 +128,7 @@ def uniqueness(
     for i, crystal in zip(company, prepared, strict=True):
         faults[i] = crystal.fault
 
-    groups = [_in_order(family) for family in families(prepared, [], matcher, "group")]
+    groups = [_in_order(family) for family in families_within(prepared, matcher)]
     told = None if progress is None else lambda done, all_: progress(total + total * done // max(1, all_), 2 * total)
     memory = Memory(store, _KIND, _key, _encode, _decode)
     found = map_crystals(_components, groups, num_workers=num_workers, progress=told, memory=memory)

@@ -26,6 +26,8 @@ class LatticeCoding(nn.Module):
     def __init__(self, kind: Literal["log_stretch", "lengths_angles"]) -> None:
         super().__init__()
         self.kind = kind
+        self.is_held = False
+        """Whether `fit` leaves the scales as they are, because trained weights go with them."""
         self.register_buffer("mean", torch.zeros(6))
         self.register_buffer("deviation", torch.ones(6))
 
@@ -34,6 +36,8 @@ class LatticeCoding(nn.Module):
 
         Of `log_stretch`, the diagonal entries share theirs, and so do the others, about 0: a family stays a plane.
         """
+        if self.is_held:
+            return
         raw = self._raw(lattice, orbits)
         if self.kind == "lengths_angles":
             spread = raw.std(0) if len(raw) > 1 else torch.zeros_like(raw[0])

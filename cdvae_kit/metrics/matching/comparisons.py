@@ -20,10 +20,9 @@ from cdvae_kit.metrics.matching.reduced_cells import Prepared
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore
 
-Mode: TypeAlias = Literal["group", "first", "distances"]
+Mode: TypeAlias = Literal["first", "distances"]
 """What is asked of a family.
 
-* `group`: each of `ours` joins the first one before it that it matches and that joined none itself; `theirs` is empty.
 * `first`: the first of `theirs` that each of `ours` matches.
 * `distances`: every match of `ours` and `theirs`, with its distance.
 """
@@ -43,9 +42,9 @@ class Family:
         places: of `ours` in their set.
         ours: crystals without a fault.
         at: places of `theirs` in the other set.
-        theirs: likewise.
+        theirs: likewise; none where the crystals of one set are compared with each other.
         matcher: whose tolerances hold.
-        mode: what is asked.
+        mode: what `judge` is asked.
     """
 
     places: Sequence[int]
@@ -53,7 +52,7 @@ class Family:
     at: Sequence[int]
     theirs: Sequence[Prepared]
     matcher: Matcher
-    mode: Mode
+    mode: Mode = "first"
 
 
 class Verdicts(NamedTuple):
@@ -66,17 +65,29 @@ class Verdicts(NamedTuple):
 
 def families(ours: Sequence[Prepared], theirs: Sequence[Prepared], matcher: Matcher, mode: Mode) -> list[Family]:
     """Who has to be compared with whom; crystals with a fault are left out."""
-    members: dict[tuple[Composition, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-    for which, prepared in enumerate((ours, theirs)):
-        for place, crystal in enumerate(prepared):
-            if crystal.fault is None:
-                members[_comparable(crystal, matcher)][which].append(place)
+    there = _by_composition(theirs, matcher)
     return [
         Family(part, [ours[i] for i in part], at, [theirs[i] for i in at], matcher, mode)
-        for places, at in members.values()
-        if at or mode == "group"
-        for part in ([places] if mode == "group" else _shares(places))
+        for key, places in _by_composition(ours, matcher).items()
+        if (at := there.get(key))
+        for part in _shares(places)
     ]
+
+
+def families_within(crystals: Sequence[Prepared], matcher: Matcher) -> list[Family]:
+    """Which crystals of one set have to be compared with each other; those with a fault are left out."""
+    return [
+        Family(places, [crystals[i] for i in places], (), (), matcher)
+        for places in _by_composition(crystals, matcher).values()
+    ]
+
+
+def _by_composition(crystals: Sequence[Prepared], matcher: Matcher) -> dict[tuple[Composition, int], list[int]]:
+    members: dict[tuple[Composition, int], list[int]] = defaultdict(list)
+    for place, crystal in enumerate(crystals):
+        if crystal.fault is None:
+            members[_comparable(crystal, matcher)].append(place)
+    return members
 
 
 def judge(
@@ -117,28 +128,6 @@ def _shares(places: list[int]) -> list[list[int]]:
 
 
 def _judge(family: Family) -> Verdicts:
-    return _group(family) if family.mode == "group" else _match_others(family)
-
-
-def _group(family: Family) -> Verdicts:
-    found = Verdicts([], [], 0)
-    left = list(range(len(family.ours)))
-    while left:
-        first, *others = left
-        left = []
-        results = compare(family.ours[first], [family.ours[i] for i in others], family.matcher)
-        for other, result in zip(others, results, strict=True):
-            found = found._replace(num_asked=found.num_asked + result.asked)
-            if result.failed:
-                found.failures.append((first, other, str(result.reason)))
-            if result.matches:
-                found.matches.append((first, other, None))
-            else:
-                left.append(other)
-    return found
-
-
-def _match_others(family: Family) -> Verdicts:
     found = Verdicts([], [], 0)
     for place, ours in enumerate(family.ours):
         results = compare(ours, family.theirs, family.matcher, distances=family.mode == "distances")

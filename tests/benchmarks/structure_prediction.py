@@ -1,0 +1,141 @@
+"""Structure prediction: one sample for each composition of a split; match rate, RMSE, METRe and cRMSE.
+
+OMP_NUM_THREADS=1 python -m tests.benchmarks.structure_prediction mp_20 DATA --split val --num 1000 --json OUT.json
+
+The protocol is the published one (Jiao et al., DiffCSP, NeurIPS 2023, arXiv 2309.04475): the model is given the
+composition of each crystal's primitive cell, number of atoms included, and nothing else, and draws once; pymatgen's
+matcher at stol 0.5, ltol 0.3, angle_tol 10. The filtered rate counts a pair where both crystals are valid by distance
+and composition (CrystalNN fingerprints are not asked), the unfiltered one every pair. METRe and cRMSE (Martirossyan et
+al., arXiv 2509.12178) let any sample of a composition find a reference of it. With --draws K the model draws K times
+and keeps the crystal whose own code is nearest to the code that it came from, which needs no truth.
+
+DATA is a folder with train, val and test, or the name of a data set. Models are chosen on val; test is for the last
+measurement. Seconds are those of this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdvae_kit import CDVAE
+from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
+from cdvae_kit.datasets import load_dataset
+from cdvae_kit.generation.wishes import sample_each, wishes_of
+from cdvae_kit.metrics import polymorphs, reconstruction
+from cdvae_kit.models.conditions import Conditions
+from tests.benchmarks.measure import FILTER, about_machine, percent
+
+
+@torch.no_grad()
+def best_of(
+    model: CDVAE, wishes: list[Conditions], *, draws: int, seed: int, guidance: float, steps: int | None
+) -> SymmetricCrystals:
+    """One crystal a wish: of `draws` of them the one whose own code is nearest to the code that it was decoded from."""
+    assert model.prior is not None
+    rounds, distances = [], []
+    for number in range(draws):
+        crystals, z = sample_each(model, wishes, seed=seed + number, guidance=guidance, num_steps=steps)
+        rounds.append(crystals)
+        if draws > 1:
+            again = model.encode(crystals.plain(), allow_outside=True)
+            distances.append(((again - z) @ model.prior.whiten).norm(dim=-1))
+    if draws == 1:
+        return rounds[0]
+    best = torch.stack(distances).argmin(dim=0)
+    return join(rounds).select(best * len(wishes) + torch.arange(len(wishes), device=best.device))
+
+
+def measure(
+    name_or_path: str,
+    data: str,
+    *,
+    split: str = "val",
+    num: int | None = None,
+    draws: int = 1,
+    seed: int = 0,
+    guidance: float = 1.0,
+    steps: int | None = None,
+    device: str = "auto",
+    num_workers: int = 1,
+) -> dict[str, Any]:
+    """All numbers of one model on one split, ready for JSON."""
+    model = CDVAE.from_pretrained(name_or_path, device=device)
+    truth = load_dataset(data, split=split, max_atoms=model.config.max_atoms).crystals
+    whole = len(truth)
+    if num is not None and num < whole:
+        # spread over the split, which may be sorted
+        truth = truth.select(torch.arange(num) * whole // num)
+    start = time.perf_counter()
+    wishes = wishes_of(truth, model)
+    told = time.perf_counter() - start
+    start = time.perf_counter()
+    predicted = best_of(model, wishes, draws=draws, seed=seed, guidance=guidance, steps=steps)
+    seconds = time.perf_counter() - start
+    pairs = reconstruction(predicted.plain(), truth, num_workers=num_workers)
+    sets = polymorphs(predicted.plain(), truth, num_workers=num_workers)
+    right = (predicted.space_group.cpu() == model.prepare(truth).space_group.cpu()).float().mean()
+    return {
+        "model": Path(name_or_path).name,
+        "data": Path(data).name,
+        "split": split,
+        "num_crystals": len(truth),
+        "num_in_split": whole,
+        "draws": draws,
+        "steps": steps if steps is not None else model.config.num_steps,
+        "seed": seed,
+        "guidance": guidance,
+        "match_percent": percent(pairs.num_matches, pairs.num_pairs),
+        "rmse": pairs.rmse,
+        "match_percent_unfiltered": percent(pairs.num_matches_unfiltered, pairs.num_pairs),
+        "rmse_unfiltered": pairs.rmse_unfiltered,
+        "metre_percent": percent(sets.num_found, sets.num_references),
+        "crmse": sets.crmse,
+        "space_group_percent": round(100.0 * float(right), 2),
+        "filter": FILTER,
+        "lost": pairs.reasons,
+        "seconds": round(seconds, 1),
+        "seconds_of_preparation": round(told, 1),
+        "machine": about_machine(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.structure_prediction", description=__doc__)
+    parser.add_argument("model", help="a model of the package's own, or the folder of a checkpoint")
+    parser.add_argument("data", help="a folder with the splits, or the name of a data set")
+    parser.add_argument("--split", default="val", help="val unless given; test is for the last measurement")
+    parser.add_argument("--num", type=int, help="so many of them, spread over the split; all unless given")
+    parser.add_argument("--draws", type=int, default=1, help="of a composition, of which the model keeps one")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1, help="processes for the matcher, which is not timed")
+    parser.add_argument("--json", type=Path, help="write the numbers there too")
+    options = parser.parse_args()
+    numbers = measure(
+        options.model,
+        options.data,
+        split=options.split,
+        num=options.num,
+        draws=options.draws,
+        seed=options.seed,
+        guidance=options.guidance,
+        steps=options.steps,
+        device=options.device,
+        num_workers=options.workers,
+    )
+    text = json.dumps(numbers, indent=2)
+    print(text)
+    if options.json is not None:
+        options.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
