@@ -1,5 +1,8 @@
 """Fixtures that more than one folder of tests uses."""
 
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,3 +49,22 @@ def zoo() -> CrystalBatch:
             make_crystal([3.1, 3.2, 4.1], [90.0, 90.0, 120.0], [2, 94], seed=6),
         ]
     )
+
+
+@pytest.fixture
+def read_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder that nobody may write to, root neither."""
+    folder = tmp_path_factory.mktemp("read-only")
+    if os.geteuid():
+        folder.chmod(0o500)
+        yield folder
+        folder.chmod(0o700)
+        return
+    # modes say nothing to root
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("root may write everywhere, and nothing can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -31,19 +31,45 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.segment import Segment
 
 PIPE_WIDTH = 160
 """Columns of a table that goes to a file or another program, which have no width of their own."""
 
 
+_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
+
+
+def visible(text: str) -> str:
+    r"""The text with control characters spelled out: names in files may hold commands to a terminal.
+
+    >>> visible("gold\x1b[2J")
+    'gold\\x1b[2J'
+    """
+    return text.translate(_VISIBLE)
+
+
+class SafeConsole(Console):
+    """A console whose text can move no cursor and set no colour but by its styles."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+class _VisibleFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def output() -> Console:
     """The console for results, on what standard output is now."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    return SafeConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def errors() -> Console:
     """The console for progress and errors, on what standard error is now."""
-    return Console(stderr=True, soft_wrap=True, highlight=False)
+    return SafeConsole(stderr=True, soft_wrap=True, highlight=False)
 
 
 P = ParamSpec("P")
@@ -173,6 +199,7 @@ class _Lines(logging.StreamHandler[Any]):
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
+        self.setFormatter(_VisibleFormatter("%(message)s"))
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from cdvae_kit.cli.console import print_note, print_written, progress_bar
-from cdvae_kit.cli.options import Device, Overwrite
+from cdvae_kit.cli.options import Device, Lenient, Overwrite
 
 CompositionRuleName = Literal["smact-2014", "smact", "smact-mixed", "charge"]
 """`cdvae_kit.metrics.CompositionRule`; a test holds the two together."""
@@ -157,6 +157,7 @@ def evaluate(
     ] = True,
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first crystal that cannot be read.")] = False,
+    lenient: Lenient = False,
 ) -> None:
     """Judge crystals: validity, coverage, distributions, symmetry, uniqueness, novelty, stability.
 
@@ -170,14 +171,16 @@ def evaluate(
     )
 
     from cdvae_kit.cli.evaluation_table import print_evaluation
+    from cdvae_kit.io.atomic import several_files
     from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.metrics.computing.cluster import workers as cluster_workers
     from cdvae_kit.metrics.evaluation import EvaluationSettings
     from cdvae_kit.metrics.evaluation import evaluate as evaluate_crystals
-    from cdvae_kit.metrics.evaluation_files import FILES, refuse_evaluation, save_evaluation
+    from cdvae_kit.metrics.evaluation_files import FILES, evaluation_folder, save_evaluation
 
     names = [*FILES, *([inputs.REPORT_FILE] if report else [])]
-    *_, report_path = refuse_evaluation(output, overwrite=overwrite, names=names)
+    # to the end of the command
+    paths = context.with_resource(evaluation_folder(output, overwrite=overwrite, names=names))
     settings = EvaluationSettings(
         rule=composition_rule,
         cutoffs=cutoffs,
@@ -196,7 +199,7 @@ def evaluate(
         calculator, hull, threshold=threshold, fmax=fmax, max_steps=max_steps, device=device
     )
     ours, theirs, known = (
-        None if path is None else inputs.read_set(path, strict=strict, workers=workers)
+        None if path is None else inputs.read_set(path, strict=strict, lenient=lenient, workers=workers)
         for path in (generated, reference, train)
     )
     assert ours is not None
@@ -225,13 +228,14 @@ def evaluate(
     print_evaluation(found)
     if protocol is not None:
         inputs.print_protocol(protocol, len(found.crystals))
-    for path in save_evaluation(found, output, overwrite=overwrite):
-        print_written(path)
-    if report:
-        from cdvae_kit.visualization import write_report
+    with several_files(paths, overwrite=overwrite):
+        save_evaluation(found, output, overwrite=True)
+        if report:
+            from cdvae_kit.visualization import write_report
 
-        # the default cutoffs say nothing of the data
-        dataset = cutoffs if coverage_cutoffs is not None and isinstance(cutoffs, str) else None
-        write_report(found, report_path, overwrite=overwrite, dataset=dataset)
-        print_written(report_path)
+            # the default cutoffs say nothing of the data
+            dataset = cutoffs if coverage_cutoffs is not None and isinstance(cutoffs, str) else None
+            write_report(found, paths[-1], overwrite=True, dataset=dataset)
+    for path in paths:
+        print_written(path)
     print_note(f"composition rule {settings.rule}; {settings.structure_matcher.describe()}")

@@ -168,12 +168,12 @@ def known_units() -> dict[str, str]:
     return {info.name: info.unit for entry in DATASETS.values() for info in entry.properties}
 
 
-def read_set(path: Path, *, strict: bool, workers: int) -> CrystalSet:
+def read_set(path: Path, *, strict: bool, lenient: bool, workers: int) -> CrystalSet:
     """The crystals of a file or folder, each record at its own index; a note says how many cannot be read."""
     from cdvae_kit.metrics.crystal_set import read_crystal_set
 
     with progress_bar(f"Reading {path.name}", "crystals") as progress:
-        crystals = read_crystal_set(path, strict=strict, num_workers=workers, progress=progress)
+        crystals = read_crystal_set(path, strict=strict, lenient=lenient, num_workers=workers, progress=progress)
     if crystals.num_unread:
         print_note(f"{path}: {crystals.num_unread} of {len(crystals)} records hold no crystal; they count as failures")
     return crystals

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from cdvae_kit.cli.checks import refuse_output as refuse_output
 from cdvae_kit.cli.console import print_note, progress_bar
@@ -45,6 +48,31 @@ def read_batch(
     print_remarks("left out", result.failures)
     print_remarks("note", result.notes)
     return result.crystals
+
+
+@contextmanager
+def reading_limits(words: Sequence[str]) -> Iterator[None]:
+    """A block in which files are read with other limits, each as NAME=VALUE."""
+    from cdvae_kit.crystal.faults import CellLimits, cell_limits
+    from cdvae_kit.io.crystals.records import MAX_BYTES, bytes_limit
+
+    names = (*CellLimits._fields, "max_bytes")
+    values: dict[str, float] = {}
+    for word in words:
+        name, _, text = word.partition("=")
+        try:
+            values[name] = float(text)
+        except ValueError:
+            values[name] = -1.0
+        if name not in names or not values[name] > 0.0:
+            raise typer.BadParameter(
+                f"expected NAME=VALUE with one of {', '.join(names)} and a positive number, got {word!r}",
+                param_hint="--limit",
+            )
+    # no file has more bytes than this
+    max_bytes = int(min(values.pop("max_bytes", MAX_BYTES), 2**62))
+    with cell_limits(CellLimits(**values)), bytes_limit(max_bytes):
+        yield
 
 
 def tell_outside(model: CDVAE, crystals: CrystalBatch) -> None:

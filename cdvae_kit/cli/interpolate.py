@@ -14,6 +14,7 @@ from cdvae_kit.cli.options import (
     Checkpoint,
     Device,
     Format,
+    Lenient,
     Output,
     Overwrite,
     Seed,
@@ -30,6 +31,7 @@ def interpolate(
     seed: Seed = 0,
     device: Device = "auto",
     allow_outside: AllowOutside = False,
+    lenient: Lenient = False,
     output: Output = Path("interpolated.extxyz"),
     format: Format = "auto",
     overwrite: Overwrite = False,
@@ -44,7 +46,7 @@ def interpolate(
     from cdvae_kit.models import CDVAE
 
     model = CDVAE.from_pretrained(checkpoint, device=device)
-    ends = [read_batch(path).select([0]) for path in (first, second)]
+    ends = [read_batch(path, lenient=lenient).select([0]) for path in (first, second)]
     if allow_outside:
         for end in ends:
             tell_outside(model, end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from rich.table import Table
 from cdvae_kit.cli.checks import check_checkpoint
 from cdvae_kit.cli.console import print_note, print_result, print_table, print_written, progress_bar
 from cdvae_kit.cli.files import read_batch
-from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Overwrite, Seed, Steps
+from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Lenient, Overwrite, Seed, Steps
 from cdvae_kit.io.carried import carried_names, home_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def optimize(
         str | None,
         typer.Option(metavar="NAME", help="Relax the best of each start: emt, chgnet, module:function."),
     ] = None,
+    lenient: Lenient = False,
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="Take a target outside the training data's range.")
     ] = False,
@@ -124,7 +126,8 @@ def optimize(
     model = CDVAE.from_pretrained(checkpoint, device=device)
     constraints.check_model(model)
     names = tuple(goal.name for goal in goals)
-    starts = num_starts if data is None else _first(read_batch(data, max_atoms=model.config.max_atoms), num_starts)
+    read = functools.partial(read_batch, max_atoms=model.config.max_atoms, lenient=lenient)
+    starts = num_starts if data is None else _first(read(data), num_starts)
     with progress_bar("Optimising", "starts") as progress:
         try:
             result = run(
@@ -136,7 +139,7 @@ def optimize(
                 optimizer={"guided": GuidedSearch, "published": PublishedDescent, "bayesian": BayesianSearch}[method](),
                 constraints=constraints,
                 relax=None if calculator is None else _relaxer(calculator, device),
-                reference=None if reference is None else read_batch(reference, max_atoms=model.config.max_atoms),
+                reference=None if reference is None else read(reference),
                 allow_outside=allow_outside,
                 num_draws=draws,
                 steps=steps,

@@ -57,7 +57,8 @@ Device = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same crystals.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps: fewer are faster, more are better.")]
 BatchSize = Annotated[
-    str, typer.Option(metavar="auto|N", help="Crystals at a time; does not change the result, only speed and memory.")
+    str,
+    typer.Option(metavar="auto|N", help="Crystals at a time: speed and memory; of a result the last digits alone."),
 ]
 Output = Annotated[
     Path,

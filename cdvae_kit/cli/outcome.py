@@ -1,13 +1,18 @@
 """How a command ends: exceptions become one line on standard error and an exit code.
 
-0 done, 1 failed, 2 wrong use, 130 interrupted.
+0 done, 1 failed, 2 wrong use, 130 interrupted, 143 ended by SIGTERM. SIGTERM ends a command as Ctrl-C does, and what is
+done is kept.
 """
 
 import functools
 import inspect
 import re
+import signal
+import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ParamSpec, get_args
 
 import typer
@@ -19,6 +24,7 @@ from cdvae_kit.io.carried import WrongKindError, carried_names, home_of
 FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
+TERMINATED = 143
 
 _NOT_AN_AUTOENCODER = {
     "PropertyPredictor": "`predict` takes it: generate-crystals predict CRYSTALS -c FOLDER",
@@ -59,12 +65,14 @@ class ErrorReport:
         @functools.wraps(command)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
-                command(*args, **kwargs)
+                with _terminable():
+                    command(*args, **kwargs)
             except (typer.Exit, typer.Abort, typer.BadParameter):
                 raise
             except KeyboardInterrupt as interrupt:
-                self._tell(interrupt, "interrupted")
-                raise typer.Exit(INTERRUPTED) from None
+                is_asked = signal.SIGTERM in interrupt.args
+                self._tell(interrupt, "ended by SIGTERM" if is_asked else "interrupted")
+                raise typer.Exit(TERMINATED if is_asked else INTERRUPTED) from None
             except Exception as error:  # noqa: BLE001 - the one place where every error ends
                 code, message, hint = describe(error)
                 self._tell(error, in_words_of(options, message), hint)
@@ -103,6 +111,34 @@ def in_words_of(options: Mapping[str, str], message: str) -> str:
         if "_" in name:
             message = re.sub(rf"(?<![\w.-]){name}(?![\w=(])", option, message)
     return message
+
+
+@contextmanager
+def tell_what_is_kept(folder: Path, *, go_on: str = "with --resume ") -> Iterator[None]:
+    """Lets an interrupt in the block say what the folder of a run holds, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if folder.is_dir():
+            interrupt.add_note(f"{folder} holds what is done; the same command {go_on}goes on from there")
+        raise
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM raise `KeyboardInterrupt` with its number while the block runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def describe(error: Exception) -> tuple[int, str, str | None]:

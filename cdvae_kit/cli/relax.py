@@ -11,7 +11,7 @@ import typer
 from cdvae_kit.cli.checks import refuse_output
 from cdvae_kit.cli.console import print_note, print_result, print_written, progress_bar
 from cdvae_kit.cli.files import read_batch
-from cdvae_kit.cli.options import Device, Format, Output, Overwrite
+from cdvae_kit.cli.options import Device, Format, Lenient, Output, Overwrite
 
 if TYPE_CHECKING:
     from cdvae_kit.generation.relaxing import RelaxedCrystals
@@ -45,6 +45,7 @@ def relax(
     format: Format = "auto",
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first crystal that cannot be read.")] = False,
+    lenient: Lenient = False,
 ) -> None:
     """Relax crystals, write them with their energies, and say what did not converge and why.
 
@@ -55,12 +56,11 @@ def relax(
 
     from cdvae_kit.cli.evaluation_inputs import find_calculator, no_store
     from cdvae_kit.generation.relaxing import relax_to_file, table_path
-    from cdvae_kit.io.atomic import refuse_existing
+    from cdvae_kit.io.atomic import refuse_several
     from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.relaxation import RelaxationSettings
 
-    for path in (output, table_path(output)):
-        refuse_existing(path, overwrite=overwrite)
+    refuse_several([output, table_path(output)], overwrite=overwrite)
     settings = RelaxationSettings(
         fmax,
         max_steps,
@@ -70,7 +70,7 @@ def relax(
         symprec=symprec,
     )
     find_calculator(calculator, device)
-    given = read_batch(crystals, strict=strict, double=True)
+    given = read_batch(crystals, strict=strict, double=True, lenient=lenient)
     with ResultStore() if cache else no_store() as store, progress_bar("Relaxing", "crystals") as progress:
         try:
             found, paths = relax_to_file(

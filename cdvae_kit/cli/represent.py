@@ -9,6 +9,7 @@ import typer
 
 from cdvae_kit.cli.console import print_note, print_result, print_table, print_written, progress_bar
 from cdvae_kit.cli.options import Overwrite
+from cdvae_kit.cli.outcome import tell_what_is_kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +67,7 @@ def represent(
     from cdvae_kit.representation.experiments.running import RESULTS, run_experiment
     from cdvae_kit.visualization.experiments import plot_experiment
 
-    with progress_bar(f"Running {experiment}", "%") as progress:
+    with tell_what_is_kept(folder, go_on=""), progress_bar(f"Running {experiment}", "%") as progress:
         result = run_experiment(
             chosen,
             seeds=range(first_seed, first_seed + seeds),
@@ -96,7 +97,10 @@ def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwri
     experiments = [load_experiment(name) for name in experiment_names()]
     if data is not None:
         experiments = [chosen.with_data(data) if chosen.reads_data else chosen for chosen in experiments]
-    with progress_bar(f"Running {len(experiments)} experiments", "%") as progress:
+    with (
+        tell_what_is_kept(folder, go_on=""),
+        progress_bar(f"Running {len(experiments)} experiments", "%") as progress,
+    ):
         found = run_experiments(
             experiments,
             seeds=seeds,

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from cdvae_kit.cli.checks import check_checkpoint, check_data, check_preset
 from cdvae_kit.cli.console import log_to_stderr, print_result, print_table, printing_as, progress_bar
-from cdvae_kit.cli.options import Device, Overwrite
+from cdvae_kit.cli.options import Device, Lenient, Overwrite
+from cdvae_kit.cli.outcome import tell_what_is_kept
 from cdvae_kit.training.preset_files import preset_names
 
 
@@ -88,6 +89,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="One unreadable record is an error.")] = False,
+    lenient: Lenient = False,
     device: Device = "auto",
     num_devices: Annotated[int | None, typer.Option(min=1, help="Devices on each machine.")] = None,
     num_nodes: Annotated[int | None, typer.Option(min=1, help="Machines.")] = None,
@@ -128,19 +130,21 @@ def train(
     from cdvae_kit.generation import train_model
 
     log_to_stderr()
-    result = train_model(
-        preset=preset,
-        data=data,
-        output=output,
-        overrides=words,
-        properties=(properties or []) if init is not None else [],
-        init=init,
-        resume=resume,
-        overwrite=overwrite,
-        device=device,
-        strict=strict,
-        reading=lambda: progress_bar("Reading", "crystals"),
-    )
+    with tell_what_is_kept(output):
+        result = train_model(
+            preset=preset,
+            data=data,
+            output=output,
+            overrides=words,
+            properties=(properties or []) if init is not None else [],
+            init=init,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            strict=strict,
+            lenient=lenient,
+            reading=lambda: progress_bar("Reading", "crystals"),
+        )
     if result.is_main:
         print_result(
             f"{result.steps} steps ({result.skipped_steps} skipped) in {result.seconds:.0f} s, validation loss "

@@ -11,7 +11,8 @@ import typer
 
 from cdvae_kit.cli.checks import check_checkpoint, check_data
 from cdvae_kit.cli.console import log_to_stderr, print_result, progress_bar
-from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Overwrite
+from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Lenient, Overwrite
+from cdvae_kit.cli.outcome import tell_what_is_kept
 
 
 def train_predictor(
@@ -54,6 +55,7 @@ def train_predictor(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="One unreadable record is an error.")] = False,
+    lenient: Lenient = False,
     half: Annotated[bool, typer.Option("--half", help="Write the weights in half precision.")] = False,
     device: Device = "auto",
 ) -> None:
@@ -71,24 +73,26 @@ def train_predictor(
     from cdvae_kit.generation.predictor_training import train_predictor as train
 
     log_to_stderr()
-    result = train(
-        data=data,
-        properties=properties,
-        output=output,
-        sees=sees,
-        checkpoint=checkpoint,
-        part=bounds,
-        num_folds=num_folds,
-        units=units or None,
-        overrides=overrides or [],
-        resume=resume,
-        overwrite=overwrite,
-        device=device,
-        strict=strict,
-        half=half,
-        reading=lambda: progress_bar("Reading", "crystals"),
-        fitting=lambda: progress_bar("Fitting", "steps"),
-    )
+    with tell_what_is_kept(output):
+        result = train(
+            data=data,
+            properties=properties,
+            output=output,
+            sees=sees,
+            checkpoint=checkpoint,
+            part=bounds,
+            num_folds=num_folds,
+            units=units or None,
+            overrides=overrides or [],
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            strict=strict,
+            lenient=lenient,
+            half=half,
+            reading=lambda: progress_bar("Reading", "crystals"),
+            fitting=lambda: progress_bar("Fitting", "steps"),
+        )
     for name, error in result.calibration_error.items():
         unit = f" {result.units[name]}" if result.units[name] else ""
         print_result(

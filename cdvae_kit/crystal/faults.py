@@ -6,6 +6,9 @@ neighbours is without end.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
@@ -52,6 +55,30 @@ ANY_CELL = CellLimits(float("inf"), float("inf"), float("inf"), 1e-6)
 """No bound but that there is a cell."""
 
 
+_DEFAULT = CellLimits()
+_limits: ContextVar[CellLimits] = ContextVar("cell_limits", default=_DEFAULT)
+
+
+def current_limits() -> CellLimits:
+    """The limits that hold where none are given."""
+    return _limits.get()
+
+
+@contextmanager
+def cell_limits(limits: CellLimits) -> Iterator[None]:
+    """Within the block these limits hold where none are given.
+
+    >>> with cell_limits(CellLimits(max_length=5000.0)):
+    ...     current_limits().max_length
+    5000.0
+    """
+    token = _limits.set(limits)
+    try:
+        yield
+    finally:
+        _limits.reset(token)
+
+
 def crystal_faults(
     batch: CrystalBatch,
     *,
@@ -65,9 +92,9 @@ def crystal_faults(
         batch: the crystals.
         max_atoms: the most that are taken; None takes any number.
         min_distance: angstrom; atoms (periodic images included) that are closer overlap; None takes any distance.
-        limits: of the cells; by default those of `CellLimits`.
+        limits: of the cells; by default `current_limits`.
     """
-    limits = CellLimits() if limits is None else limits
+    limits = current_limits() if limits is None else limits
     faults: list[CrystalError | None] = [None] * len(batch)
     finite = batch.lattice.isfinite().flatten(1).all(1) & _all_in_crystal(batch.frac_coords.isfinite().all(1), batch)
     lengths, spacings = batch.lattice.norm(dim=-1), plane_spacings(batch.lattice)

@@ -11,6 +11,8 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -21,9 +23,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.faults import CellLimits, current_limits
 from cdvae_kit.io.atomic import atomic_file
 from cdvae_kit.io.crystals.reading import ReadError, ReadResult, read_crystals
 from cdvae_kit.io.crystals.records import ReadFailure, ReadNote
+from cdvae_kit.io.results.files import DamagedResultError, whole_content
 from cdvae_kit.io.user_cache import default_cache_dir
 from cdvae_kit.typing import OpenProgress
 
@@ -70,17 +74,16 @@ def load_crystals(
     path = Path(path)
     if not path.exists():
         raise ReadError(f"cannot read {path}: there is no such file or folder; check the spelling")
-    folder = Path(cache_dir) if cache_dir is not None else default_cache_dir() / "crystals"
-    entry = folder / f"{_key(path, reduce, max_atoms, lenient=lenient)}.safetensors"
+    entry = _entry_place(cache_dir, f"{_key(path, reduce, max_atoms, lenient=lenient)}.safetensors")
     result = _load_entry(entry, path)
-    if result is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = entry.with_suffix(".lock")
-        with FileLock(lock):
+    if result is not None:
+        if progress is not None:
+            progress(result.num_records, result.num_records)
+    else:
+        with _locked(entry) as can_write:
             # another process may have written it while this one waited
-            result = _load_entry(entry, path)
+            result = _load_entry(entry, path) if can_write else None
             if result is None:
-                _remove_remains(entry)
                 result = read_crystals(
                     path,
                     reduce=reduce,
@@ -91,20 +94,59 @@ def load_crystals(
                     progress=progress,
                     dtype=torch.float64,
                 )
-                _save_entry(entry, result, path)
-            if os.name != "nt":
-                # whoever still waits for it finds the entry
-                lock.unlink(missing_ok=True)
-    elif progress is not None:
-        progress(result.num_records, result.num_records)
+                if entry is not None and can_write:
+                    _keep(entry, result, path)
     if strict and result.failures:
         raise ReadError(f"{result.failures[0]} (strict reading stops at the first bad record)")
     return ReadResult(_cast(result.crystals, dtype), result.failures, notes=result.notes)
 
 
+def _entry_place(cache_dir: str | os.PathLike[str] | None, name: str) -> Path | None:
+    try:
+        return (Path(cache_dir) if cache_dir is not None else default_cache_dir() / "crystals") / name
+    except RuntimeError as error:
+        # the user has no home
+        logger.warning("there is no folder for the crystals that were read: %s; they are not kept", error)
+        return None
+
+
+@contextmanager
+def _locked(entry: Path | None) -> Iterator[bool]:
+    """Keeps other processes from making the same entry; False where nothing can be kept, which costs time alone."""
+    with ExitStack() as stack:
+        can_write = entry is not None
+        if entry is not None:
+            lock = entry.with_suffix(".lock")
+            try:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(lock))
+                _remove_remains(entry)
+            except OSError as error:
+                _tell_of_no_cache(entry, error)
+                can_write = False
+        yield can_write
+        if entry is not None and can_write and os.name != "nt":
+            # whoever still waits for it finds the entry
+            lock.unlink(missing_ok=True)
+
+
+def _keep(entry: Path, result: ReadResult, path: Path) -> None:
+    try:
+        _save_entry(entry, result, path)
+    except OSError as error:
+        _tell_of_no_cache(entry, error)
+
+
+def _tell_of_no_cache(entry: Path, error: OSError) -> None:
+    logger.warning(
+        "the cache %s cannot be written (%s); going on without it, so the crystals are read again next time",
+        *(entry.parent, error.strerror or error),
+    )
+
+
 def _key(path: Path, reduce: str | None, max_atoms: int | None, *, lenient: bool) -> str:
     """What the entry depends on: content, name (it gives the format and ids), options, version."""
-    parts = {
+    parts: dict[str, Any] = {
         "version": _VERSION,
         "name": path.name,
         "content": _content_digest(path),
@@ -112,6 +154,8 @@ def _key(path: Path, reduce: str | None, max_atoms: int | None, *, lenient: bool
         "max_atoms": max_atoms,
         "lenient": lenient,
     }
+    if current_limits() != CellLimits():
+        parts["limits"] = list(current_limits())
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 
@@ -167,12 +211,19 @@ def _save_entry(entry: Path, result: ReadResult, path: Path) -> None:
         temporary.write_bytes(save(tensors, metadata={"about": text, "digest": _entry_digest(tensors, text)}))
 
 
-def _load_entry(entry: Path, path: Path) -> ReadResult | None:
+def _load_entry(entry: Path | None, path: Path) -> ReadResult | None:
     """None where there is no entry, or none that can be used."""
-    if not entry.is_file():
-        return None
     try:
-        return _read_entry(entry, path)
+        if entry is None or not entry.is_file():
+            return None
+        with whole_content(entry, f"it is made anew from {path}"):
+            return _read_entry(entry, path)
+    except OSError as error:
+        logger.warning("the cache entry %s cannot be read (%s)", entry, error.strerror or error)
+        return None
+    except DamagedResultError as error:
+        logger.warning("%s", error)
+        return None
     except (SafetensorError, _DamagedEntryError) as error:
         logger.warning("the cache entry %s is damaged (%s); it is made anew from %s", entry, error, path)
         return None

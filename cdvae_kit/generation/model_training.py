@@ -38,6 +38,7 @@ def train_model(
     overwrite: bool = False,
     device: str = "auto",
     strict: bool = False,
+    lenient: bool = False,
     reading: Callable[[], AbstractContextManager[OpenProgress | None]] = nullcontext,
 ) -> FitResult:
     """A trained model in the folder `output`, its weights in `output/model`.
@@ -58,16 +59,20 @@ def train_model(
         overwrite: remove the run in the folder first.
         device: where to train.
         strict: one record that cannot be read is an error; otherwise it is logged and left out.
+        lenient: take files that contradict themselves as their atoms stand, with a line in the log.
         reading: makes a context around the reading of the data, whose value is called with (records read, records in
             all): a progress bar, say, which must be gone before training shows its own.
     """
     goes_on = init is not None and preset is None
     tables = settings_of(init) if init is not None and goes_on else load_preset(preset or DEFAULT_PRESET)
-    settings = apply_overrides(tables, list(overrides), model_schema=CDVAEConfig)
+    source = preset if preset is not None and preset.endswith(".toml") else None
+    settings = apply_overrides(tables, list(overrides), model_schema=CDVAEConfig, source=source)
     config = TrainingConfig.model_validate(settings["training"])
     model_config = CDVAEConfig.model_validate(settings["model"])
     with reading() as progress:
-        crystals, val, card = _load(data, config, model_config.max_atoms, strict=strict, progress=progress)
+        crystals, val, card = _load(
+            data, config, model_config.max_atoms, strict=strict, lenient=lenient, progress=progress
+        )
     if init is not None and goes_on:
         said = any(word.split("=")[0].strip() == "model.properties" for word in overrides)
         names = model_config.properties if said else properties_of(model_config.properties, properties, crystals, init)
@@ -90,17 +95,20 @@ def _load(
     max_atoms: int,
     *,
     strict: bool,
+    lenient: bool,
     progress: OpenProgress | None,
 ) -> tuple[CrystalBatch, CrystalBatch, dict[str, Any]]:
     """Training and validation crystals, and what the model card says of them."""
     path = Path(data)
     has_splits = str(data) in DATASETS or (path.is_dir() and any(_is_split(child) for child in path.iterdir()))
     results = [
-        load_dataset(data, split=split, max_atoms=max_atoms, strict=strict, progress=progress)
+        load_dataset(data, split=split, max_atoms=max_atoms, strict=strict, lenient=lenient, progress=progress)
         for split in (("train", "val") if has_splits else (None,))
     ]
     for failure in (failure for result in results for failure in result.failures):
         logger.warning("left out: %s", failure)
+    for note in (note for result in results for note in result.notes):
+        logger.warning("note: %s", note)
     if has_splits:
         train_set, val_set = (result.crystals for result in results)
         split = "the data's own"

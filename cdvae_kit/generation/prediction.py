@@ -14,6 +14,7 @@ from torch import Tensor
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.io.atomic import atomic_file
 from cdvae_kit.io.crystals.reading import ReadResult
+from cdvae_kit.io.results.files import inert
 from cdvae_kit.models.calibration import PropertyPrediction, check_names
 from cdvae_kit.models.property_predictor import PropertyPredictor
 from cdvae_kit.typing import Progress
@@ -130,13 +131,13 @@ def write_predictions(table: PredictionTable, path: str | os.PathLike[str], *, o
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow([*columns, "reason"])
+        writer.writerow([*map(inert, columns), "reason"])
         for i, name in enumerate(table.names):
-            row = [name, table.formulas[i]]
+            row = [inert(name), table.formulas[i]]
             for key, found in table.predictions.items():
                 row += [_number(found.mean[i]), _number(found.half_width[i])]
                 row += [_number(table.given[key][i])] if key in table.given else []
-            writer.writerow([*row, table.faults[i] or ""])
+            writer.writerow([*row, inert(table.faults[i] or "")])
 
 
 def _number(value: Tensor) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets import load_dataset, split_crystals
 from cdvae_kit.datasets.registry import DATASETS
+from cdvae_kit.io.result_folder import result_folder
 from cdvae_kit.models import CDVAE
 from cdvae_kit.models.latent_predictor import LatentPredictor, encoder_digest
 from cdvae_kit.models.predictor_config import LatentPredictorConfig, PropertyPredictorConfig
@@ -20,7 +21,6 @@ from cdvae_kit.models.property_predictor import PropertyPredictor
 from cdvae_kit.training import SettingsError, TrainingConfig, apply_overrides, seeded_weights
 from cdvae_kit.training.latent_predictor import fit_latent_predictor
 from cdvae_kit.training.predictor import fit_predictor
-from cdvae_kit.training.run import prepare_folder
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ def train_predictor(
     overwrite: bool = False,
     device: str = "auto",
     strict: bool = False,
+    lenient: bool = False,
     half: bool = False,
     reading: Callable[[], AbstractContextManager[Callable[[int, int | None], None] | None]] = nullcontext,
     fitting: Callable[[], AbstractContextManager[Callable[[int, int], None] | None]] = nullcontext,
@@ -112,6 +113,7 @@ def train_predictor(
         overwrite: remove the run in the folder first.
         device: where to train.
         strict: one record that cannot be read is an error.
+        lenient: take files that contradict themselves as their atoms stand, with a line in the log.
         half: write weights in half precision.
         reading: a context around the reading of the data, as in `train_model`.
         fitting: the same around the fitting to codes, with (steps done, steps in all).
@@ -134,20 +136,20 @@ def train_predictor(
     )
     config = TrainingConfig.model_validate(settings["training"])
     with reading() as progress:
-        crystals, card = _load(data, properties, part, strict=strict, progress=progress)
+        crystals, card = _load(data, properties, part, strict=strict, lenient=lenient, progress=progress)
     num_folds = num_folds if num_folds is not None else max(2, schema.model_validate(settings["model"]).num_members)
     folds, calibration = _cut(crystals, calibration_fraction, num_folds=num_folds, seed=config.seed)
     card["calibration"] = f"{calibration_fraction:g} of the part, by a hash of seed {config.seed} and the name"
     card |= {"num_training": len(crystals) - len(calibration), "num_calibration": len(calibration)}
     folder = Path(output)
     if autoencoder is not None:
-        prepare_folder(folder, resume=False, overwrite=overwrite, ours=("model",))
-        with seeded_weights(config.seed):
-            latent = LatentPredictor(LatentPredictorConfig.model_validate(settings["model"]))
-        with fitting() as advance:
-            found = fit_latent_predictor(latent, autoencoder, folds, calibration, config, progress=advance)
-        latent.card = {"data": card, "autoencoder": str(checkpoint), "training": _about(config, found)}
-        latent.save_pretrained(folder / "model", half=half)
+        with result_folder(folder, ours=("model",), overwrite=overwrite):
+            with seeded_weights(config.seed):
+                latent = LatentPredictor(LatentPredictorConfig.model_validate(settings["model"]))
+            with fitting() as advance:
+                found = fit_latent_predictor(latent, autoencoder, folds, calibration, config, progress=advance)
+            latent.card = {"data": card, "autoencoder": str(checkpoint), "training": _about(config, found)}
+            latent.save_pretrained(folder / "model", half=half)
         return _result(folder, card, found, latent.units)
     with seeded_weights(config.seed):
         predictor = PropertyPredictor(PropertyPredictorConfig.model_validate(settings["model"]))
@@ -197,6 +199,7 @@ def _load(
     part: tuple[float, float],
     *,
     strict: bool,
+    lenient: bool,
     progress: Callable[[int, int | None], None] | None,
 ) -> tuple[CrystalBatch, dict[str, Any]]:
     """The crystals of the part that have a value, and what the card says of them."""
@@ -205,9 +208,12 @@ def _load(
         raise SettingsError(f"a part goes from one share to a larger one within 0 and 1, got {low:g}:{high:g}")
     path = Path(data)
     has_splits = str(data) in DATASETS or path.is_dir()
-    result = load_dataset(data, split="train" if has_splits else None, strict=strict, progress=progress)
+    split = "train" if has_splits else None
+    result = load_dataset(data, split=split, strict=strict, lenient=lenient, progress=progress)
     for failure in result.failures:
         logger.warning("left out: %s", failure)
+    for note in result.notes:
+        logger.warning("note: %s", note)
     crystals = result.crystals
     missing = [name for name in properties if name not in crystals.properties]
     if missing:

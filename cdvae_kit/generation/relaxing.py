@@ -14,7 +14,7 @@ import torch
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.symmetry import find_space_group
 from cdvae_kit.io import write_crystals
-from cdvae_kit.io.atomic import refuse_existing
+from cdvae_kit.io.atomic import refuse_several, several_files
 from cdvae_kit.io.results.files import write_csv
 from cdvae_kit.metrics.crystals import as_arrays, formula
 from cdvae_kit.metrics.relaxing import StabilityRequest, relax_and_keep
@@ -127,8 +127,7 @@ def relax_to_file(
         overwrite: replace both files.
     """
     paths = [Path(output), table_path(output)]
-    for path in paths:
-        refuse_existing(path, overwrite=overwrite)
+    refuse_several(paths, overwrite=overwrite)
     found = relax_crystals(
         crystals,
         calculator,
@@ -143,10 +142,11 @@ def relax_to_file(
         raise ValueError(
             f"none of {len(found.relaxations)} crystals could be relaxed by {found.calculator}; the first: {reason}"
         )
-    write_crystals(found.crystals, paths[0], format=format, overwrite=overwrite)
     names = crystals.material_ids or [""] * len(crystals)
     symprec = (settings or RelaxationSettings()).symprec
-    write_csv(_rows(found, names, symprec), _COLUMNS, paths[1], overwrite=overwrite)
+    with several_files(paths, overwrite=overwrite):
+        write_crystals(found.crystals, paths[0], format=format, overwrite=True)
+        write_csv(_rows(found, names, symprec), _COLUMNS, paths[1], overwrite=True)
     return found, paths
 
 

@@ -2,20 +2,28 @@
 
 What is written goes to a hidden neighbour of the final path and is renamed over it when it is complete; a failure,
 an interrupt or a full disk leaves the final path as it was. A killed process can leave the hidden neighbour behind
-(its name starts with `.tmp-`), never a half-written file under the final name.
+(its name starts with `.tmp-`), never a half-written file under the final name; the next one that writes the same path
+removes it. What the system says of a failure names the final path.
 """
 
 from __future__ import annotations
 
+import ctypes
+import glob
+import json
 import os
+import platform
 import secrets
 import shutil
-from collections.abc import Iterator
+import sqlite3
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-_PREFIX = ".tmp-"
+_PREFIX, _PARTS = ".tmp-", ".parts"
 _SYNCS_AT_ONCE = 16
 
 
@@ -29,6 +37,56 @@ def refuse_existing(path: str | os.PathLike[str], *, overwrite: bool) -> None:
         raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     if not overwrite and os.path.lexists(path):
         raise FileExistsError(f"{path} exists already; choose another path or allow overwriting (overwrite=True)")
+    # Windows knows no folders that may not be written
+    if os.name != "nt" and not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"cannot write {path}: the folder {path.parent} may not be written; choose another path")
+
+
+def refuse_several(paths: Sequence[str | os.PathLike[str]], *, overwrite: bool) -> None:
+    """`refuse_existing` of files that belong together; those that a killed `several_files` left may be replaced."""
+    paths = [Path(path) for path in paths]
+    left = _left_unfinished(paths)
+    for path in paths:
+        refuse_existing(path, overwrite=overwrite or path.name in left)
+
+
+@contextmanager
+def several_files(paths: Sequence[str | os.PathLike[str]], *, overwrite: bool = False) -> Iterator[None]:
+    """A block that writes files of one folder which belong together, each of them with overwriting allowed.
+
+    A hidden note beside them tells whoever comes after a kill or a failure in between that the files that are there
+    are no whole set: they may be replaced without `overwrite`.
+    """
+    paths = [Path(path) for path in paths]
+    note = _note(paths)
+    if note in _notes_of_this_process:
+        # a part of what an outer block writes
+        yield
+        return
+    refuse_several(paths, overwrite=overwrite)
+    with atomic_file(note, overwrite=True) as temporary:
+        temporary.write_text(json.dumps([path.name for path in paths]), encoding="utf-8")
+    _notes_of_this_process.add(note)
+    try:
+        yield
+    finally:
+        _notes_of_this_process.discard(note)
+    note.unlink(missing_ok=True)
+
+
+_notes_of_this_process: set[Path] = set()
+
+
+def _note(paths: Sequence[Path]) -> Path:
+    return paths[0].with_name(f".{paths[0].name}.unfinished")
+
+
+def _left_unfinished(paths: Sequence[Path]) -> list[str]:
+    try:
+        names = json.loads(_note(paths).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return names if isinstance(names, list) else []
 
 
 @contextmanager
@@ -50,23 +108,25 @@ def atomic_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Ite
         raise IsADirectoryError(f"cannot write the file {path}: a folder has that name")
     temporary = temporary_beside(path)
     try:
-        yield temporary
-        sync(temporary)
-        # another process may have written it meanwhile
-        refuse_existing(path, overwrite=overwrite)
-        os.replace(temporary, path)
+        with errors_naming(path, temporary):
+            yield temporary
+            sync(temporary)
+            # another process may have written it meanwhile
+            refuse_existing(path, overwrite=overwrite)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+    _remove_remains(path)
 
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """An empty folder to fill; leaving the block without an exception gives it the name `path`.
 
-    An empty folder of that name is taken over. With `overwrite` a full one is moved aside, replaced and then removed;
-    no file system call exchanges two folders on every system, so a kill between the two renames leaves the old one
-    beside `path` under a name that starts with `.tmp-`.
+    An empty folder of that name is taken over. With `overwrite` a full one changes places with the new one and is then
+    removed. Where the system has no call for that, a kill between two renames leaves the old one beside `path` under a
+    name that starts with `.tmp-`.
     """
     path = Path(path)
     if not _is_empty_folder(path):
@@ -77,30 +137,88 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     temporary = temporary_beside(path)
     temporary.mkdir()
     try:
-        yield temporary
-        # a file system puts many files on the disk in nearly the time of one when it is asked for all at once
-        with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
-            list(pool.map(sync, temporary.rglob("*")))
-        sync(temporary)
-        if not path.exists() or _is_empty_folder(path):
-            _rename_onto_empty(temporary, path)
-        else:
-            refuse_existing(path, overwrite=overwrite)
-            _swap(temporary, path)
+        with errors_naming(path, temporary):
+            yield temporary
+            # a file system puts many files on the disk in nearly the time of one when it is asked for all at once
+            with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
+                list(pool.map(sync, temporary.rglob("*")))
+            sync(temporary)
+            if not path.exists() or _is_empty_folder(path):
+                _rename_onto_empty(temporary, path)
+            else:
+                refuse_existing(path, overwrite=overwrite)
+                _swap(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     sync(path.parent)
+    _remove_remains(path)
+
+
+@contextmanager
+def errors_naming(path: str | os.PathLike[str], temporary: Path | None = None) -> Iterator[None]:
+    """Lets errors of the system in the block name `path`: a full disk names no file, and nobody knows `temporary`."""
+    try:
+        yield
+    except OSError as error:
+        # our own errors have a sentence in place of a number
+        if error.errno is not None and (
+            error.filename is None or (temporary is not None and os.fspath(error.filename) == os.fspath(temporary))
+        ):
+            error.filename = os.fspath(path)
+        raise
+    except sqlite3.Error as error:
+        raise OSError(f"cannot write {os.fspath(path)}: {error}") from error
 
 
 def temporary_beside(path: str | os.PathLike[str]) -> Path:
     """A hidden, unused name in the same folder, so that a rename to `path` stays within one file system."""
     path = Path(path)
-    return path.with_name(f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    return path.with_name(f"{_PREFIX}{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
 
 
 def is_temporary(path: str | os.PathLike[str]) -> bool:
     """Whether the name is one that an unfinished write leaves behind."""
     return Path(path).name.startswith(_PREFIX)
+
+
+def parts_of(temporary: Path) -> Path:
+    """A folder beside an unfinished file, for writers that need several files."""
+    return temporary.with_name(f"{temporary.name}{_PARTS}")
+
+
+def _host() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _remove_remains(path: Path) -> None:
+    """Removes what processes of this machine that were killed while they wrote `path` left; it is whole now."""
+    prefix = f"{_PREFIX}{_host()}-"
+    for child in path.parent.glob(f"{prefix}*-{glob.escape(path.name)}*"):
+        process, _, name = child.name.removeprefix(prefix).partition("-")
+        # eight digits and a hyphen come before the name
+        if name[9:] in (path.name, f"{path.name}{_PARTS}") and process.isdigit() and not process_is_alive(int(process)):
+            remove(child)
+
+
+def process_is_alive(process: int) -> bool:
+    """Whether a process of this machine has that number; True where that cannot be told."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a folder with all that it holds; what is not there is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(path: str | os.PathLike[str]) -> None:
@@ -126,6 +244,9 @@ def _rename_onto_empty(temporary: Path, path: Path) -> None:
 
 
 def _swap(temporary: Path, path: Path) -> None:
+    if _exchange(temporary, path):
+        shutil.rmtree(temporary)
+        return
     old = temporary_beside(path)
     os.replace(path, old)
     try:
@@ -134,3 +255,18 @@ def _swap(temporary: Path, path: Path) -> None:
         os.replace(old, path)
         raise
     shutil.rmtree(old)
+
+
+_WORKING_FOLDER, _EXCHANGE = -100, 2
+"""AT_FDCWD and RENAME_EXCHANGE of Linux."""
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Lets two names change places in one step; False where the system or the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    return rename(_WORKING_FOLDER, os.fsencode(first), _WORKING_FOLDER, os.fsencode(second), _EXCHANGE) == 0

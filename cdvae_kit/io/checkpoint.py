@@ -187,7 +187,7 @@ def _parse_config(folder: Path, content: bytes) -> dict[str, Any]:
     path = folder / CONFIG_NAME
     try:
         config = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _DamagedConfigError(f"{path} is not JSON ({error}); {_FETCH_AGAIN}") from error
     kind = config.get("kind") if isinstance(config, dict) else None
     if kind != KIND:
@@ -203,6 +203,8 @@ def _parse_config(folder: Path, content: bytes) -> dict[str, Any]:
         )
     expected = {"package_version": str, "weights": dict, "tensors": list, "metadata": dict}
     broken = [name for name, kind in expected.items() if not isinstance(config.get(name), kind)]
+    if not broken and not all(isinstance(name, str) for name in config["tensors"]):
+        broken = ["tensors"]
     if version != FORMAT_VERSION or broken or not isinstance(config["weights"].get("sha256"), str):
         raise _DamagedConfigError(
             f"{path} lacks entries that every checkpoint has "

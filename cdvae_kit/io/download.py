@@ -5,27 +5,34 @@ Which files a data set has is written in `cdvae_kit.datasets`; nothing here know
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import http.client
 import logging
 import os
 import re
-import shutil
+import socket
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock
 
-from cdvae_kit.io.atomic import sync, temporary_beside
+from cdvae_kit.io.atomic import errors_naming, sync, temporary_beside
 from cdvae_kit.typing import OpenProgress
 
 logger = logging.getLogger(__name__)
+
+MAX_BYTES = 2**33
+"""Of a file whose size nobody has stated."""
 
 _CHUNK = 1 << 18
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -65,11 +72,14 @@ def download_file(
     path: str | os.PathLike[str],
     *,
     git_blob_id: str | None = None,
+    num_bytes: int | None = None,
+    max_bytes: int = MAX_BYTES,
     overwrite: bool = False,
     progress: OpenProgress | None = None,
     retries: int = 4,
     backoff: float = 1.0,
     timeout: float = 30.0,
+    min_rate: float = 256.0,
 ) -> Path:
     """The path of the file, fetched from `url` unless it is there already.
 
@@ -82,11 +92,15 @@ def download_file(
         url: an http, https or file address, or a path of this machine.
         path: where the file goes; missing folders are made.
         git_blob_id: the content's SHA-1 as git computes it; other content is an error and leaves nothing behind.
+        num_bytes: the content's size where it is known; a source that sends more is left at once.
+        max_bytes: the same where it is not.
         overwrite: whether a file at `path` with other (or unproven) content may be replaced.
         progress: called with the bytes at hand and the bytes in all.
         retries: how often a broken connection is tried again.
         backoff: seconds before the first of these tries; each later one waits twice as long.
-        timeout: seconds without a byte after which a connection counts as broken.
+        timeout: seconds without a byte after which a connection counts as broken; and for the whole of the head of an
+            answer.
+        min_rate: bytes a second; a connection that brings less during `timeout` counts as broken.
 
     Raises:
         DownloadError: the file is not there, cannot be fetched, or has other content.
@@ -97,7 +111,15 @@ def download_file(
         raise ValueError(f"git_blob_id must be 40 hexadecimal digits in lower case, got {git_blob_id!r}")
     address = _address(url)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fetch = _Fetch(address, progress=progress, retries=retries, backoff=backoff, timeout=timeout)
+    fetch = _Fetch(
+        address,
+        most=max_bytes if num_bytes is None else num_bytes,
+        progress=progress,
+        retries=retries,
+        backoff=backoff,
+        timeout=timeout,
+        min_rate=min_rate,
+    )
     if git_blob_id is None:
         if not _is_there(path, None, overwrite=overwrite):
             fetch.unproven(path)
@@ -142,9 +164,19 @@ class _Fetch:
     """One download: its source and how patient it is."""
 
     def __init__(
-        self, address: str | Path, *, progress: OpenProgress | None, retries: int, backoff: float, timeout: float
+        self,
+        address: str | Path,
+        *,
+        most: int,
+        progress: OpenProgress | None,
+        retries: int,
+        backoff: float,
+        timeout: float,
+        min_rate: float,
     ) -> None:
         self.address = address
+        self.most = most
+        self.min_rate = min_rate
         self.progress = progress
         self.retries = retries
         self.backoff = backoff
@@ -170,6 +202,8 @@ class _Fetch:
         self.keeps_parts = True
         part = path.with_name(path.name + ".part")
         packed = path.with_name(path.name + ".gz.part")
+        for one in (part, packed):
+            _remove_if_linked(one)
         is_continued = part.exists() or packed.exists()
         source, problem = self._fetch_any(part, packed)
         problem = problem or _what_is_wrong(part, blob_id)
@@ -196,7 +230,7 @@ class _Fetch:
                 raise DownloadError(
                     f"{not_there}; nor is there a packed {variant}. Check the address and the name of the file"
                 ) from None
-            return str(variant), _unpack(packed, part)
+            return str(variant), _unpack(packed, part, self.most)
         return str(self.address), None
 
     def _fetch(self, address: str | Path, part: Path) -> None:
@@ -225,7 +259,8 @@ class _Fetch:
         if not source.is_file():
             raise _NotThere(f"{source} does not exist")
         total = source.stat().st_size
-        with source.open("rb") as reader, part.open("wb") as writer:
+        self._check_size(total, source, part)
+        with source.open("rb") as reader, _open_part(part, "wb") as writer:
             done = 0
             while chunk := reader.read(_CHUNK):
                 writer.write(chunk)
@@ -241,12 +276,12 @@ class _Fetch:
             if self._validator is not None:
                 request.add_header("If-Range", self._validator)
         try:
-            response = urllib.request.urlopen(request, timeout=self.timeout)
+            response = _OPENER.open(request, timeout=self.timeout)
         except urllib.error.HTTPError as error:
             with error:
                 self._refused(error, url, part, at_hand)
             return
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise _Broken(_reason(error)) from error
         with response:
             start, total = _extent(response)
@@ -256,12 +291,17 @@ class _Fetch:
                 raise _Broken(f"the server sent bytes from {start} on, {at_hand} was asked for")
             if at_hand and not start:
                 logger.info("%s: the server does not continue downloads, or the file has changed; starting anew", url)
-            with part.open("r+b" if start else "wb") as file:
+            if total is not None:
+                self._check_size(total, url, part)
+            with errors_naming(part), _open_part(part, "r+b" if start else "wb") as file:
                 done = file.seek(start)
-                for chunk in _chunks(response):
-                    file.write(chunk)
+                for chunk in self._chunks(response):
                     done += len(chunk)
+                    if done > self.most:
+                        break
+                    file.write(chunk)
                     self._tell(done, total)
+            self._check_size(done, url, part)
             if total is not None and done != total:
                 raise _Broken(f"the connection ended after {done} of {total} bytes")
 
@@ -280,33 +320,103 @@ class _Fetch:
             raise _NotThere(f"{url} does not exist (the server answered {answer})")
         raise DownloadError(f"{url} was refused: the server answered {answer}")
 
+    def _chunks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        """The body piece by piece; only reading is guarded: a full disk is no broken connection."""
+        since, received = time.monotonic(), 0
+        while True:
+            try:
+                chunk = response.read1(_CHUNK)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise _Broken(f"the connection broke: {_reason(error)}") from error
+            if not chunk:
+                return
+            received += len(chunk)
+            yield chunk
+            waited = time.monotonic() - since
+            if waited >= self.timeout:
+                if received < self.min_rate * waited:
+                    raise _Broken(f"the server sent {received} bytes in {waited:.0f} s, too few to go on")
+                since, received = time.monotonic(), 0
+
+    def _check_size(self, num_bytes: int, source: str | Path, part: Path) -> None:
+        if num_bytes > self.most:
+            part.unlink(missing_ok=True)
+            raise DownloadError(
+                f"{source} has more than {self.most} bytes, the most that this file may have (num_bytes, max_bytes); "
+                "nothing was kept: it is another file, or the limit has to be raised"
+            )
+
     def _tell(self, done: int, total: int | None) -> None:
         if self.progress is not None:
             self.progress(done, total)
 
 
-def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """The body piece by piece; only reading is guarded, so that a full disk is not taken for a broken connection."""
-    while True:
+class _PromptConnection(http.client.HTTPConnection):
+    """Hangs up where the head of an answer takes longer than the time-out, a byte now and then."""
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        timer = threading.Timer(self.timeout or 0.0, self._hang_up)
+        timer.daemon = True
+        timer.start()
         try:
-            chunk = response.read1(_CHUNK)
-        except (OSError, http.client.HTTPException) as error:
-            raise _Broken(f"the connection broke: {_reason(error)}") from error
-        if not chunk:
-            return
-        yield chunk
+            return super().getresponse()
+        finally:
+            timer.cancel()
+
+    def _hang_up(self) -> None:
+        if self.sock is not None:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _PromptSecureConnection(_PromptConnection, http.client.HTTPSConnection):
+    pass
+
+
+class _PromptHandler(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_PromptConnection, req)
+
+
+class _PromptSecureHandler(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_PromptSecureConnection, req)
+
+
+_OPENER = urllib.request.build_opener(_PromptHandler, _PromptSecureHandler)
+
+
+def _open_part(part: Path, mode: str) -> BinaryIO:
+    """The unfinished file, opened for writing; a link in its place is not followed."""
+    try:
+        descriptor = os.open(part, (os.O_RDWR if mode == "r+b" else os.O_WRONLY | os.O_CREAT | os.O_TRUNC) | _NO_LINKS)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DownloadError(f"{part} is a link, which is not followed; remove it") from error
+        raise
+    return os.fdopen(descriptor, mode)
+
+
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _remove_if_linked(part: Path) -> None:
+    """Removes a link (symbolic or hard) in the place of an unfinished file: writing to it would change another file."""
+    if part.is_symlink() or (part.exists() and part.stat().st_nlink > 1):
+        logger.warning("%s is a link and no part of a download; it is removed, what it leads to stays", part)
+        part.unlink()
 
 
 def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
     """The first byte that the answer holds, and the size of the whole file."""
     if response.status == 206:
         content_range = response.headers.get("Content-Range", "")
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
+        match = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", content_range)
         if match is None:
             raise _Broken(f"the server sent a part but not which one (Content-Range {content_range!r})")
         return int(match[1]), None if match[2] == "*" else int(match[2])
     length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdigit() else None
+    return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) else None
 
 
 def _validator(response: http.client.HTTPResponse) -> str | None:
@@ -316,11 +426,19 @@ def _validator(response: http.client.HTTPResponse) -> str | None:
     return etag if etag is not None and etag.startswith('"') else response.headers.get("Last-Modified")
 
 
-def _unpack(packed: Path, part: Path) -> str | None:
+def _unpack(packed: Path, part: Path, most: int) -> str | None:
     """Why `packed` cannot be unpacked to `part`; neither is left then."""
     try:
-        with gzip.open(packed) as reader, part.open("wb") as writer:
-            shutil.copyfileobj(reader, writer, _CHUNK)
+        done = 0
+        with errors_naming(part), gzip.open(packed) as reader, _open_part(part, "wb") as writer:
+            while chunk := reader.read(_CHUNK):
+                done += len(chunk)
+                if done > most:
+                    break
+                writer.write(chunk)
+        if done > most:
+            part.unlink(missing_ok=True)
+            return f"it unpacks to more than {most} bytes, the most that this file may have (num_bytes, max_bytes)"
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         part.unlink(missing_ok=True)
         return f"it is not a whole gzip file ({error})"

@@ -71,6 +71,7 @@ def read_crystal_set(
     path: str | os.PathLike[str],
     *,
     strict: bool = False,
+    lenient: bool = False,
     num_workers: int = 1,
     progress: OpenProgress | None = None,
 ) -> CrystalSet:
@@ -82,6 +83,7 @@ def read_crystal_set(
     Args:
         path: a file, a folder or an archive.
         strict: one such record is an error.
+        lenient: take a file that contradicts itself as its atoms and operations stand.
         num_workers: processes that parse.
         progress: called with (records done, records in all).
     """
@@ -91,7 +93,13 @@ def read_crystal_set(
 
     return _from_read(
         read_crystals(
-            path, strict=strict, min_distance=None, num_workers=num_workers, progress=progress, dtype=torch.float64
+            path,
+            strict=strict,
+            min_distance=None,
+            lenient=lenient,
+            num_workers=num_workers,
+            progress=progress,
+            dtype=torch.float64,
         )
     )
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cdvae_kit.io.atomic import refuse_existing
+from cdvae_kit.io.atomic import refuse_several, several_files
+from cdvae_kit.io.result_folder import LOCK_FILE, held
 from cdvae_kit.io.results.files import write_csv, write_json
 from cdvae_kit.metrics.by_size import rates_by_size
 from cdvae_kit.metrics.evaluation_result import CrystalRow, Evaluation
@@ -31,11 +33,17 @@ def save_evaluation(evaluation: Evaluation, folder: str | os.PathLike[str], *, o
     `rates_by_size.csv` has each verdict's rate by the number of atoms.
     """
     paths = refuse_evaluation(folder, overwrite=overwrite)
-    write_json(_content(evaluation), paths[0], overwrite=overwrite)
+    with several_files(paths, overwrite=overwrite):
+        _write(evaluation, paths)
+    return paths
+
+
+def _write(evaluation: Evaluation, paths: Sequence[Path]) -> None:
+    write_json(_content(evaluation), paths[0], overwrite=True)
     verdicts = _names(row.verdicts for row in evaluation.crystals)
     values = _names(row.values for row in evaluation.crystals)
     columns = [*_OWN_COLUMNS, *verdicts, *(_value_column(name, verdicts) for name in values), "reason"]
-    write_csv((_fields(row, verdicts) for row in evaluation.crystals), columns, paths[1], overwrite=overwrite)
+    write_csv((_fields(row, verdicts) for row in evaluation.crystals), columns, paths[1], overwrite=True)
     sizes = (
         {
             "name": entry.name,
@@ -48,17 +56,29 @@ def save_evaluation(evaluation: Evaluation, folder: str | os.PathLike[str], *, o
         for entry in rates_by_size(evaluation)
     )
     columns = ["name", "num_atoms", "rate", "low", "high", "num_crystals"]
-    write_csv(sizes, columns, paths[2], overwrite=overwrite)
-    return paths
+    write_csv(sizes, columns, paths[2], overwrite=True)
 
 
 def refuse_evaluation(folder: str | os.PathLike[str], *, overwrite: bool, names: Sequence[str] = FILES) -> list[Path]:
     """The paths of the files to be, in a folder that is there; raises before the work where one is taken already."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = [Path(folder) / name for name in names]
-    for path in paths:
-        refuse_existing(path, overwrite=overwrite)
+    refuse_several(paths, overwrite=overwrite)
     return paths
+
+
+@contextmanager
+def evaluation_folder(
+    folder: str | os.PathLike[str], *, overwrite: bool, names: Sequence[str] = FILES
+) -> Iterator[list[Path]]:
+    """`refuse_evaluation`, and a block in which no other process evaluates into that folder.
+
+    A folder that may not be written is found out here. What an evaluation that was killed between two of its files left
+    there is replaced without being asked for.
+    """
+    paths = refuse_evaluation(folder, overwrite=overwrite, names=names)
+    with held(Path(folder) / LOCK_FILE, os.fspath(folder)):
+        yield paths
 
 
 def _content(evaluation: Evaluation) -> dict[str, Any]:

@@ -378,7 +378,7 @@ class CDVAE(pretrained.PretrainedModule):
             device: `auto` takes CUDA, then Apple's MPS, then the CPU; or any name that torch knows.
         """
         config, tensors, card = pretrained.load(name_or_path)
-        model = cls(config)
+        model = pretrained.build(cls, config, tensors, name_or_path)
         model.known_elements = torch.empty_like(tensors["known_elements"])
         pretrained.put_weights(model, tensors, name_or_path)
         model.card = card

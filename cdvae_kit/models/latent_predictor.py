@@ -148,7 +148,7 @@ class LatentPredictor(pretrained.PretrainedModule):
         config, tensors, card = pretrained.load_settings(
             name_or_path, LatentPredictorConfig, folder=WEIGHTS_FOLDER, expected=("calibration.quantile",)
         )
-        model = cls(config)
+        model = pretrained.build(cls, config, tensors, name_or_path)
         pretrained.put_weights(model, tensors, name_or_path)
         model.card = card
         return model.eval().to(pretrained.choose_device(device))

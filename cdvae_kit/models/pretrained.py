@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cdvae_kit.io import carried, hub
 from cdvae_kit.io.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -19,6 +21,7 @@ from cdvae_kit.models.config import CDVAEConfig
 from cdvae_kit.typing import OwnHelp
 
 Settings = TypeVar("Settings", bound=BaseModel)
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class PretrainedModule(nn.Module, metaclass=OwnHelp):
@@ -151,7 +154,7 @@ def load_settings(
     checkpoint = load_checkpoint(place, expected_tensors=expected)
     try:
         config = schema.model_validate(checkpoint.metadata["config"])
-    except (KeyError, ValidationError) as error:
+    except (KeyError, ValidationError, RecursionError) as error:
         raise CheckpointError(
             f"{place} holds no {schema.__name__.removesuffix('Config')} configuration that this version understands: "
             f"{error}"
@@ -159,7 +162,96 @@ def load_settings(
     tensors = {
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.tensors.items()
     }
-    return config, tensors, dict(checkpoint.metadata.get("card", {}))
+    card = checkpoint.metadata.get("card", {})
+    if not isinstance(card, Mapping):
+        raise CheckpointError(f"{place} has a card that is no table; copy or download it again")
+    return config, tensors, dict(card)
+
+
+def build(
+    make: Callable[[Settings], Model],
+    config: Settings,
+    tensors: Mapping[str, Tensor],
+    source: str | os.PathLike[str],
+) -> Model:
+    """The model of a configuration, for the weights beside it.
+
+    Raises:
+        CheckpointError: no model comes of it, or one of another size than the weights: before it takes the memory.
+    """
+    num_elements = sum(tensor.numel() for tensor in tensors.values())
+    for name, value in _numbers(config.model_dump()):
+        last = name.rpartition(".")[2]
+        most = min(_MAX_LAYERS, len(tensors)) if last in _REPEATED else _MAX_REACH if last == "cutoff" else _MAX_WIDTH
+        if not value <= most:
+            raise CheckpointError(
+                f"{source} is not loaded: its configuration has {name}={value}, for which {len(tensors)} tensors of "
+                f"{num_elements} numbers are too few; the configuration belongs to other weights, or is damaged"
+            )
+    try:
+        with _Allowance(_MAX_FACTOR * num_elements + _FIXED_ELEMENTS):
+            return make(config)
+    except _AllowanceError as error:
+        raise CheckpointError(
+            f"{source} is not loaded: a model of its configuration has more than {error} numbers, its weights have "
+            f"{num_elements}; the configuration belongs to other weights, or is damaged"
+        ) from error
+    except (ValueError, RuntimeError, TypeError, ArithmeticError) as error:
+        raise CheckpointError(f"{source} is not loaded: no model comes of its configuration: {error}") from error
+
+
+_REPEATED = {"num_layers", "num_convolutions", "num_frame_layers", "num_members", "num_blocks"}
+_MAX_LAYERS, _MAX_WIDTH, _MAX_REACH = 256, 1 << 16, 100.0
+_MAX_FACTOR, _FIXED_ELEMENTS = 4, 1 << 28
+"""The largest model that the package carries draws 38 million numbers for constants while it is made."""
+
+
+def _numbers(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{name}", value
+
+
+class _AllowanceError(Exception):
+    pass
+
+
+class _Allowance(TorchDispatchMode):
+    """Refuses the tensor with which a block comes to have made more than so many numbers, before it is made."""
+
+    def __init__(self, num_elements: int) -> None:
+        super().__init__()
+        self._most = num_elements
+        self._made = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._count(_asked_for(func.__name__, args))
+        found = func(*args, **(kwargs or {}))
+        if not func._schema.is_mutable:
+            tensors = found if isinstance(found, tuple | list) else [found]
+            self._made += sum(tensor.numel() for tensor in tensors if isinstance(tensor, Tensor))
+            self._count(0)
+        return found
+
+    def _count(self, num_more: int) -> None:
+        if self._made + num_more > self._most:
+            raise _AllowanceError(self._most)
+
+
+def _asked_for(name: str, args: Sequence[Any]) -> int:
+    """How many numbers an operation that makes a tensor of given sizes is to make; 0 for other operations."""
+    kind = name.partition(".")[0]
+    if kind in ("arange", "linspace", "logspace", "randperm", "eye"):
+        numbers = [abs(int(arg)) for arg in args if isinstance(arg, int | float)]
+        largest = max(numbers, default=0)
+        return largest**2 if kind == "eye" else largest
+    if kind in ("empty", "zeros", "ones", "full", "rand", "randn", "randint", "repeat", "new_empty", "new_zeros"):
+        sizes = next((arg for arg in args if isinstance(arg, list | tuple)), ())
+        times = args[0].numel() if kind == "repeat" else 1
+        return times * math.prod(int(size) for size in sizes)
+    return 0
 
 
 def put_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:

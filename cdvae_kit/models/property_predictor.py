@@ -85,7 +85,7 @@ class PropertyPredictor(pretrained.PretrainedModule):
 
         Args:
             crystals: a batch, or pymatgen structures, or ASE atoms; any cell of the crystal will do.
-            batch_size: crystals at a time; does not change the result.
+            batch_size: crystals at a time; changes the result by rounding alone, some 1e-6 of it.
             progress: called with (crystals done, crystals in all).
         """
         if batch_size < 1:
@@ -170,7 +170,7 @@ class PropertyPredictor(pretrained.PretrainedModule):
         config, tensors, card = pretrained.load_settings(
             name_or_path, PropertyPredictorConfig, folder=WEIGHTS_FOLDER, expected=("calibration.quantile",)
         )
-        model = cls(config)
+        model = pretrained.build(cls, config, tensors, name_or_path)
         for i, member in enumerate(model._networks()):
             if f"members.{i}.known_elements" in tensors:
                 member.known_elements = torch.empty_like(tensors[f"members.{i}.known_elements"])

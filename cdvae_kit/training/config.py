@@ -157,16 +157,22 @@ def load_preset(name: str) -> dict[str, Any]:
         raise SettingsError(f"there is no preset {name!r}{_nearest(name, preset_names())}")
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from error
     unknown = sorted(set(settings) - {"model", "training"})
     if unknown:
         raise SettingsError(f"{path} has the tables {unknown}; a preset has [model] and [training]")
+    if odd := [table for table, value in settings.items() if not isinstance(value, dict)]:
+        raise SettingsError(f"{path}: {odd[0]} should be a table, as in [{odd[0]}]")
     return {"model": {}, "training": {}} | _with_none(settings)
 
 
 def apply_overrides(
-    settings: Mapping[str, Any], words: Sequence[str], *, model_schema: type[BaseModel] | None = None
+    settings: Mapping[str, Any],
+    words: Sequence[str],
+    *,
+    model_schema: type[BaseModel] | None = None,
+    source: str | None = None,
 ) -> dict[str, Any]:
     """New settings with `key=value` words laid over them, such as `model.latent_dim=64`; values are written as in TOML.
 
@@ -175,6 +181,7 @@ def apply_overrides(
         words: a word without the table's name, such as `batch_size=32`, belongs to `training`. Text needs no quotes,
             `none` is None.
         model_schema: checks the table `model`, `cdvae_kit.models.CDVAEConfig` for instance; None leaves it unchecked.
+        source: the file that the settings are from, for messages.
 
     >>> apply_overrides(load_preset("perov_5"), ["training.batch_size=32"])["training"]["batch_size"]
     32
@@ -199,7 +206,12 @@ def apply_overrides(
         _put(result[table], path[1:], _parse(text.strip()))
     for table, schema in schemas.items():
         if schema is not None:
-            _check(result[table], schema, table)
+            try:
+                _check(result[table], schema, table)
+            except SettingsError as error:
+                if source is None:
+                    raise
+                raise SettingsError(f"{source}: {error}") from error
     return result
 
 
@@ -237,7 +249,7 @@ def _parse(text: str) -> Any:
         return text.lower() == "true"
     try:
         value = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return _none_or(text)
     # a line break in the text could have smuggled in a second key
     return _with_none(value["value"]) if set(value) == {"value"} else text
@@ -266,6 +278,11 @@ def _put(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
     table[path[-1]] = value
 
 
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
+
+
 def _check(values: Mapping[str, Any], schema: type[BaseModel], table: str) -> None:
     try:
         schema.model_validate(values)
@@ -279,5 +296,5 @@ def _check(values: Mapping[str, Any], schema: type[BaseModel], table: str) -> No
             elif fault["type"] == "value_error":
                 lines.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}")
             else:
-                lines.append(f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {fault['input']!r}")
+                lines.append(f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {_short(fault['input'])}")
         raise SettingsError("; ".join(lines)) from error

@@ -1,9 +1,7 @@
 """What can go wrong in a run that no setting could be refused for."""
 
+from cdvae_kit.io.result_folder import ResumeError as ResumeError  # raised by runs of every kind
+
 
 class TrainingDivergedError(RuntimeError):
     """The loss stopped being a number, and skipping steps did not help."""
-
-
-class ResumeError(ValueError):
-    """A run that cannot be gone on with: other data, another model, other settings, or nothing there."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cdvae_kit.io.atomic import atomic_file
+from cdvae_kit.io.atomic import atomic_file, errors_naming
+from cdvae_kit.io.results.files import DamagedResultError
 from cdvae_kit.training.config import LoggerName
 
+logger = logging.getLogger(__name__)
+
+DAMAGED_METRICS = "metrics.damaged.csv"
 FIRST_COLUMNS = ("step", "split", "epoch", "seconds", "loss")
 LAST_COLUMNS = ("learning_rate", "gradient_norm", "skipped_steps")
 
@@ -29,7 +34,13 @@ class MetricsLog:
         self.path = Path(path)
         self._columns: list[str] | None = None
         if self.path.is_file():
-            rows = [row for row in read_metrics(self.path) if row["step"] <= last_step]
+            try:
+                rows = [row for row in read_metrics(self.path) if row["step"] <= last_step]
+            except DamagedResultError as error:
+                aside = self.path.with_name(DAMAGED_METRICS)
+                logger.warning("%s; it is %s now", error, aside.name)
+                os.replace(self.path, aside)
+                return
             if rows:
                 self._columns = list(rows[0])
                 with atomic_file(self.path, overwrite=True) as temporary:
@@ -47,7 +58,7 @@ class MetricsLog:
 
     def _write(self, path: Path, rows: Sequence[Mapping[str, Any]], *, mode: str) -> None:
         assert self._columns is not None
-        with path.open(mode, encoding="utf-8", newline="") as file:
+        with errors_naming(self.path), path.open(mode, encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
             if mode == "w":
                 writer.writeheader()
@@ -56,26 +67,49 @@ class MetricsLog:
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The rows of a `metrics.csv`: numbers as numbers, empty fields as None; a line that was cut short is left out."""
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file))
+    """The rows of a `metrics.csv`: numbers as numbers, empty fields as None; lines that are damaged are left out.
+
+    Raises:
+        DamagedResultError: its first line, which names the columns, is damaged.
+    """
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     if not lines:
         return []
-    header = lines[0]
+    header = _fields(lines[0])
+    if not set(FIRST_COLUMNS + LAST_COLUMNS) <= set(header) or len(set(header)) < len(header):
+        raise DamagedResultError(
+            f"{os.fspath(path)} is damaged (its first line should name {', '.join(FIRST_COLUMNS)}, ...); mend that "
+            "line, or move the file away"
+        )
+    rows, damaged = [], []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            rows.append({key: _read(key, text) for key, text in zip(header, _fields(line), strict=True)})
+        except ValueError:
+            damaged.append(number)
     # a killed process can leave half a line at the end
-    return [
-        {key: _read(key, text) for key, text in zip(header, line, strict=True)}
-        for line in lines[1:]
-        if len(line) == len(header)
-    ]
+    if [number for number in damaged if number < len(lines)]:
+        logger.warning("%s is damaged in line %s; left out", path, ", ".join(map(str, damaged[:10])))
+    return rows
+
+
+def _fields(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def _read(key: str, text: str) -> Any:
     if key == "split":
+        if text not in ("train", "val"):
+            raise ValueError(f"there is no split {text!r}")
         return text
+    if key == "step":
+        return int(text)
     if not text:
         return None
-    return int(text) if key in ("step", "epoch", "skipped_steps") else float(text)
+    return int(text) if key in ("epoch", "skipped_steps") else float(text)
 
 
 def make_loggers(folder: str | os.PathLike[str], names: Sequence[LoggerName] | None) -> list[Any]:

@@ -100,6 +100,7 @@ class TrainingModule(pl.LightningModule):
         self.checks_without_gain = 0
         self.seconds = 0.0
         self.stop_requested = False
+        self.stop_signal: int | None = None
         """Set from outside (Ctrl-C); all processes stop together after the step that is under way."""
         self.interrupted = False
         self._is_restored = False

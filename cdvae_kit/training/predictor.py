@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +21,9 @@ from torch import Tensor
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.batch import concatenate
 from cdvae_kit.io.atomic import atomic_file
+from cdvae_kit.io.result_folder import result_folder
 from cdvae_kit.training.config import TrainingConfig
-from cdvae_kit.training.run import FitResult, fit, prepare_folder
+from cdvae_kit.training.run import FitResult, fit
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,25 @@ def fit_predictor(
     output = Path(output_dir)
     config = config.model_copy(update={"strain": 0.0, "substitution": 0.0})
     names = [f"member-{k}" for k in range(len(predictor.members))]
-    prepare_folder(output, resume=resume, overwrite=overwrite, ours=(*names, "model", "training.json"))
+    with result_folder(output, ours=(*names, "model", "training.json"), resume=resume, overwrite=overwrite):
+        result = _fit_members(predictor, names, folds, calibration, config, output, resume=resume, device=device)
+        _write(result, predictor, folds, config, half=half)
+    return replace(result, seconds=time.monotonic() - started)
+
+
+def _fit_members(
+    predictor: TrainablePredictor,
+    names: Sequence[str],
+    folds: Sequence[CrystalBatch],
+    calibration: CrystalBatch,
+    config: TrainingConfig,
+    output: Path,
+    *,
+    resume: bool,
+    device: str,
+) -> PredictorFit:
+    """Trains the members one after the other, each in a folder of its name, and calibrates them together."""
+    started = time.monotonic()
     results, errors = [], []
     for k, (name, member) in enumerate(zip(names, predictor.members, strict=True)):
         left_out = k % len(folds)
@@ -119,7 +138,7 @@ def fit_predictor(
         errors.append(_member_errors(predictor, k, folds[left_out]))
     out_of_fold = torch.cat(errors)
     predictor.calibrate(calibration, out_of_fold=out_of_fold)
-    result = PredictorFit(
+    return PredictorFit(
         output_dir=output,
         members=tuple(results),
         out_of_fold_error=_by_name(predictor, out_of_fold),
@@ -127,8 +146,6 @@ def fit_predictor(
         num_calibrated=len(calibration),
         seconds=time.monotonic() - started,
     )
-    _write(result, predictor, folds, config, half=half)
-    return result
 
 
 def _member_errors(predictor: TrainablePredictor, k: int, crystals: CrystalBatch) -> Tensor:

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import platform
-import shutil
 import signal
 import threading
 from collections.abc import Collection, Iterator
@@ -30,12 +29,13 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.io.atomic import atomic_file
+from cdvae_kit.io.result_folder import result_folder
 from cdvae_kit.nn.fractional import set_precision
 from cdvae_kit.seeding import seeded_weights as seeded_weights  # its first home
 from cdvae_kit.training.config import TrainingConfig
 from cdvae_kit.training.data import CrystalDataModule, find_graph
-from cdvae_kit.training.errors import ResumeError, TrainingDivergedError
-from cdvae_kit.training.log import MetricsLog, make_loggers, plot_losses, read_metrics
+from cdvae_kit.training.errors import TrainingDivergedError
+from cdvae_kit.training.log import DAMAGED_METRICS, MetricsLog, make_loggers, plot_losses, read_metrics
 from cdvae_kit.training.module import TrainingModule, steps_done
 from cdvae_kit.training.prior import PriorFit, fit_prior
 from cdvae_kit.training.progress import ProgressCallback, make_bar, progress_is_seen
@@ -44,7 +44,7 @@ from cdvae_kit.training.state import StateIO, load_state, save_state
 
 logger = logging.getLogger(__name__)
 
-_OURS = ("model", "state", "tensorboard", "wandb", "metrics.csv", "loss.png", "training.json")
+_OURS = ("model", "state", "tensorboard", "wandb", "metrics.csv", DAMAGED_METRICS, "loss.png", "training.json")
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,9 @@ def fit(
 ) -> FitResult:
     """Trains `model` in place and leaves it with the best weights, on the CPU, in evaluation mode.
 
-    Ctrl-C ends the step under way, saves the state and raises `KeyboardInterrupt`; a second one does not wait. After
-    either, or a kill, `resume=True` goes on to the same result as if nothing had happened.
+    Ctrl-C or SIGTERM ends the step under way, saves the state and raises `KeyboardInterrupt` (with the number of the
+    signal); a second one does not wait. After either, or a kill, `resume=True` goes on to the same result as if nothing
+    had happened.
 
     Args:
         model: a fresh model; for the same start from a seed make it within `seeded_weights`.
@@ -103,11 +104,28 @@ def fit(
         progress: show a bar if standard error is a terminal. A line a validation goes to the log either way.
     """
     output = Path(output_dir)
-    module = as_module(model)
     _check_crystals(train, val, config)
     is_main = getattr(rank_zero_only, "rank", 0) == 0
-    if is_main:
-        prepare_folder(output, resume=resume, overwrite=overwrite, ours=_OURS)
+    with ExitStack() as stack:
+        if is_main:
+            stack.enter_context(result_folder(output, ours=_OURS, resume=resume, overwrite=overwrite))
+        return _fit(model, train, val, config, output, resume=resume, device=device, progress=progress)
+
+
+def _fit(
+    model: TrainableNetwork,
+    train: CrystalBatch,
+    val: CrystalBatch,
+    config: TrainingConfig,
+    output: Path,
+    *,
+    resume: bool,
+    device: str,
+    progress: bool,
+) -> FitResult:
+    """`fit` in a folder that is laid out."""
+    module = as_module(model)
+    is_main = getattr(rank_zero_only, "rank", 0) == 0
     module.cpu()
     set_precision(module, half=config.precision == "bf16-mixed")
     train, val = _prepared(model, train, "training"), _prepared(model, val, "validation")
@@ -224,38 +242,65 @@ def _run_stage_one(
         for value in frozen:
             # under DDP a parameter that never gets a gradient would be waited for
             value.requires_grad_(False)
-        with _stop_on_interrupt(training):
+        with _stop_on_signals(training, trainer):
             trainer.fit(training, datamodule=data, ckpt_path=str(last) if state is not None else None)
     except SystemExit as error:
         # what Lightning makes of a second Ctrl-C
         if training.stop_requested:
-            raise KeyboardInterrupt from error
+            raise KeyboardInterrupt(*_signal_of(training)) from error
         raise
     finally:
         for value in frozen:
             value.requires_grad_(True)
     if training.interrupted:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(*_signal_of(training))
+
+
+def _signal_of(training: TrainingModule) -> tuple[int, ...]:
+    return () if training.stop_signal is None else (training.stop_signal,)
 
 
 @contextmanager
-def _stop_on_interrupt(training: TrainingModule) -> Iterator[None]:
-    """The first Ctrl-C asks for a stop after the step under way, the second one interrupts at once."""
+def _stop_on_signals(training: TrainingModule, trainer: pl.Trainer) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM asks for a stop after the step under way, the second one interrupts at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop_now(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(number)
 
     def ask(number: int, frame: Any) -> None:
-        training.stop_requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        logger.warning("interrupted: the state is saved after this step; once more stops at once")
+        training.stop_requested, training.stop_signal = True, number
+        for one in before:
+            signal.signal(one, stop_now)
+        logger.warning(
+            "%s: the state is saved after this step; once more stops at once",
+            "interrupted" if number == signal.SIGINT else "asked to end",
+        )
 
-    signal.signal(signal.SIGINT, ask)
+    trainer.callbacks.append(_SetHandlers(dict.fromkeys(before, ask)))  # type: ignore[attr-defined]
+    for number in before:
+        signal.signal(number, ask)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _SetHandlers(pl.Callback):
+    """Sets handlers of signals once more: Lightning puts its own in their place, which end a run before it is saved."""
+
+    def __init__(self, handlers: dict[signal.Signals, Any]) -> None:
+        self._handlers = handlers
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # among several processes Lightning's handler passes the signal on
+        if trainer.world_size == 1:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
 
 
 @contextmanager
@@ -309,39 +354,6 @@ def _make_trainer(
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
-
-
-def prepare_folder(output: Path, *, resume: bool, overwrite: bool, ours: Collection[str]) -> None:
-    """Makes the folder of a run; refuses one that holds anything, unless it is to be resumed or overwritten.
-
-    Args:
-        output: the folder.
-        resume: it is there, and stays as it is.
-        overwrite: what a run left in it is removed.
-        ours: names that a run gives to what it leaves.
-    """
-    if resume and overwrite:
-        raise ValueError("a run is either resumed or overwritten, not both")
-    if output.exists() and not output.is_dir():
-        raise FileExistsError(f"{output} is a file; give the name of a folder")
-    if resume:
-        if not output.is_dir():
-            raise ResumeError(f"there is no run to resume: {output} does not exist; check its name, or do not resume")
-        return
-    if output.is_dir() and any(output.iterdir()):
-        if not overwrite:
-            raise FileExistsError(
-                f"{output} holds files already; go on with the run in it (resume=True), remove that run "
-                "(overwrite=True), or choose another folder"
-            )
-        foreign = sorted(child.name for child in output.iterdir() if child.name not in ours)
-        if foreign:
-            raise FileExistsError(
-                f"{output} holds files that are not of a run ({', '.join(foreign[:5])}); choose another folder"
-            )
-        for child in output.iterdir():
-            shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
-    output.mkdir(parents=True, exist_ok=True)
 
 
 def _check_crystals(train: CrystalBatch, val: CrystalBatch, config: TrainingConfig) -> None:

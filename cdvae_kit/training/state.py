@@ -17,8 +17,10 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
 
 from cdvae_kit.io.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from cdvae_kit.io.results.files import check_seal, sealed, whole_content
 
 _KEY = "training_state"
+_ADVICE = "begin anew (overwrite=True); the weights of the best step are in `model`"
 
 
 def save_state(folder: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
@@ -26,7 +28,7 @@ def save_state(folder: str | os.PathLike[str], state: Mapping[str, Any]) -> None
     tensors: dict[str, Tensor] = {}
     tree = _encode(dict(state), tensors, "state")
     Path(folder).parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(folder, tensors, {_KEY: tree}, overwrite=True)
+    save_checkpoint(folder, tensors, sealed({_KEY: tree}), overwrite=True)
 
 
 def load_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -34,7 +36,10 @@ def load_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
     checkpoint = load_checkpoint(folder)
     if _KEY not in checkpoint.metadata:
         raise CheckpointError(f"{folder} holds a model, but no state of training; give the folder of a run to resume")
-    return _decode(checkpoint.metadata[_KEY], checkpoint.tensors)
+    # the weights have a digest of their own
+    metadata = check_seal(checkpoint.metadata, folder, _ADVICE)
+    with whole_content(folder, _ADVICE):
+        return _decode(metadata[_KEY], checkpoint.tensors)
 
 
 class StateIO(CheckpointIO):

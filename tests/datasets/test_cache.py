@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -260,3 +261,35 @@ def test_a_kill_in_the_middle_costs_nothing_but_the_work(source: Path, entries: 
     assert any(name.startswith(".tmp-") for name in left), "it was killed too early for the test to say anything"
     assert len(load_crystals(source, cache_dir=entries, num_workers=1).crystals) == 5
     assert [file.suffix for file in entries.iterdir()] == [".safetensors"]
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(
+    source: Path, read_only: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = load_crystals(source, cache_dir=read_only, num_workers=1)
+    assert len(found.crystals) == 5 and "cannot be written" in caplog.text and str(read_only) in caplog.text
+    caplog.clear()
+    assert len(load_crystals(source, cache_dir=read_only / "below", num_workers=1).crystals) == 5
+    assert "cannot be written" in caplog.text
+
+
+def test_a_cache_that_is_full_costs_a_warning(
+    source: Path, entries: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache, "_save_entry", full)
+    assert len(load_crystals(source, cache_dir=entries, num_workers=1).crystals) == 5
+    assert "No space left on device" in caplog.text
+
+
+def test_a_user_without_a_home_reads_without_a_cache(
+    source: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(cache, "default_cache_dir", homeless)
+    assert len(load_crystals(source, num_workers=1).crystals) == 5
+    assert "home directory" in caplog.text

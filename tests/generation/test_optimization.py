@@ -178,7 +178,7 @@ def test_a_run_of_other_options_is_refused_and_left_as_it_is(model: CDVAE, tmp_p
 def test_a_folder_of_somebody_else_is_left_alone(model: CDVAE, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     for options in ({}, {"overwrite": True}, {"resume": True}):
-        with pytest.raises(FileExistsError, match="no optimisation's"):
+        with pytest.raises(FileExistsError, match="not of such a run"):
             run(model, output=tmp_path, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

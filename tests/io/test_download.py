@@ -9,7 +9,9 @@ import multiprocessing
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -310,3 +312,89 @@ def test_a_public_file_has_its_public_blob_id(server: Server, tmp_path: Path, sh
     )
     assert path.read_bytes() == content
     assert server.ranges() == [None, f"bytes={len(content) // 2}-"]
+
+
+def _send_without_end(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    with suppress(OSError):
+        while True:
+            handler.wfile.write(content)
+
+
+def _trickle(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    with suppress(OSError):
+        for byte in content:
+            handler.wfile.write(bytes([byte]))
+            time.sleep(0.05)
+
+
+def _trickle_the_head(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    with suppress(OSError):
+        for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 10_000:
+            handler.wfile.write(bytes([byte]))
+            time.sleep(0.05)
+
+
+def _lie(length: str) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+        send(handler, 200, content[:1000], Content_Length=length)
+
+    return answer
+
+
+@pytest.mark.parametrize("blob_id", [None, BLOB_ID])
+def test_a_source_that_sends_more_than_the_file_can_have_is_left(
+    server: Server, tmp_path: Path, blob_id: str | None
+) -> None:
+    server.answers = [_send_without_end]
+    with pytest.raises(DownloadError, match=rf"more than {len(CONTENT)} bytes"):
+        download_file(f"{server.url}/train.csv", tmp_path / "a", git_blob_id=blob_id, num_bytes=len(CONTENT))
+    server.answers = [_send_without_end]
+    with pytest.raises(DownloadError, match=r"more than 3000000 bytes.*max_bytes"):
+        download_file(f"{server.url}/train.csv", tmp_path / "a", git_blob_id=blob_id, max_bytes=3_000_000)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_a_stated_size_that_is_too_large_is_not_waited_for(server: Server, tmp_path: Path) -> None:
+    server.answers = [_lie(str(10**15))]
+    with pytest.raises(DownloadError, match="more than"):
+        download_file(f"{server.url}/train.csv", tmp_path / "a", num_bytes=len(CONTENT))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-5", "2000"])
+def test_a_false_length_is_no_reason_to_take_a_part_for_the_whole(server: Server, tmp_path: Path, length: str) -> None:
+    server.answers = [_lie(length)] * 2
+    limits = {"retries": 1, "backoff": 0.01, "num_bytes": len(CONTENT)}
+    with pytest.raises(DownloadError):
+        download_file(f"{server.url}/train.csv", tmp_path / "a", git_blob_id=BLOB_ID, **limits)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("answer", [_trickle, _trickle_the_head])
+def test_a_byte_now_and_then_holds_nobody(server: Server, tmp_path: Path, answer: Answer) -> None:
+    server.answers = [answer] * 2
+    began = time.monotonic()
+    with pytest.raises(DownloadError, match="could not be fetched in 2 tries"):
+        download_file(f"{server.url}/train.csv", tmp_path / "a", retries=1, backoff=0.01, timeout=0.5)
+    assert time.monotonic() - began < 20.0
+
+
+def test_a_packed_variant_that_unpacks_to_more_is_refused(server: Server, tmp_path: Path) -> None:
+    server.files = {"/train.csv.gz": gzip.compress(bytes(50_000_000))}
+    with pytest.raises(DownloadError, match=f"unpacks to more than {len(CONTENT)} bytes"):
+        download_file(f"{server.url}/train.csv", tmp_path / "a", git_blob_id=BLOB_ID, num_bytes=len(CONTENT))
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_a_part_that_is_a_link_is_not_followed(server: Server, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    part = tmp_path / "a.part"
+    part.symlink_to(tmp_path / "thesis.tex") if kind == "symbolic" else part.hardlink_to(tmp_path / "thesis.tex")
+    download_file(f"{server.url}/train.csv", tmp_path / "a", git_blob_id=BLOB_ID)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    assert (tmp_path / "a").read_bytes() == CONTENT and not (tmp_path / "a").is_symlink()

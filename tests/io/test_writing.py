@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from cdvae_kit.crystal import CrystalBatch, concatenate
 from cdvae_kit.crystal.lattice import metric_tensor, wrap_displacement
 from cdvae_kit.io import CrystalWriter, ReadError, read_crystals, read_journal, write_crystals
+from cdvae_kit.io.result_folder import InUseError
 from cdvae_kit.seeding import make_generator
 
 ENDINGS = [
@@ -320,19 +321,40 @@ def test_a_journal_keeps_odd_crystals_bit_by_bit(tmp_path: Path, zoo: CrystalBat
 
 
 def test_a_damaged_journal_is_told_and_kept(tmp_path: Path) -> None:
-    writer = CrystalWriter(tmp_path / "c.cif")
-    writer.__enter__()
-    writer.append(salt("a"))
-    writer.append(salt("b"))
-    lines = writer.journal.read_bytes().splitlines(keepends=True)
+    with CrystalWriter(tmp_path / "c.cif") as writer:
+        writer.append(salt("a"))
+        writer.append(salt("b"))
+        lines = writer.journal.read_bytes().splitlines(keepends=True)
+    (tmp_path / "c.cif").unlink()
+    assert b"0.5" in lines[1]
     for content, message in (
         (lines[0] + lines[1][:20] + b"\n" + lines[2], r"line 2 of .* is damaged"),
+        (lines[0] + lines[1].replace(b"0.5", b"0.4", 1) + lines[2], r"line 2 of .*does not fit its checksum"),
         (b'{"kind": "other"}\n', "is no journal of crystals"),
     ):
         writer.journal.write_bytes(content)
         with pytest.raises(ReadError, match=message):
             CrystalWriter(tmp_path / "c.cif", resume=True).__enter__()
         assert writer.journal.read_bytes() == content
+
+
+def test_a_journal_from_before_there_were_checksums_is_read(tmp_path: Path) -> None:
+    with CrystalWriter(tmp_path / "c.cif") as writer:
+        writer.append(salt("a"))
+        head, line = writer.journal.read_text().splitlines()
+    writer.journal.write_text(f"{head}\n{{{line.partition(', ')[2]}\n")
+    assert read_journal(writer.journal).material_ids == ["a"]
+    assert read_crystals(writer.journal, strict=True).crystals.material_ids == ["a"]
+
+
+def test_a_second_writer_of_the_same_file_is_refused(tmp_path: Path) -> None:
+    with CrystalWriter(tmp_path / "c.cif") as writer:
+        writer.append(salt("a"))
+        for options in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(InUseError, match=rf"c\.cif is in use by process {os.getpid()}"):
+                CrystalWriter(tmp_path / "c.cif", **options).__enter__()
+    assert read_crystals(tmp_path / "c.cif").crystals.material_ids == ["a"]
+    assert [child.name for child in tmp_path.iterdir()] == ["c.cif"]
 
 
 SAMPLER = """

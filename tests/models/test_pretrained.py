@@ -1,7 +1,9 @@
 """Checkpoints of whole models: the same crystals after a journey, and clear errors."""
 
 import json
+import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -191,3 +193,29 @@ def test_half_precision_takes_half_the_space_and_hardly_changes_the_weights(tmp_
         torch.testing.assert_close(other, weight, rtol=1e-3, atol=1e-6, msg=name)
     for (name, buffer), other in zip(model.named_buffers(), again.buffers(), strict=True):
         assert torch.equal(other, buffer), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_dim": 10**9}, "hidden_dim=1000000000"),
+        ({"hidden_dim": 60_000}, "has more than"),
+        ({"encoder": {"num_convolutions": 10**6}}, "encoder.num_convolutions=1000000"),
+        ({"encoder": {"width": 2**16}}, "has more than"),
+        ({"score_network": {"num_layers": 250, "width": 4096}}, "250|has more than"),
+        ({"encoder": {"cutoff": 1e9}}, "encoder.cutoff"),
+    ],
+)
+def test_a_configuration_that_the_weights_cannot_fill_is_refused_before_it_takes_memory(
+    folder: Path, changes: dict[str, Any], words: str
+) -> None:
+    content = json.loads((folder / "config.json").read_text())
+    config = content["metadata"]["config"]
+    for name, value in changes.items():
+        config[name] = config[name] | value if isinstance(value, dict) else value
+    (folder / "config.json").write_text(json.dumps(content))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=words):
+        CDVAE.from_pretrained(folder, device="cpu")
+    # kilobytes; the allowance is a gigabyte
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1.5 * 2**20

@@ -176,48 +176,48 @@ def optimize(
         "starts": hashlib.sha256(codes.cpu().numpy().tobytes()).hexdigest(),
         "model": run_files.model_digest(model),
     }
-    files = RunFiles(output, settings, resume=resume, overwrite=overwrite)
-    region = LatentRegion.of_model(model)
-    task = _Task(
-        model=model,
-        goals=goals,
-        predictor=predictor,
-        judge=judge,
-        optimizer=optimizer,
-        constraints=constraints,
-        relax=relax,
-        region=region,
-        maker=TrialMaker(model, goals, predictor, critic, constraints, region, seed, max_tries, steps, num_draws),
-        files=files,
-        deviations=_deviations(goals, predictor, reference),
-        weights=weights_of_goals(len(codes), len(goals), seed),
-        uncertainty=uncertainty,
-        seed=seed,
-    )
-    size = len(codes) if optimizer.needs_losses else batch_size
-    parts: list[Trials] = []
-    about = {"settings": files.settings, "num_starts": len(codes), "starts_left_out": left_out}
+    with RunFiles(output, settings, resume=resume, overwrite=overwrite) as files:
+        region = LatentRegion.of_model(model)
+        task = _Task(
+            model=model,
+            goals=goals,
+            predictor=predictor,
+            judge=judge,
+            optimizer=optimizer,
+            constraints=constraints,
+            relax=relax,
+            region=region,
+            maker=TrialMaker(model, goals, predictor, critic, constraints, region, seed, max_tries, steps, num_draws),
+            files=files,
+            deviations=_deviations(goals, predictor, reference),
+            weights=weights_of_goals(len(codes), len(goals), seed),
+            uncertainty=uncertainty,
+            seed=seed,
+        )
+        size = len(codes) if optimizer.needs_losses else batch_size
+        parts: list[Trials] = []
+        about = {"settings": files.settings, "num_starts": len(codes), "starts_left_out": left_out}
 
-    def finish() -> OptimizationResult:
-        about["seconds"] = round(time.monotonic() - began, 1)
-        return _finish(task, join(parts), names, limits, reference, about)
+        def finish() -> OptimizationResult:
+            about["seconds"] = round(time.monotonic() - began, 1)
+            return _finish(task, join(parts), names, limits, reference, about)
 
-    try:
-        for first in range(0, len(codes), size):
-            number = first // size
-            found = files.load(_name(number))
-            if found is None:
-                found = _run_batch(task, codes[first : first + size], first, number)
-                files.keep(_name(number), found)
-                files.forget(f"{_name(number)}_")
-            parts.append(found)
-            if progress is not None:
-                progress(min(first + size, len(codes)), len(codes))
-    except KeyboardInterrupt:
-        if parts:
-            finish()
-        raise
-    return finish()
+        try:
+            for first in range(0, len(codes), size):
+                number = first // size
+                found = files.load(_name(number))
+                if found is None:
+                    found = _run_batch(task, codes[first : first + size], first, number)
+                    files.keep(_name(number), found)
+                    files.forget(f"{_name(number)}_")
+                parts.append(found)
+                if progress is not None:
+                    progress(min(first + size, len(codes)), len(codes))
+        except KeyboardInterrupt:
+            if parts:
+                finish()
+            raise
+        return finish()
 
 
 def _name(batch: int) -> str:

@@ -11,18 +11,27 @@ import json
 import logging
 import math
 import os
-import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.generation.optimization.trials import Trials
-from cdvae_kit.io.atomic import atomic_file, refuse_existing
+from cdvae_kit.io.atomic import atomic_file
 from cdvae_kit.io.crystals.writing import write_crystals
-from cdvae_kit.io.results.files import write_json
+from cdvae_kit.io.result_folder import ResumeError, result_folder
+from cdvae_kit.io.results.files import (
+    DamagedResultError,
+    check_seal,
+    inert,
+    read_json_table,
+    sealed,
+    whole_content,
+    write_json,
+)
 from cdvae_kit.metrics.crystals import as_arrays, formula
 
 logger = logging.getLogger(__name__)
@@ -33,7 +42,7 @@ _OURS = (RUN_FILE, TRIALS_FOLDER, SUMMARY_FILE, CANDIDATES_FILE, CANDIDATES_FOLD
 
 
 class RunFiles:
-    """The folder of one run; without a folder nothing is kept.
+    """The folder of one run, for a `with` block; without a folder nothing is kept.
 
     Args:
         folder: of the run.
@@ -52,26 +61,34 @@ class RunFiles:
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.settings = json.loads(json.dumps(settings))
+        self._resume, self._overwrite = resume, overwrite
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
         if self.folder is None:
-            return
-        if resume and overwrite:
-            raise ValueError("choose one: overwrite starts anew, resume goes on")
-        if self.folder.exists() and (self.folder / RUN_FILE).exists():
-            if resume:
+            return self
+        with ExitStack() as stack:
+            place = result_folder(
+                self.folder, ours=_OURS, resume=self._resume, overwrite=self._overwrite, must_exist=False
+            )
+            stack.enter_context(place)
+            if self._resume and (self.folder / RUN_FILE).exists():
                 self._check_same()
-                return
-            refuse_existing(self.folder, overwrite=overwrite)
-            self._remove()
-        elif self.folder.exists() and any(self.folder.iterdir()):
-            raise FileExistsError(f"{self.folder} holds files that are no optimisation's; choose another folder")
-        else:
-            refuse_existing(self.folder, overwrite=True)
-        (self.folder / TRIALS_FOLDER).mkdir(parents=True, exist_ok=True)
-        write_json(self.settings, self.folder / RUN_FILE, overwrite=True)
+            else:
+                if self._resume and any((self.folder / name).exists() for name in _OURS):
+                    self._refuse_without_run_file()
+                write_json(sealed(self.settings), self.folder / RUN_FILE, overwrite=True)
+            (self.folder / TRIALS_FOLDER).mkdir(exist_ok=True)
+            self._held = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
 
     def _check_same(self) -> None:
         assert self.folder is not None
-        there = json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
+        advice = "choose another folder, or begin anew (overwrite=True)"
+        there = check_seal(read_json_table(self.folder / RUN_FILE, advice), self.folder / RUN_FILE, advice)
         other = sorted(
             name for name in {*there, *self.settings} if there.get(name, None) != self.settings.get(name, None)
         )
@@ -81,32 +98,35 @@ class RunFiles:
                 "the first run, or another folder"
             )
 
-    def _remove(self) -> None:
+    def _refuse_without_run_file(self) -> None:
+        """Trials whose settings nobody knows are not gone on with; empty folders are what a kill left."""
         assert self.folder is not None
-        # the run file last: a kill in between leaves a folder that is still known as a run
-        for name in reversed(_OURS):
-            path = self.folder / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        if any((self.folder / TRIALS_FOLDER).glob("*.json")) or (self.folder / SUMMARY_FILE).exists():
+            raise ResumeError(
+                f"{self.folder} cannot be resumed: its {RUN_FILE} is missing; begin anew (overwrite=True), or choose "
+                "another folder"
+            )
 
     def load(self, name: str) -> Trials | None:
         """The trials of that name, None where they are not there or cannot be read."""
         if self.folder is None or not (path := self._trials_path(name)).exists():
             return None
+        advice = "it is made anew"
         try:
-            return Trials.from_json(path.read_text(encoding="utf-8"))
-        except (ValueError, KeyError) as error:
-            # a damaged disk; the batch is made anew
-            logger.warning("%s cannot be read and is made anew: %s", path, error)
+            content = check_seal(read_json_table(path, advice), path, advice, required=True)
+            with whole_content(path, advice):
+                return Trials.from_table(content)
+        except DamagedResultError as error:
+            logger.warning("%s", error)
             return None
 
     def keep(self, name: str, trials: Trials) -> None:
         """Puts trials on the disk."""
         if self.folder is not None:
+            # floats read back to the last bit; NaN is a value of its own here
+            text = json.dumps(sealed(trials.as_table()))
             with atomic_file(self._trials_path(name), overwrite=True) as temporary:
-                temporary.write_text(trials.to_json(), encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8")
 
     def forget(self, prefix: str) -> None:
         """Removes the trials whose name starts so."""
@@ -135,7 +155,8 @@ class RunFiles:
         ):
             table = csv.writer(file)
             table.writerow(history)
-            table.writerows(zip(*history.values(), strict=True))
+            for row in zip(*history.values(), strict=True):
+                table.writerow([inert(cell) if isinstance(cell, str) else cell for cell in row])
         for name in (CANDIDATES_FILE, CANDIDATES_FOLDER):
             if candidates is not None:
                 write_crystals(candidates, self.folder / name, overwrite=True)

@@ -6,7 +6,6 @@ why. Which codes are tried is the business of `latent_optimizers`, what is made 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -81,10 +80,10 @@ class Trials:
     def with_numbers(self, **columns: np.ndarray) -> Trials:
         return replace(self, numbers={**self.numbers, **columns})
 
-    def to_json(self) -> str:
-        """Everything, with floats that read back to the last bit."""
+    def as_table(self) -> dict[str, Any]:
+        """Everything as lists and tables, for a file of JSON."""
         crystals = self.crystals
-        content: dict[str, Any] = {
+        return {
             "num_atoms": crystals.num_atoms.tolist(),
             "atomic_numbers": crystals.atomic_numbers.tolist(),
             "frac_coords": crystals.frac_coords.tolist(),
@@ -94,12 +93,10 @@ class Trials:
             "numbers": {name: column.tolist() for name, column in self.numbers.items()},
             "reasons": list(self.reasons),
         }
-        return json.dumps(content)
 
     @classmethod
-    def from_json(cls, text: str) -> Trials:
-        """What `to_json` wrote."""
-        content = json.loads(text)
+    def from_table(cls, content: Mapping[str, Any]) -> Trials:
+        """What `as_table` gave."""
         crystals = CrystalBatch(
             torch.tensor(content["frac_coords"], dtype=torch.float32).view(-1, 3),
             torch.tensor(content["lattice"], dtype=torch.float32),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,19 +22,23 @@ from cdvae_kit.io.crystals.formats import (
     stem_of,
 )
 from cdvae_kit.io.crystals.records import (
-    MAX_BYTES,
     ReadFailure,
     Record,
     UnreadableSourceError,
     decode,
+    largest_unpacked,
     read_bytes,
     read_text,
+    shown,
     unpacked,
 )
 
 logger = logging.getLogger(__name__)
 
 _MAX_MEMBERS = 5_000_000
+
+_DAMAGE = (ValueError, IndexError, struct.error, UnicodeError, lzma.LZMAError)
+"""What reading a damaged archive raises besides what it should."""
 
 
 def detect_format(path: Path) -> str:
@@ -54,7 +60,7 @@ def detect_format(path: Path) -> str:
     return found.name
 
 
-def records_of(path: Path, kind: str, id_column: str, *, max_bytes: int = MAX_BYTES) -> Iterator[Record | ReadFailure]:
+def records_of(path: Path, kind: str, id_column: str, *, max_bytes: int) -> Iterator[Record | ReadFailure]:
     """The records of a path.
 
     Args:
@@ -72,7 +78,7 @@ def records_of(path: Path, kind: str, id_column: str, *, max_bytes: int = MAX_BY
     if kind == "optimade":
         kind = "json"
     found = format_named(kind)
-    stem = stem_of(path.name)
+    stem = stem_of(shown(path.name))
     content: str | bytes | Path = path
     if found.takes == "text":
         text = read_text(path, max_bytes=max_bytes)
@@ -81,7 +87,7 @@ def records_of(path: Path, kind: str, id_column: str, *, max_bytes: int = MAX_BY
             found = format_named("journal")
     elif found.takes == "bytes":
         content = read_bytes(path, max_bytes=max_bytes)
-    return cut(found, content, str(path), stem, id_column)
+    return cut(found, content, shown(path), stem, id_column)
 
 
 def _is_journal(text: str) -> bool:
@@ -104,13 +110,16 @@ def _folder_records(path: Path, wanted: str, max_bytes: int) -> Iterator[Record 
             else:
                 found.append((file, kind))
     _tell_ignored(str(path), len(found), ignored)
+    left = max_bytes
     for file, kind in found:
         try:
-            text = read_text(file, max_bytes=max_bytes)
+            text = read_text(file, max_bytes=left)
         except UnreadableSourceError as error:
-            yield ReadFailure(str(file), "", str(error))
+            all_of_it = f" (what the other files of the folder leave of {max_bytes})" if left < max_bytes else ""
+            yield ReadFailure(shown(file), "", f"{error}{all_of_it}" if "max_bytes" in str(error) else str(error))
             continue
-        yield from cut(kind, text, str(file), stem_of(file.relative_to(path).as_posix()), "")
+        left = max(left - len(text), 0)
+        yield from cut(kind, text, shown(file), stem_of(shown(file.relative_to(path).as_posix())), "")
 
 
 def _is_wanted(name: str, kind: Format, wanted: str) -> bool:
@@ -121,14 +130,15 @@ def _zip_records(path: Path, max_bytes: int) -> Iterator[Record | ReadFailure]:
     """The records of all CIF, POSCAR and extxyz files in a zip archive, sorted by name."""
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, *_DAMAGE) as error:
         raise UnreadableSourceError(f"is not a zip archive, or a damaged one ({error}); fetch it again") from error
     with archive:
         sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
-        if len(sizes) > _MAX_MEMBERS or sum(sizes.values()) > max_bytes:
+        limit = largest_unpacked(path.stat().st_size, max_bytes)
+        if len(sizes) > _MAX_MEMBERS or sum(sizes.values()) > limit:
             raise UnreadableSourceError(
-                f"holds {len(sizes)} files that unpack to {sum(sizes.values())} bytes, at most {max_bytes} are read "
-                "(max_bytes); if it is sound, unpack it first"
+                f"holds {len(sizes)} files that unpack to {sum(sizes.values())} bytes, at most {limit} are read "
+                "(max_bytes, and what archives of crystals are packed by); if it is sound, unpack it first"
             )
         found = [
             (name, kind)
@@ -139,12 +149,16 @@ def _zip_records(path: Path, max_bytes: int) -> Iterator[Record | ReadFailure]:
         ]
         _tell_ignored(str(path), len(found), len(sizes) - len(found))
         for name, kind in found:
-            source = f"{path}:{name}"
+            source = f"{shown(path)}:{name}"
             try:
-                text = decode(unpacked(_member(archive, name, sizes[name]), max_bytes=max_bytes))
-            except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, UnreadableSourceError) as error:
+                text = decode(unpacked(_member(archive, name, sizes[name]), max_bytes=limit))
+                limit = max(limit - len(text), 0)
+            except UnreadableSourceError as error:
+                yield ReadFailure(source, "", str(error))
+                continue
+            except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, *_DAMAGE) as error:
                 # RuntimeError is what an encrypted member raises
-                yield ReadFailure(source, "", f"cannot be unpacked: {error}")
+                yield ReadFailure(source, "", f"the archive is damaged there, or encrypted ({error})")
                 continue
             yield from cut(kind, text, source, stem_of(name), "")
 
@@ -154,7 +168,7 @@ def _member(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
     with archive.open(name) as member:
         content = member.read(size + 1)
     if len(content) > size:
-        raise UnreadableSourceError("it is larger than the archive says")
+        raise UnreadableSourceError("is larger than its archive says")
     return content
 
 

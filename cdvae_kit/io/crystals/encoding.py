@@ -10,7 +10,6 @@ import io
 import json
 import re
 import sqlite3
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -25,10 +24,12 @@ from torch import Tensor
 from cdvae_kit.crystal.arrays import CrystalArrays, right_handed, split
 from cdvae_kit.crystal.batch import CrystalBatch
 from cdvae_kit.crystal.lattice import lattice_parameters
+from cdvae_kit.io.atomic import parts_of, remove
 from cdvae_kit.io.crystals.cif import NAME_TAG, PROPERTY_TAGS
 from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
 from cdvae_kit.io.crystals.structure_tables import ARRAY_COLUMNS
-from cdvae_kit.io.crystals.tables import CIF_COLUMN, JOURNAL_KIND, JOURNAL_VERSION
+from cdvae_kit.io.crystals.tables import CIF_COLUMN, JOURNAL_KIND, JOURNAL_VERSION, checked_line
+from cdvae_kit.io.results.files import inert
 
 _XYZ_RESERVED = {"lattice", "properties", "pbc", "cell", "stress", "virial", DEFAULT_ID_COLUMN}
 _TABLE_RESERVED = {DEFAULT_ID_COLUMN, CIF_COLUMN, *ARRAY_COLUMNS, ""}
@@ -186,12 +187,12 @@ def csv_text(crystals: CrystalBatch) -> str:
     names = list(crystals.properties)
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([DEFAULT_ID_COLUMN, *names, CIF_COLUMN])
+    writer.writerow([DEFAULT_ID_COLUMN, *map(inert, names), CIF_COLUMN])
     for i, (row, cif) in enumerate(
         zip(crystal_rows(crystals), cif_texts(crystals, with_properties=False), strict=True)
     ):
         name = f"crystal-{i}" if row.name is None else row.name
-        writer.writerow([name, *(row.properties.get(key, "") for key in names), cif])
+        writer.writerow([inert(name), *(row.properties.get(key, "") for key in names), cif])
     return buffer.getvalue()
 
 
@@ -225,8 +226,10 @@ def fill_database(crystals: CrystalBatch, path: Path) -> None:
     import ase.db
 
     # SQLite writes files of its own beside the database
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as folder:
-        unfinished = Path(folder) / "crystals.db"
+    folder = parts_of(path)
+    folder.mkdir()
+    try:
+        unfinished = folder / "crystals.db"
         try:
             with ase.db.connect(unfinished, type="db", use_lock_file=False) as database:
                 for row, atoms in zip(crystal_rows(crystals), crystals.atoms(), strict=True):
@@ -237,6 +240,8 @@ def fill_database(crystals: CrystalBatch, path: Path) -> None:
         except sqlite3.Error as error:
             raise OSError(f"the database {path.name} cannot be written ({error}); is the disk full?") from error
         unfinished.replace(path)
+    finally:
+        remove(folder)
 
 
 def _allowed_pairs(table: dict[str, Any]) -> dict[str, Any]:
@@ -260,8 +265,8 @@ def journal_header() -> bytes:
     return json.dumps({"kind": JOURNAL_KIND, "version": JOURNAL_VERSION}).encode() + b"\n"
 
 
-def journal_lines(crystals: CrystalBatch) -> bytes:
-    """One line of JSON a crystal that gives back every bit of it."""
+def journal_lines(crystals: CrystalBatch, *, first: int = 0) -> bytes:
+    """One line of JSON a crystal that gives back every bit of it; `first` is how many stand before them."""
     lines = [
         json.dumps(
             {
@@ -274,4 +279,4 @@ def journal_lines(crystals: CrystalBatch) -> bytes:
         )
         for row in crystal_rows(crystals)
     ]
-    return "".join(line + "\n" for line in lines).encode()
+    return "".join(f"{checked_line(line, first + i)}\n" for i, line in enumerate(lines)).encode()

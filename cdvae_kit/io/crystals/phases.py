@@ -6,8 +6,8 @@ What is read stays plain: compositions and energies. What a hull is belongs to `
 from __future__ import annotations
 
 import csv
-import gzip
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cdvae_kit.io.crystals.reading import ReadError
+from cdvae_kit.io.crystals.records import UnreadableSourceError, read_text
 
 _EXPECTED = (
     "expected a list of phases, each with a composition and an energy_per_atom (eV/atom) or the energy of that "
@@ -41,11 +42,10 @@ def read_phases(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if kind not in (".json", ".csv"):
         raise ReadError(f"cannot read phases from {path}: expected a .json or .csv file")
-    content = path.read_bytes()
     try:
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
+        text = _text(path)
         records: Any = json.loads(text) if kind == ".json" else list(csv.DictReader(StringIO(text)))
-    except (OSError, EOFError, ValueError) as error:
+    except (UnreadableSourceError, ValueError, RecursionError, csv.Error) as error:
         raise ReadError(f"cannot read phases from {path}: {error}") from error
     if not isinstance(records, list) or not records:
         raise ReadError(f"no phases in {path}: {_EXPECTED}")
@@ -67,12 +67,10 @@ def read_formation_energies(paths: Iterable[str | os.PathLike[str]]) -> list[dic
 
 def _compounds(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
-    except (OSError, EOFError, ValueError) as error:
+        rows = _rows(_text(path))
+        columns = next(rows, [])
+    except (UnreadableSourceError, csv.Error) as error:
         raise ReadError(f"cannot read formation energies from {path}: {error}") from error
-    rows = _rows(text)
-    columns = next(rows, [])
     formula = next((name for name in ("pretty_formula", "formula") if name in columns), None)
     if formula is None or _FORMATION not in columns:
         raise ReadError(
@@ -95,6 +93,17 @@ def _compounds(path: Path) -> Iterator[dict[str, Any]]:
             }
 
 
+def _text(path: Path) -> str:
+    """The text of a file that is packed if its name says so."""
+    if not path.exists():
+        raise UnreadableSourceError("there is no such file; check the spelling")
+    with path.open("rb") as file:
+        is_packed = file.read(2) == b"\x1f\x8b"
+    if path.suffix == ".gz" and not is_packed:
+        raise UnreadableSourceError("it is no gzip file, though its name says so")
+    return read_text(path)
+
+
 def _rows(text: str) -> Iterator[list[str]]:
     """Of a CSV whose fields may be whole CIFs; the limit of the process is left as it was."""
     before = csv.field_size_limit(2**31 - 1)
@@ -110,26 +119,48 @@ def _phase(record: Any, where: str) -> dict[str, Any]:
 
     if not isinstance(record, Mapping) or not record.get("composition"):
         raise ReadError(f"{where}: {_EXPECTED}, got {str(record)[:80]}")
+    given = record["composition"]
+    if not isinstance(given, str) and not _counts_symbols(given):
+        raise ReadError(f"{where}: {_EXPECTED}, got the composition {str(given)[:80]}")
     try:
-        composition = Composition(record["composition"])
+        composition = Composition(given)
         strange = [str(species) for species in composition if not isinstance(species, Element)]
         if strange:
             raise ReadError(f"{where}: {', '.join(strange)} is no element")
+        if not composition.num_atoms:
+            raise ReadError(f"{where}: the composition {str(given)[:80]} has no atom")
+    except (ArithmeticError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ReadError(f"{where}: the composition {str(given)[:80]} is no formula ({error})") from error
+    try:
         per_atom = _number(record, ("energy_per_atom",))
         if per_atom is None:
             total = _number(record, ("energy", "uncorrected_energy"))
             if total is None:
                 raise ReadError(f"{where}: {_EXPECTED}, got {', '.join(map(str, record))}")
             per_atom = (total + (_number(record, ("correction",)) or 0.0)) / composition.num_atoms
-    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise ReadError(f"{where}: {error}") from error
     name = record.get("name") or record.get("entry_id") or record.get("material_id") or composition.reduced_formula
     return {"composition": record["composition"], "energy_per_atom": per_atom, "name": str(name)}
 
 
+def _counts_symbols(given: Any) -> bool:
+    return isinstance(given, Mapping) and all(
+        isinstance(symbol, str) and isinstance(count, int | float) and 0 <= count < math.inf
+        for symbol, count in given.items()
+    )
+
+
 def _number(record: Mapping[str, Any], names: Sequence[str]) -> float | None:
     """The first of these that the record has."""
     for name in names:
-        if record.get(name) not in (None, ""):
-            return float(record[name])
+        value = record.get(name)
+        if value not in (None, ""):
+            try:
+                number = math.nan if isinstance(value, bool) else float(value)
+            except (TypeError, ValueError, OverflowError):
+                number = math.nan
+            if not math.isfinite(number):
+                raise ValueError(f"{name} should be a finite number, got {str(value)[:40]!r}")
+            return number
     return None

@@ -17,12 +17,19 @@ import numpy as np
 import torch
 
 from cdvae_kit.crystal.batch import CrystalBatch
-from cdvae_kit.crystal.faults import CellLimits
+from cdvae_kit.crystal.faults import CellLimits, current_limits
 from cdvae_kit.io.crystals.containers import records_of
 from cdvae_kit.io.crystals.formats import ReadFormat
 from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
 from cdvae_kit.io.crystals.parsing import ParsedRecords, ParseOptions, parse_records
-from cdvae_kit.io.crystals.records import MAX_BYTES, ReadFailure, ReadNote, Record, UnreadableSourceError
+from cdvae_kit.io.crystals.records import (
+    ReadFailure,
+    ReadNote,
+    Record,
+    UnreadableSourceError,
+    bytes_limit,
+    current_max_bytes,
+)
 from cdvae_kit.typing import OpenProgress
 
 logger = logging.getLogger(__name__)
@@ -68,7 +75,7 @@ def read_crystals(
     limits: CellLimits | None = None,
     lenient: bool = False,
     id_column: str = DEFAULT_ID_COLUMN,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | None = None,
     num_workers: int = 1,
     progress: OpenProgress | None = None,
     dtype: torch.dtype = torch.float32,
@@ -89,10 +96,11 @@ def read_crystals(
         min_distance: angstrom; crystals with atoms closer than this, periodic images included, fail. By default only
             what cannot be told from a site given twice: whether a crystal is physical is a metric's question.
         reduce: "niggli" gives the Niggli-reduced cell in its standard frame, as CDVAE prepares its data.
-        limits: sizes and shapes of cells that are taken; the default leaves out what must be a slip.
+        limits: sizes and shapes of cells that are taken; by default those of a `cell_limits` block, or else what leaves
+            out what must be a slip.
         lenient: take a file that contradicts itself as its atoms and operations stand, with a note.
         id_column: the column of the names in tables.
-        max_bytes: what a file may hold or unpack to.
+        max_bytes: what a file may hold or unpack to; by default what a `bytes_limit` block says, or else a gibibyte.
         num_workers: processes that parse.
         progress: called after each part of the work with the records done and in all, None while files are being cut.
         dtype: of coordinates, lattices and properties.
@@ -113,10 +121,12 @@ def read_crystals(
     if num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     try:
-        records = list(records_of(path, format, id_column, max_bytes=max_bytes))
+        most = current_max_bytes() if max_bytes is None else max_bytes
+        with bytes_limit(most):
+            records = list(records_of(path, format, id_column, max_bytes=most))
     except UnreadableSourceError as error:
         raise ReadError(f"cannot read {path}: it {_predicate(str(error))}") from error
-    options = ParseOptions(max_atoms, min_distance, reduce, CellLimits() if limits is None else limits, lenient)
+    options = ParseOptions(max_atoms, min_distance, reduce, current_limits() if limits is None else limits, lenient)
     runs: list[list[ReadFailure] | ParsedRecords] = []
     num_done = 0
     if progress is not None:

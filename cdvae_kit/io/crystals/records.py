@@ -5,8 +5,11 @@ Files become records in the modules that `formats` lists; what a record says is 
 
 from __future__ import annotations
 
+import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +23,24 @@ _LARGEST_RATIO = 200
 """Text of crystals packs 5 to 20 times; what unpacks to more than this, and to much, is made to fill the memory."""
 
 _SMALL = 2**26
+
+
+_max_bytes: ContextVar[int] = ContextVar("max_bytes", default=MAX_BYTES)
+
+
+def current_max_bytes() -> int:
+    """What a file may hold or unpack to where nothing else is said."""
+    return _max_bytes.get()
+
+
+@contextmanager
+def bytes_limit(max_bytes: int) -> Iterator[None]:
+    """Within the block files may hold or unpack to so many bytes where nothing else is said."""
+    token = _max_bytes.set(max_bytes)
+    try:
+        yield
+    finally:
+        _max_bytes.reset(token)
 
 
 class UnreadableSourceError(Exception):
@@ -81,8 +102,9 @@ class Record:
     first_line: int = 1
 
 
-def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+def read_bytes(path: Path, *, max_bytes: int | None = None) -> bytes:
     """The content of a file, unpacked if it is a gzip."""
+    max_bytes = current_max_bytes() if max_bytes is None else max_bytes
     try:
         if path.exists() and not path.is_file():
             raise UnreadableSourceError("is no file: a pipe or a device is not read")
@@ -97,16 +119,16 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     return unpacked(content, max_bytes=max_bytes)
 
 
-def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
+def read_text(path: Path, *, max_bytes: int | None = None) -> str:
     """The text of a file, unpacked if it is a gzip."""
     return decode(read_bytes(path, max_bytes=max_bytes))
 
 
-def unpacked(content: bytes, *, max_bytes: int = MAX_BYTES) -> bytes:
+def unpacked(content: bytes, *, max_bytes: int | None = None) -> bytes:
     """What a gzip holds, up to a limit; other content as it is."""
     if not content.startswith(b"\x1f\x8b"):
         return content
-    limit = min(max_bytes, max(_SMALL, _LARGEST_RATIO * len(content)))
+    limit = largest_unpacked(len(content), max_bytes)
     parts: list[bytes] = []
     total = 0
     try:
@@ -125,6 +147,21 @@ def unpacked(content: bytes, *, max_bytes: int = MAX_BYTES) -> bytes:
     except zlib.error as error:
         raise UnreadableSourceError(f"is a damaged or truncated gzip file ({error}); fetch it again") from error
     return b"".join(parts)
+
+
+def largest_unpacked(num_bytes: int, max_bytes: int | None = None) -> int:
+    """To how much so many packed bytes may unpack."""
+    max_bytes = current_max_bytes() if max_bytes is None else max_bytes
+    return min(max_bytes, max(_SMALL, _LARGEST_RATIO * num_bytes))
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """The name of a file as text that any file can hold: bytes that are no UTF-8 are spelled out.
+
+    >>> shown(os.fsdecode(b"gold-\\xff.cif"))
+    'gold-\\\\xff.cif'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def decode(content: bytes) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cdvae_kit.crystal.arrays import lattice_matrix
-from cdvae_kit.io.crystals.records import MAX_BYTES, ReadFailure, Record, UnreadableSourceError
+from cdvae_kit.io.crystals.records import ReadFailure, Record, UnreadableSourceError, current_max_bytes
 
 _DTYPES = {
     "FloatStorage": "f4",
@@ -107,8 +107,8 @@ def _tensors(content: bytes) -> dict[str, Any]:
         raise UnreadableSourceError(
             "is no file of tensors as PyTorch 1.6 and later save them (a zip with data.pkl); it may be older or damaged"
         ) from error
-    if sum(info.file_size for info in archive.infolist()) > MAX_BYTES:
-        raise UnreadableSourceError(f"unpacks to more than {MAX_BYTES} bytes")
+    if sum(info.file_size for info in archive.infolist()) > current_max_bytes():
+        raise UnreadableSourceError(f"unpacks to more than {current_max_bytes()} bytes (max_bytes)")
     folder = program_name.removesuffix("data.pkl")
     try:
         little = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in names else b"little"

@@ -10,7 +10,9 @@ import io
 import json
 import logging
 import math
+import re
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,14 @@ from typing import Any
 from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN, numeric_items, own_name
 from cdvae_kit.io.crystals.records import ReadFailure, Record, UnreadableSourceError
 from cdvae_kit.io.crystals.structure_tables import ARRAY_COLUMNS
+from cdvae_kit.io.results.files import active
 
 logger = logging.getLogger(__name__)
 
 CIF_COLUMN = "cif"
 JOURNAL_KIND = "cdvae_kit.journal"
 JOURNAL_VERSION = 1
+JOURNAL_PLACE = "place"
 
 _CRYSTAL_COLUMNS = (CIF_COLUMN, "structure", "atoms", "final_structure")
 _MISSING = {"", "-", "na", "n/a", "nan", "none", "null"}
@@ -36,7 +40,7 @@ def cut_csv(text: str, source: str, stem: str, id_column: str = DEFAULT_ID_COLUM
     rows, broken = _csv_rows(text)
     if not rows:
         raise UnreadableSourceError(f"is no CSV table: {broken or 'the file is empty'}")
-    header, body = rows[0], rows[1:]
+    header, body = [active(name) for name in rows[0]], rows[1:]
     crystal_column = _crystal_column(header, id_column)
     sound = [row for row in body if len(row) == len(header)]
     columns = {
@@ -51,7 +55,7 @@ def cut_csv(text: str, source: str, stem: str, id_column: str = DEFAULT_ID_COLUM
         if len(row) != len(header):
             yield ReadFailure(source, f"row {number}", f"expected {len(header)} columns, got {len(row)}")
             continue
-        name = row[place[id_column]] if id_column in place else f"{stem}-{number}"
+        name = active(row[place[id_column]]) if id_column in place else f"{stem}-{number}"
         properties = {key: values[position] for key, values in columns.items() if values is not None}
         yield _record(source, f"row {number} ({name})", row[place[crystal_column]], name, properties)
         position += 1
@@ -220,13 +224,34 @@ def cut_journal(text: str, source: str, stem: str) -> Iterator[Record | ReadFail
     check_journal_header(head)
     for number, line in enumerate(lines, start=2):
         try:
-            row = json.loads(line)
+            row = journal_row(line)
             properties = {key: math.nan if value is None else float(value) for key, value in row["properties"].items()}
             name = own_name({DEFAULT_ID_COLUMN: row[DEFAULT_ID_COLUMN]}, f"{stem}-{number - 1}")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             yield ReadFailure(source, f"line {number}", f"is cut short or damaged ({error})")
             continue
         yield Record(source, f"line {number} ({name})", "arrays", row, name, properties)
+
+
+def checked_line(line: str, place: int) -> str:
+    """A journal's line, a table of JSON, with its checksum and its place among the crystals as the first entries."""
+    line = f'{{"{JOURNAL_PLACE}": {place}, {line[1:]}'
+    return f'{{"crc32": {zlib.crc32(line.encode())}, {line[1:]}'
+
+
+def journal_row(line: str) -> dict[str, Any]:
+    """What a line of a journal says; `ValueError` where it is not what was written."""
+    # journals of the first version have no checksums
+    if match := re.match(r'\{"crc32": (\d{1,10}), ', line):
+        line = "{" + line[match.end() :]
+        if zlib.crc32(line.encode()) != int(match[1]):
+            raise ValueError("its content does not fit its checksum")
+    elif not line.startswith('{"material_id"'):
+        raise ValueError("it has no checksum")
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError("it holds no table of JSON")
+    return row
 
 
 def is_journal(line: str) -> bool:

@@ -6,20 +6,20 @@ No file ever stands half-written under its final name. What goes into the files 
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 
 from cdvae_kit.crystal.batch import CrystalBatch, concatenate
-from cdvae_kit.io.atomic import atomic_file, atomic_folder, sync
+from cdvae_kit.io.atomic import atomic_file, atomic_folder, errors_naming, sync
 from cdvae_kit.io.crystals import encoding
 from cdvae_kit.io.crystals.formats import (
     FILE_SUFFIX_IN_FOLDER,
@@ -31,9 +31,10 @@ from cdvae_kit.io.crystals.formats import (
 from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
 from cdvae_kit.io.crystals.reading import ReadError, read_crystals
 from cdvae_kit.io.crystals.records import UnreadableSourceError, read_text
-from cdvae_kit.io.crystals.tables import check_journal_header
+from cdvae_kit.io.crystals.tables import JOURNAL_PLACE, check_journal_header, journal_row
 from cdvae_kit.io.crystals.targets import choose_format as choose_format
 from cdvae_kit.io.crystals.targets import journal_of, refuse_journal, refuse_target
+from cdvae_kit.io.result_folder import held
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +126,7 @@ class CrystalWriter:
         self.num_crystals = 0
         self._batches: list[CrystalBatch] = []
         self._file: FileIO | None = None
+        self._held = ExitStack()
 
     @property
     def crystals(self) -> CrystalBatch:
@@ -135,6 +137,13 @@ class CrystalWriter:
         return concatenate([_to_dtype(batch, dtype) for batch in self._batches])
 
     def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(held(self.path.with_name(f".{self.path.name}.lock"), str(self.path)))
+            self._open_journal()
+            self._held = stack.pop_all()
+        return self
+
+    def _open_journal(self) -> None:
         before = self._load() if self._resume else None
         content = encoding.journal_header()
         if before is not None:
@@ -144,7 +153,6 @@ class CrystalWriter:
         with atomic_file(self.journal, overwrite=self._overwrite) as temporary:
             temporary.write_bytes(content)
         self._file = FileIO(self.journal, "ab")
-        return self
 
     def append(self, crystals: CrystalBatch) -> None:
         """Puts the crystals on the disk; when it returns, a kill does not lose them."""
@@ -153,13 +161,14 @@ class CrystalWriter:
                 "append needs an open writer: with CrystalWriter(path) as writer: writer.append(crystals)"
             )
         crystals = _on_cpu(crystals)
-        lines = encoding.journal_lines(crystals)
+        lines = encoding.journal_lines(crystals, first=self.num_crystals)
         end = self._file.seek(0, os.SEEK_END)
         try:
-            written = 0
-            while written < len(lines):
-                written += self._file.write(lines[written:])
-            os.fsync(self._file.fileno())
+            with errors_naming(self.journal):
+                written = 0
+                while written < len(lines):
+                    written += self._file.write(lines[written:])
+                os.fsync(self._file.fileno())
         except BaseException:
             # half a crystal would hide those that come after it
             self._file.truncate(end)
@@ -173,6 +182,10 @@ class CrystalWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        with self._held:
+            self._finish()
+
+    def _finish(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -207,30 +220,33 @@ def read_journal(path: str | os.PathLike[str]) -> CrystalBatch | None:
         check_journal_header(head)
     except UnreadableSourceError as error:
         raise ReadError(f"cannot read {path}: it {error}") from error
-    rows = []
+    batches: list[CrystalBatch] = []
     for number, line in enumerate(lines, start=2):
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
+            row = journal_row(line)
+            if row.get(JOURNAL_PLACE, number - 2) != number - 2:
+                raise ValueError(f"it is the line of crystal {row[JOURNAL_PLACE]}; lines are missing, or out of order")
+            batches.append(_journal_crystal(row))
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             if number == len(lines) + 1:
                 break
-            raise ReadError(f"line {number} of {path} is damaged: {error}") from error
-    if not rows:
-        return None
-    names = dict.fromkeys(name for row in rows for name in row["properties"])
+            raise ReadError(
+                f"line {number} of {path} is damaged ({error}); read_crystals reads the other lines, overwriting drops "
+                "all of them"
+            ) from error
+    return concatenate(batches) if batches else None
+
+
+def _journal_crystal(row: Mapping[str, Any]) -> CrystalBatch:
     real = torch.float64
+    name = row[DEFAULT_ID_COLUMN]
     return CrystalBatch(
-        torch.tensor([x for row in rows for x in row["frac_coords"]], dtype=real).reshape(-1, 3),
-        torch.tensor([row["lattice"] for row in rows], dtype=real).reshape(-1, 3, 3),
-        torch.tensor([number for row in rows for number in row["atomic_numbers"]]),
-        torch.tensor([len(row["atomic_numbers"]) for row in rows]),
-        properties={
-            name: torch.tensor([row["properties"].get(name, float("nan")) for row in rows], dtype=real)
-            for name in names
-        },
-        material_ids=None
-        if any(row[DEFAULT_ID_COLUMN] is None for row in rows)
-        else [row[DEFAULT_ID_COLUMN] for row in rows],
+        torch.tensor(row["frac_coords"], dtype=real).reshape(-1, 3),
+        torch.tensor(row["lattice"], dtype=real).reshape(-1, 3, 3),
+        torch.tensor(row["atomic_numbers"]),
+        torch.tensor([len(row["atomic_numbers"])]),
+        properties={key: torch.tensor([value], dtype=real) for key, value in row["properties"].items()},
+        material_ids=None if name is None else [str(name)],
     )
 
 

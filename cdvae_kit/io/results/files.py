@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cdvae_kit.io.atomic import atomic_file
+
+_SEAL = "digest"
 
 
 def write_json(content: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -29,6 +34,69 @@ def write_json(content: Any, path: str | os.PathLike[str], *, overwrite: bool = 
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+class DamagedResultError(ValueError):
+    """A file that the package wrote, and that is not what was written."""
+
+
+@contextmanager
+def whole_content(path: str | os.PathLike[str], advice: str) -> Iterator[None]:
+    """A block that makes something of a file's content; what is wrong with the content becomes one kind of error.
+
+    Args:
+        path: of the file.
+        advice: what to do about a damaged one.
+
+    Raises:
+        DamagedResultError: it is damaged. That it is not there, or cannot be opened, comes as the system says it.
+    """
+    try:
+        yield
+    except DamagedResultError:
+        raise
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise DamagedResultError(f"{os.fspath(path)} is damaged ({what}); {advice}") from error
+
+
+def read_json_table(path: str | os.PathLike[str], advice: str) -> dict[str, Any]:
+    """The table of a file that `write_json` wrote; `advice` says what to do about a damaged one."""
+    with whole_content(path, advice):
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise DamagedResultError(f"{os.fspath(path)} is damaged (it holds no results, no table of JSON); {advice}")
+        return content
+
+
+def sealed(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with a digest of the rest of it, for files that are read again.
+
+    >>> check_seal(sealed({"seed": 1}), "run.json", "begin anew")
+    {'seed': 1}
+    """
+    return {**table, _SEAL: _digest(table)}
+
+
+def check_seal(
+    table: Mapping[str, Any], path: str | os.PathLike[str], advice: str, *, required: bool = False
+) -> dict[str, Any]:
+    """The table without its digest; `DamagedResultError` where that does not fit.
+
+    Args:
+        table: what was read.
+        path: of the file, for the message.
+        advice: what to do about a damaged file.
+        required: a table without a digest is damaged; otherwise it was written before there were any.
+    """
+    rest = {name: value for name, value in table.items() if name != _SEAL}
+    if (_SEAL in table or required) and table.get(_SEAL) != _digest(rest):
+        raise DamagedResultError(f"{os.fspath(path)} is damaged (its content does not fit its digest); {advice}")
+    return rest
+
+
+def _digest(table: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain(table), sort_keys=True).encode()).hexdigest()
+
+
 def write_csv(
     rows: Iterable[Mapping[str, Any]], columns: Sequence[str], path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
@@ -38,7 +106,7 @@ def write_csv(
         open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow([inert(column) for column in columns])
         for row in rows:
             writer.writerow([_field(row.get(column)) for column in columns])
 
@@ -60,7 +128,26 @@ def plain(content: Any) -> Any:
     return content
 
 
+def inert(text: str) -> str:
+    """The text as a table's cell that no spreadsheet takes for a formula: with an apostrophe before one.
+
+    >>> inert("=cmd"), inert("NaCl"), active(inert("=cmd"))
+    ("'=cmd", 'NaCl', '=cmd')
+    """
+    return f"'{text}" if text.lstrip("'").startswith(_STARTS_FORMULA) else text
+
+
+def active(text: str) -> str:
+    """The text that `inert` was given."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_STARTS_FORMULA) else text
+
+
+_STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
 def _field(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, str):
+        return inert(value)
     return "" if value is None else value

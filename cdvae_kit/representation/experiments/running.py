@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -11,15 +10,24 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from cdvae_kit import __version__
 from cdvae_kit.io.atomic import refuse_existing
-from cdvae_kit.io.results.files import write_json
+from cdvae_kit.io.result_folder import LOCK_FILE, held
+from cdvae_kit.io.results.files import (
+    DamagedResultError,
+    check_seal,
+    read_json_table,
+    sealed,
+    whole_content,
+    write_json,
+)
 from cdvae_kit.representation.protocol import (
     SEEDS_OF_A_CLAIM,
     Claim,
@@ -61,8 +69,21 @@ def run_experiment(
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"expected at least one seed, all different, got {list(seeds)}")
+    if folder is None:
+        return _run(experiment, seeds, quick, None, progress)[0]
+    with _PartsOnDisk(Path(folder), experiment, quick=quick, overwrite=overwrite) as keep:
+        whole, claims = _run(experiment, seeds, quick, keep, progress)
+        if draw is not None:
+            draw(whole, Path(folder))
+        keep.finish(whole, claims)
+    return whole
+
+
+def _run(
+    experiment: Experiment, seeds: Sequence[int], quick: bool, keep: _PartsOnDisk | None, progress: Progress | None
+) -> tuple[ExperimentResult, Sequence[Claim]]:
+    """Every part that is not kept already, and what follows from all of them."""
     parts = list(experiment.parts(quick=quick))
-    keep = None if folder is None else _PartsOnDisk(Path(folder), experiment, quick=quick, overwrite=overwrite)
     total = len(parts) * len(seeds)
     found: dict[str, list[PartResult]] = {part: [] for part in parts}
     seconds = 0.0
@@ -81,12 +102,7 @@ def run_experiment(
         {part: tuple(result.details for result in results) for part, results in found.items()},
         seconds,
     )
-    claims = experiment.claims(whole)
-    if folder is not None and draw is not None:
-        draw(whole, Path(folder))
-    if keep is not None:
-        keep.finish(whole, claims)
-    return whole
+    return whole, experiment.claims(whole)
 
 
 def _one_part(
@@ -196,9 +212,12 @@ def _finished(place: Path, experiment: Experiment, *, seeds: Sequence[int], quic
 
 
 class _PartsOnDisk:
-    """One small file a part and seed, until `results.json` takes their place."""
+    """One small file a part and seed, until `results.json` takes their place; no other process works there."""
 
     def __init__(self, folder: Path, experiment: Experiment, *, quick: bool, overwrite: bool) -> None:
+        self._folder = folder
+        self._overwrite = overwrite
+        self._held = ExitStack()
         self._results = folder / RESULTS
         self._parts = folder / _PARTS
         # the seeds may be others in the next run; what else decides a part must agree
@@ -207,33 +226,46 @@ class _PartsOnDisk:
             self._key["data"] = os.fspath(experiment.data)
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"expected a folder for the results, but {folder} is a file")
-        if overwrite:
-            self._results.unlink(missing_ok=True)
-            shutil.rmtree(self._parts, ignore_errors=True)
         if not folder.exists():
             refuse_existing(folder, overwrite=False)  # for its parent
             folder.mkdir()
-        refuse_existing(self._results, overwrite=False)
-        self._parts.mkdir(exist_ok=True)
+
+    def __enter__(self) -> Self:
+        refuse_existing(self._results, overwrite=self._overwrite)
+        with ExitStack() as stack:
+            stack.enter_context(held(self._folder / LOCK_FILE, str(self._folder)))
+            if self._overwrite:
+                self._results.unlink(missing_ok=True)
+                shutil.rmtree(self._parts, ignore_errors=True)
+            refuse_existing(self._results, overwrite=False)
+            self._parts.mkdir(exist_ok=True)
+            self._held = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
 
     def read(self, part: str, seed: int) -> tuple[PartResult, float] | None:
         """A finished part, or None."""
         path = self._path(part, seed)
         if not path.exists():
             return None
+        advice = "it is computed anew"
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            key, name, result = kept["key"], (kept["part"], kept["seed"]), PartResult(kept["values"], kept["details"])
-            seconds = float(kept["seconds"])
-        except (ValueError, KeyError, TypeError) as error:
-            logger.warning("%s is damaged (%s) and is computed anew", path, error)
+            kept = check_seal(read_json_table(path, advice), path, advice, required=True)
+            with whole_content(path, advice):
+                key, name = kept["key"], (kept["part"], kept["seed"])
+                values = {str(arm): _number(value) for arm, value in kept["values"].items()}
+                result, seconds = PartResult(values, dict(kept["details"])), float(kept["seconds"])
+        except DamagedResultError as error:
+            logger.warning("%s", error)
             return None
         if key != self._key or name != (part, seed):
             raise FileExistsError(
                 f"{path.parent} exists already and holds parts of another run ({key}); choose another folder or allow "
                 "overwriting"
             )
-        return PartResult({arm: _number(value) for arm, value in result.values.items()}, result.details), seconds
+        return result, seconds
 
     def write(self, part: str, seed: int, result: PartResult, seconds: float) -> None:
         content = {
@@ -244,10 +276,10 @@ class _PartsOnDisk:
             "details": result.details,
             "seconds": seconds,
         }
-        write_json(content, self._path(part, seed), overwrite=True)
+        write_json(sealed(content), self._path(part, seed), overwrite=True)
 
     def finish(self, result: ExperimentResult, claims: Sequence[Claim]) -> None:
-        write_json(as_json(result, claims), self._results, overwrite=True)
+        write_json(sealed(as_json(result, claims)), self._results, overwrite=True)
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def _path(self, part: str, seed: int) -> Path:
@@ -298,20 +330,26 @@ def read_results(path: str | os.PathLike[str]) -> tuple[ExperimentResult, list[C
     """The numbers and claims of a `results.json`, or of the folder that holds it."""
     path = Path(path)
     path = path / RESULTS if path.is_dir() else path
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
+    advice = "run the experiment again (overwrite=True)"
+    content = check_seal(read_json_table(path, advice), path, advice)
+    if content.get("format") != FORMAT_VERSION:
         raise ValueError(f"{path} holds no results of an experiment in format {FORMAT_VERSION}")
+    with whole_content(path, advice):
+        return _from_json(content)
+
+
+def _from_json(content: Mapping[str, Any]) -> tuple[ExperimentResult, list[Claim]]:
     result = ExperimentResult(
-        content["experiment"],
-        content["paper"],
-        content["quick"],
-        tuple(content["seeds"]),
+        str(content["experiment"]),
+        str(content["paper"]),
+        bool(content["quick"]),
+        tuple(int(seed) for seed in content["seeds"]),
         {arm: tuple(_number(value) for value in found["per_seed"]) for arm, found in content["arms"].items()},
-        {part: tuple(details) for part, details in content["details"].items()},
-        content["seconds"],
+        {part: tuple(dict(found) for found in details) for part, details in content["details"].items()},
+        float(content["seconds"]),
     )
     claims = [
-        Claim(claim["text"], _number(claim["value"]), claim["threshold"], claim["relation"])
+        Claim(str(claim["text"]), _number(claim["value"]), _number(claim["threshold"]), claim["relation"])
         for claim in content["claims"]
     ]
     return result, claims

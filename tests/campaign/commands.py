@@ -1,0 +1,286 @@
+"""Every command that writes, on inputs of a few kilobytes, and what it leaves when nothing happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from ctypes import c_long
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from ase.build import bulk
+
+from cdvae_kit.crystal.conversion import atoms_to_batch
+from cdvae_kit.datasets import registry
+from cdvae_kit.io import read_crystals, write_crystals
+from cdvae_kit.io.checkpoint import load_checkpoint
+from cdvae_kit.io.download import git_blob_id
+from cdvae_kit.models import CDVAE
+from cdvae_kit.training.log import read_metrics
+from tests.models.predictors import known_crystals, ready_predictor
+from tests.models.tiny import tiny_model
+
+SECONDS = 300.0
+_CHANGES_FILES = {
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+    "sqlite3.connect",
+}
+_TINY = (
+    *("model.max_atoms=6", "model.latent_dim=4", "model.hidden_dim=8", "model.encoder.channels=2"),
+    *("model.encoder.lmax=1", "model.encoder.num_convolutions=1", "model.encoder.width=6"),
+    *("model.encoder.num_frame_layers=1", "model.score_network.width=6", "model.score_network.num_layers=1"),
+    *("model.prior.width=8", "model.prior.num_layers=1", "model.symmetry=none", "max_steps=6", "check_every=2"),
+    *("prior_steps=4", "batch_size=4", "log_every=1", "warmup_steps=1"),
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line and what it is to leave.
+
+    Attributes:
+        words: of the command line.
+        go_on: words that are added to go on after a kill, where what is there says that it was begun.
+        left: what it leaves, by name: content that does not depend on when it ran.
+    """
+
+    words: tuple[str, ...]
+    go_on: tuple[str, ...]
+    left: Callable[[Path], Any]
+
+    @property
+    def name(self) -> str:
+        return " ".join(self.words[:2]) if self.words[0] == "train-predictor" else self.words[0]
+
+
+class Run(NamedTuple):
+    """How a command ended: its exit code (-9 killed), what it said, how often it changed a file."""
+
+    code: int
+    said: str
+    num_changes: int
+
+
+def preload() -> None:
+    """Imports what the commands import, so that forked processes start at once."""
+    torch.set_num_threads(1)
+    for name in (
+        *("cdvae_kit.generation", "cdvae_kit.generation.optimization.run", "cdvae_kit.generation.predictor_training"),
+        *("cdvae_kit.generation.relaxing", "cdvae_kit.generation.structure_prediction", "cdvae_kit.metrics.evaluation"),
+        *(
+            "cdvae_kit.visualization.report.evaluation_page",
+            "cdvae_kit.visualization.experiments",
+            "botorch",
+            "pyarrow.parquet",
+        ),
+        *(
+            "cdvae_kit.training.run",
+            "cdvae_kit.metrics.computing.cluster",
+            "cdvae_kit.cli.main",
+            "ase.db",
+            "tensorboard",
+        ),
+    ):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def make_inputs(folder: Path) -> None:
+    """Everything that `commands` read."""
+    model = tiny_model()
+    model.save_pretrained(folder / "model")
+    crystals = known_crystals(20, seed=1)
+    predictor = ready_predictor(crystals)
+    predictor.calibrate(crystals, out_of_fold=torch.ones(3, 1))
+    predictor.save_pretrained(folder / "judge")
+    write_crystals(known_crystals(24, seed=2), folder / "in.csv")
+    write_crystals(model.sample(4, seed=3).replace(material_ids=[f"s{i}" for i in range(4)]), folder / "few.extxyz")
+    metals = [bulk("Cu", "fcc", a=3.5), bulk("Au", "fcc", a=4.2)]
+    write_crystals(atoms_to_batch(metals).replace(material_ids=["a", "b"]), folder / "metals.extxyz")
+    (folder / "judges.py").write_text("def volume(structures):\n    return [s.volume / len(s) for s in structures]\n")
+    (folder / "mirror" / "toy").mkdir(parents=True)
+    for split in registry.SPLITS:
+        (folder / "mirror" / "toy" / f"{split}.csv").write_bytes(hashlib.sha256(split.encode()).digest() * 20_000)
+
+
+def toy_dataset(folder: Path) -> registry.DatasetInfo:
+    """A data set whose files are in the mirror that `make_inputs` makes."""
+    files = {split: folder / "mirror" / "toy" / f"{split}.csv" for split in registry.SPLITS}
+    return registry.DatasetInfo(
+        *("toy", "Noise.", "http://127.0.0.1:9/none", {split: git_blob_id(path) for split, path in files.items()}),
+        *(dict.fromkeys(files, 100), 5, (), "none", None, None, "none", ()),
+    )
+
+
+def commands(inputs: Path) -> list[Command]:
+    """One of each."""
+    model, judge, table = str(inputs / "model"), str(inputs / "judge"), str(inputs / "in.csv")
+    few, device = str(inputs / "few.extxyz"), ("--device", "cpu")
+    outside = ("--allow-outside", "--steps", "2", *device)
+    return [
+        Command(("sample", "-c", model, "-n", "6", "--batch-size", "2", "--steps", "2", "-o", "out.extxyz", *device),
+                ("--resume",), _crystals("out.extxyz")),
+        Command(("reconstruct", few, "-c", model, "-o", "out.cif", *outside), (), _crystals("out.cif")),
+        Command(("interpolate", few, few, "-c", model, "-n", "3", "-o", "out", *outside), (), _crystals("out")),
+        Command(("predict-structure", "NaCl", "-c", model, "-n", "2", "--steps", "2", "-o", "out.db", *device), (), _crystals("out.db")),
+        Command(("predict", table, "-c", judge, "-o", "out.csv", *device), (), _bytes("out.csv")),
+        Command(("relax", str(inputs / "metals.extxyz"), "--calculator", "emt", "-o", "out.parquet", *device), (),
+                _crystals("out.parquet")),
+        Command(("evaluate", few, "-o", "out", "--no-fingerprints", "--report", *device), (), _evaluation),
+        Command(("optimize", "-c", model, "--method", "bayesian", "--oracle", "judges:volume", "--property", "volume",
+                 "--num-starts", "2", "--output", "out", *device), ("--resume",), _optimization),
+        Command(("train", "-d", table, "-o", "out", *_TINY, *device), ("--resume",), _training),
+        Command(("train-predictor", "--from=z", "-c", model, "-d", table, "--property", "room", "-o", "out",
+                 "max_steps=4", "check_every=2", *device), ("--overwrite",), _weights("out/model")),
+        Command(("represent", "toy", "--seeds", "2", "--output", "out"), (), _arms),
+        Command(("download", "toy", "--from", str(inputs / "mirror"), "-o", "out"), (), _bytes("out/toy/train.csv", "out/toy/test.csv")),
+    ]  # fmt: skip
+
+
+def _crystals(name: str) -> Callable[[Path], Any]:
+    def left(folder: Path) -> Any:
+        # what a model of random weights makes may be any crystal
+        found = read_crystals(folder / name, min_distance=None)
+        crystals = found.crystals
+        return crystals.material_ids, crystals.frac_coords.tolist(), crystals.lattice.tolist(), len(found.failures)
+
+    return left
+
+
+def _bytes(*names: str) -> Callable[[Path], Any]:
+    return lambda folder: [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names]
+
+
+def _weights(name: str) -> Callable[[Path], Any]:
+    def left(folder: Path) -> Any:
+        tensors = load_checkpoint(folder / name).tensors
+        return {key: tensor.double().round(decimals=4).tolist() for key, tensor in sorted(tensors.items())}
+
+    return left
+
+
+def _evaluation(folder: Path) -> Any:
+    found = json.loads((folder / "out" / "metrics.json").read_text())
+    page = (folder / "out" / "report.html").read_text(encoding="utf-8")
+    rows = (folder / "out" / "crystals.csv").read_text()
+    return found["details"], rows, page.rstrip().endswith("</html>"), (folder / "out" / "rates_by_size.csv").read_text()
+
+
+def _optimization(folder: Path) -> Any:
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    return summary["num_trials"], summary["num_candidates"], (folder / "out" / "history.csv").read_text()
+
+
+def _training(folder: Path) -> Any:
+    rows = [
+        {key: value for key, value in row.items() if key != "seconds"}
+        for row in read_metrics(folder / "out" / "metrics.csv")
+    ]
+    CDVAE.from_pretrained(folder / "out" / "model", device="cpu")
+    about = json.loads((folder / "out" / "training.json").read_text())
+    return repr([{key: round(v, 5) if isinstance(v, float) else v for key, v in row.items()} for row in rows]), about[
+        "steps"
+    ]
+
+
+def _arms(folder: Path) -> Any:
+    return json.loads((folder / "out" / "results.json").read_text())["arms"]
+
+
+def run(words: tuple[str, ...], folder: Path, *, kill_at: int | None = None, kill_after: float | None = None) -> Run:
+    """Runs the command in a process of its own, in `folder`.
+
+    Args:
+        words: of the command line.
+        folder: where it runs; its cache and all that it writes is in there.
+        kill_at: kill it right before it changes a file for the time of this number, counted from 0.
+        kill_after: kill it after so many seconds.
+    """
+    context = multiprocessing.get_context("fork")
+    count = context.Value(c_long, 0, lock=False)
+    said = folder.parent / f"{folder.name}.said"
+    process = context.Process(target=_child, args=(words, folder, said, count, kill_at))
+    process.start()
+    process.join(SECONDS if kill_after is None else kill_after)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        if kill_after is None:
+            return Run(-1, f"it did not end within {SECONDS:.0f} s", count.value)
+    assert process.exitcode is not None
+    return Run(process.exitcode, said.read_text(errors="replace") if said.exists() else "", count.value)
+
+
+def _child(words: tuple[str, ...], folder: Path, said: Path, count: Any, kill_at: int | None) -> None:
+    from cdvae_kit.cli.main import main
+
+    descriptor = os.open(said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - to the end of the process
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    os.chdir(folder)
+    sys.argv = ["generate-crystals", *words]
+    root = os.fsencode(folder)
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if not _changes(event, arguments, root):
+            return
+        if count.value == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count.value += 1
+
+    sys.addaudithook(watch)
+    code = 1
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException:  # noqa: BLE001 - a traceback is what is looked for
+        traceback.print_exc()
+        code = 99
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _changes(event: str, arguments: tuple[Any, ...], root: bytes) -> bool:
+    """Whether an audit event is a change to a file under `root`."""
+    if event == "open":
+        path, mode, flags = arguments
+        if isinstance(path, int) or not (flags & (os.O_WRONLY | os.O_RDWR) or (mode and set(mode) & set("wax+"))):
+            return False
+    elif event in _CHANGES_FILES:
+        path = arguments[0]
+    else:
+        return False
+    try:
+        return os.path.abspath(os.fsencode(path)).startswith(root)
+    except (TypeError, ValueError):
+        return False
+
+
+def files_in(folder: Path) -> Iterator[str]:
+    """Names of all files and folders but those of the cache."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name.split("/")[0] not in ("cache", "judges.py", "__pycache__"):
+            yield name

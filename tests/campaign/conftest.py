@@ -1,0 +1,58 @@
+"""The option that says how long the campaign is, and what its tests share."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.campaign import commands
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--campaign",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="How long the campaign of faults is: 1 takes minutes, 100 hours.",
+    )
+
+
+@pytest.fixture(scope="session")
+def factor(request: pytest.FixtureRequest) -> float:
+    return float(request.config.getoption("--campaign"))
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[Path]:
+    """A folder in memory where there is one: a campaign writes and syncs hundreds of thousands of files."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="campaign-", dir=memory if memory.is_dir() else None))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def inputs(place: Path) -> Iterator[Path]:
+    """What the commands read, a toy data set and a toy experiment."""
+    import tests.representation.toy as toy_module
+    from cdvae_kit.datasets import registry
+    from tests.representation.toy import Toy
+
+    commands.preload()
+    folder = place / "inputs"
+    folder.mkdir()
+    commands.make_inputs(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "DATASETS", {**registry.DATASETS, "toy": commands.toy_dataset(folder)})
+        patch.setattr(toy_module, "EXPERIMENT", Toy(), raising=False)
+        patch.setattr("cdvae_kit.representation.experiments.registry._HOMES", {"toy": "toy"})
+        patch.setattr(
+            "cdvae_kit.representation.experiments.registry.import_module",
+            lambda name: {"cdvae_kit.representation.experiments.toy": toy_module}[name],
+        )
+        yield folder

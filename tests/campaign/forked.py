@@ -1,0 +1,93 @@
+"""Work in processes of their own, which may hang, fill the memory or die."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+SECONDS = 10.0
+BYTES = 2 * 2**30
+
+
+class Outcome(NamedTuple):
+    """How one piece of work ended.
+
+    Attributes:
+        kind: "done", "raw" (an exception that nobody should see), "hang", "memory" or "died".
+        word: what the work returned; of an exception its class, message and place.
+    """
+
+    kind: str
+    word: Any
+
+
+class _TooLongError(BaseException):
+    pass
+
+
+def outcomes(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Outcome]:
+    """What `work` gives for each item, in forked processes that get `SECONDS` and `BYTES` for one."""
+    context = multiprocessing.get_context("fork")
+    next_item = 0
+    while next_item < len(items):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, work, items[next_item:]))
+        process.start()
+        theirs.close()
+        while next_item < len(items):
+            # work in C does not see the alarm
+            if not ours.poll(SECONDS * 1.5 + 5.0):
+                process.kill()
+                yield Outcome("hang", "")
+                next_item += 1
+                break
+            try:
+                outcome = ours.recv()
+            except EOFError:
+                process.join()
+                yield Outcome("died", process.exitcode)
+                next_item += 1
+                break
+            yield outcome
+            next_item += 1
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _serve(to: Connection, work: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    def stop(number: int, frame: object) -> None:
+        raise _TooLongError
+
+    signal.signal(signal.SIGALRM, stop)
+    # what the package prints of damage is not what is looked at here
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    limit = _bytes_now() + BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    for item in items:
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        try:
+            outcome = Outcome("done", work(item))
+        except _TooLongError:
+            outcome = Outcome("hang", "")
+        except MemoryError:
+            outcome = Outcome("memory", "")
+        except Exception as error:  # noqa: BLE001 - whatever comes is what is counted
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            word = f"{type(error).__name__}: {str(error)[:200]} ({os.path.basename(place.filename)}:{place.lineno})"
+            outcome = Outcome("memory" if "allocate memory" in str(error) else "raw", word)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        to.send(outcome)
+    to.close()
+
+
+def _bytes_now() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()

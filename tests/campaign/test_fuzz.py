@@ -1,0 +1,33 @@
+"""Damaged files of every kind: read or refused with a name, within ten seconds and two gigabytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.campaign.fuzz import fuzz
+from tests.campaign.targets import Target, crystal_targets, other_targets, own_targets
+
+FILES_OF_A_KIND = 150
+
+
+@pytest.fixture(scope="module")
+def targets(place: Path) -> list[Target]:
+    folder = place / "sound"
+    folder.mkdir()
+    return [*crystal_targets(folder), *other_targets(), *own_targets(folder / "own")]
+
+
+def test_a_damaged_file_is_read_or_refused_by_name(targets: list[Target], place: Path, factor: float) -> None:
+    faults: list[str] = []
+    total = foreign = reasons = 0
+    for target in targets:
+        figures = fuzz(target, range(round(FILES_OF_A_KIND * factor)), place / "fuzz")
+        print(f"{target.name}: {dict(figures.counts)}, {figures.foreign} of {figures.reasons} reasons foreign")
+        total += sum(figures.counts.values())
+        foreign, reasons = foreign + figures.foreign, reasons + figures.reasons
+        if figures.num_faults or figures.foreign:
+            faults += figures.examples[:10]
+    print(f"{total} files, {len(faults)} faults shown, {foreign} of {reasons} reasons foreign")
+    assert not faults, "\n".join(faults)
