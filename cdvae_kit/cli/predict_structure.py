@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cdvae_kit.cli.console import output as output_console
-from cdvae_kit.cli.console import print_result, progress_bar
-from cdvae_kit.cli.files import refuse_output
+from cdvae_kit.cli.checks import check_checkpoint, refuse_output
+from cdvae_kit.cli.console import print_result, print_table, print_written, progress_bar
 from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Format, Output, Overwrite, Seed, Steps
 
 if TYPE_CHECKING:
@@ -57,6 +56,7 @@ def predict_structure(
     units = parse_formula_units(formula_units)
     if overwrite and resume:
         raise typer.BadParameter("choose one: --overwrite starts anew, --resume goes on", param_hint="--resume")
+    check_checkpoint(checkpoint)
     refuse_output(output, format, overwrite=overwrite, resume=resume)
     if calculator is not None:
         refuse_relaxed(output, calculator, device, overwrite=overwrite or resume)
@@ -93,7 +93,8 @@ def predict_structure(
     if calculator is not None:
         rows = _relaxed(rows, output, calculator, device, format=format, overwrite=overwrite or resume)
     _show(rows, names)
-    print_result(f"{len(rows)} candidates written to {output}")
+    print_result(f"{len(rows)} candidates")
+    print_written(output)
 
 
 def _first_to_do(rows: CrystalBatch | None, names: list[str], output: Path) -> int:
@@ -150,25 +151,34 @@ def _show(rows: CrystalBatch, names: list[str]) -> None:
     titles = ["formula", "rank", "space group", "atoms", "times drawn", "distance of its code", "log p"]
     for title in [*titles, *(["relaxed,\neV/atom"] if with_energy else [])]:
         table.add_column(title, justify="left" if title == "formula" else "right")
-    shown: dict[int, int] = {}
+    ranks: dict[int, int] = {}
+    candidates = []
     columns = {name: values.tolist() for name, values in rows.properties.items()}
     for i in range(len(rows)):
         number = int(columns["formula_number"][i])
-        rank = shown[number] = shown.get(number, 0) + 1
-        if rank > MAX_SHOWN:
-            continue
-        energy = f"{columns['relaxed_energy_per_atom'][i]:.3f}" if with_energy else None
-        table.add_row(
-            names[number] if rank == 1 else "",
-            str(rank),
-            str(int(columns["space_group"][i])),
-            str(int(rows.num_atoms[i])),
-            str(int(columns["times"][i])),
-            f"{columns['distance'][i]:.2f}",
-            f"{columns['log_p'][i]:.1f}",
-            *([energy] if energy is not None else []),
-        )
-    output_console().print(table)
+        ranks[number] = ranks.get(number, 0) + 1
+        candidate: dict[str, Any] = {
+            "formula": names[number],
+            "rank": ranks[number],
+            "space_group": int(columns["space_group"][i]),
+            "num_atoms": int(rows.num_atoms[i]),
+            "times_drawn": int(columns["times"][i]),
+            "distance": columns["distance"][i],
+            "log_p": columns["log_p"][i],
+        }
+        if with_energy:
+            candidate["relaxed_energy_per_atom"] = columns["relaxed_energy_per_atom"][i]
+        candidates.append(candidate)
+    for one in candidates:
+        if one["rank"] <= MAX_SHOWN:
+            table.add_row(
+                one["formula"] if one["rank"] == 1 else "",
+                *(str(one[name]) for name in ("rank", "space_group", "num_atoms", "times_drawn")),
+                f"{one['distance']:.2f}",
+                f"{one['log_p']:.1f}",
+                *([f"{one['relaxed_energy_per_atom']:.3f}"] if with_energy else []),
+            )
+    print_table(table, candidates=candidates)
 
 
 def _all_formulas(words: list[str]) -> list[str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cdvae_kit.cli.console import output as output_console
-from cdvae_kit.cli.console import print_note, print_result, progress_bar
+from cdvae_kit.cli.console import print_note, print_result, print_table, print_written, progress_bar
 from cdvae_kit.cli.options import Overwrite
 from cdvae_kit.cli.outcome import tell_what_is_kept
 
@@ -51,7 +50,9 @@ def represent(
     from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
 
     if experiment is None:
-        output_console().print(_list_of([load_experiment(name) for name in experiment_names()]))
+        known = [load_experiment(name) for name in experiment_names()]
+        rows = [{"name": one.name, "summary": one.summary, "paper": one.paper} for one in known]
+        print_table(_list_of(known), experiments=rows)
         return
     folder = Path(experiment) if output is None else output
     if seeds < 3 and not quick:
@@ -77,12 +78,14 @@ def represent(
             progress=progress,
         )
     claims = chosen.claims(result)
-    output_console().print(_arms_table(result))
+    print_table(_arms_table(result), arms=_arm_rows(result))
     if claims:
-        output_console().print(_claims_table(claims))
+        print_table(_claims_table(claims), claims=_claim_rows(claims))
     if quick:
         print_note("the sizes of a trial: these numbers support no claim")
-    print_result(f"written to {folder / RESULTS} and {folder / FIGURE}, {result.seconds:.0f} s of work")
+    for path in (folder / RESULTS, folder / FIGURE):
+        print_written(path)
+    print_result(f"{result.seconds:.0f} s of work", seconds=result.seconds)
 
 
 def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwrite: bool) -> None:
@@ -105,7 +108,8 @@ def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwri
             quick=quick,
             overwrite=overwrite,
             draw=lambda chosen, result, place: _write_figure(plot_experiment(chosen.panels(result)), place / FIGURE),
-            progress=progress,
+            # all experiments count alike: 100 each
+            progress=lambda done, whole: progress(100 * done // whole, 100),
         )
     options = f"--seeds {len(seeds)} --first-seed {seeds.start}{' --quick' * quick}"
     shown = [
@@ -120,12 +124,13 @@ def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwri
     ]
     for one in shown:
         if one.claims:
-            output_console().print(_claims_table(one.claims, title=one.result.experiment))
+            table = _claims_table(one.claims, title=one.result.experiment)
+            print_table(table, **{one.result.experiment: _claim_rows(one.claims)})
     # made of what lies beside it, hence replaced without asking
     write_experiment_page(shown, folder / PAGE, overwrite=True)
     if quick:
         print_note("the sizes of a trial: these numbers support no claim")
-    print_result(f"written to {folder / PAGE}")
+    print_written(folder / PAGE)
 
 
 def _write_figure(figure: Figure, path: Path) -> None:
@@ -145,6 +150,31 @@ def _list_of(experiments: Sequence[Experiment]) -> Table:
     for experiment in experiments:
         table.add_row(experiment.name, experiment.summary, experiment.paper)
     return table
+
+
+def _arm_rows(result: ExperimentResult) -> list[dict[str, Any]]:
+    return [
+        {
+            "arm": arm,
+            "mean": result.mean(arm),
+            "standard_error": result.standard_error(arm),
+            "seeds": dict(zip(map(str, result.seeds), result.per_seed(arm), strict=True)),
+        }
+        for arm in result.arms
+    ]
+
+
+def _claim_rows(claims: Sequence[Claim]) -> list[dict[str, Any]]:
+    return [
+        {
+            "claim": claim.text,
+            "value": claim.value,
+            "relation": claim.relation,
+            "threshold": claim.threshold,
+            "holds": bool(claim.holds),
+        }
+        for claim in claims
+    ]
 
 
 def _arms_table(result: ExperimentResult) -> Table:

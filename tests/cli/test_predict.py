@@ -79,6 +79,7 @@ def test_train_takes_properties_for_z(run: Run, monkeypatch: pytest.MonkeyPatch)
         return SimpleNamespace(is_main=False)
 
     monkeypatch.setattr(cdvae_kit.generation, "train_model", train)
+    Path("x.csv").write_text("")
     result = run("train", "--data", "x.csv", "--output", "o", "--property", "heat_ref", "--property", "dir gap")
     assert result.exit_code == 0, result.output
     assert asked["overrides"] == ['model.properties=["heat_ref", "dir gap"]']
@@ -101,6 +102,7 @@ def test_train_predictor_hands_on_what_it_was_told(run: Run, monkeypatch: pytest
         return training.PredictorResult(Path("o/model"), 90, 10, {"gap": 0.5}, {"gap": 0.4}, {"gap": "eV"}, 1.0)
 
     monkeypatch.setattr(training, "train_predictor", train)
+    Path("x.csv").write_text("")
     words = ("--data", "x.csv", "--property", "gap", "--output", "o", "--part", "0.25:1", "--from", "z", "max_steps=5")
     result = run("train-predictor", *words)
     assert result.exit_code == 0, result.output

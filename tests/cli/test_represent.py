@@ -166,3 +166,11 @@ def test_parts_of_other_data_are_not_taken_over(run: Run, toys: tuple[Toy, Toy])
     toys[1].dies_at = None
     refused = run("represent", "reader", "--data", "sets")
     assert refused.exit_code == 2 and "parts of another run" in refused.stderr
+
+
+def test_no_progress_passes_a_hundred_per_cent(run: Run, toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"toy": "toy", "again": "toy"}
+    monkeypatch.setattr("cdvae_kit.representation.experiments.registry._HOMES", names)
+    told = run("represent", "all", "--quick", "--output", "out").stderr
+    shares = [line.split(": ")[1].split(" ")[0:3:2] for line in told.splitlines() if line.startswith("Running")]
+    assert shares and all(0 <= int(done) <= int(whole) == 100 for done, whole in shares), told

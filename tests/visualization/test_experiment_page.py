@@ -110,3 +110,10 @@ def test_the_table_for_a_text_has_a_row_a_claim() -> None:
         "| never | at most 0.5 | 1 | **no** |",
         "| a \\| b | at least 0.5 | – | **no** |",
     ]
+
+
+def test_pictures_are_there_when_the_page_is_printed(tmp_path: Path) -> None:
+    """One that loads when it is scrolled to comes out empty."""
+    write_experiment_page([shown()], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "<img" in text and 'loading="lazy"' not in text
