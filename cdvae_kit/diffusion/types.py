@@ -30,7 +30,7 @@ class TypeProcess(Protocol):
         ...
 
     def step(self, noisy: Tensor, logits: Tensor, t: Tensor, t_next: Tensor, uniform: Tensor) -> Tensor:
-        """Elements at t_next < t, both one an atom; `uniform` (num_atoms, 2) in (0, 1) is all the randomness there is."""
+        """Elements at t_next < t, both one an atom; `uniform` (num_atoms, 2) in (0, 1) is the only randomness."""
         ...
 
 
