@@ -145,19 +145,31 @@ def _refuse_outside(parameter: _Parameter, value: Any, folder: Path) -> None:
             raise ToolError(f"{one} lies outside the folder of this server, {folder}; give a path within it")
 
 
-def call(name: str, command: Callable[..., None], arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def call(
+    name: str,
+    command: Callable[..., None],
+    arguments: Mapping[str, Any],
+    folder: Path,
+    *,
+    run: Callable[[list[str]], Any],
+) -> dict[str, Any]:
     """What a command prints as JSON, run with these arguments.
+
+    Args:
+        name: of the command, its first word.
+        command: what is called.
+        arguments: by name, as the schema has them.
+        folder: see `command_line`.
+        run: runs the words of a command line and gives the exit code, None for 0; wrong use is typer's exception.
 
     Raises:
         ToolError: it ends with another exit code than 0; the words are those that it prints.
     """
-    from cdvae_kit.cli.main import app
-
     words = [name, *command_line(command, arguments, folder)]
     output, errors = io.StringIO(), io.StringIO()
     with _ONE_AT_A_TIME, redirect_stdout(output), redirect_stderr(errors):
         try:
-            code = app(words, standalone_mode=False) or 0
+            code = run(words) or 0
         except typer.BadParameter.__mro__[1] as error:  # typer carries a click of its own: its UsageError
             raise ToolError(error.format_message()) from error
     if code != 0:
