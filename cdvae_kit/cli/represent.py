@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FIGURE = "figure.png"
 PAGE = "index.html"
 ALL = "all"
+_COLOURS = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
 
 def represent(
@@ -62,7 +63,7 @@ def represent(
     if data is not None:
         chosen = chosen.with_data(data)
 
-    from cdvae_kit.representation.experiments.running import RESULTS, run_experiment
+    from cdvae_kit.representation.experiments.running import RESULTS, judged, run_experiment
     from cdvae_kit.visualization.experiments import plot_experiment
 
     with progress_bar(f"Running {experiment}", "%") as progress:
@@ -75,7 +76,7 @@ def represent(
             draw=lambda found, place: _write_figure(plot_experiment(chosen.panels(found)), place / FIGURE),
             progress=progress,
         )
-    claims = chosen.claims(result)
+    claims = judged(chosen, result)
     output_console().print(_arms_table(result))
     if claims:
         output_console().print(_claims_table(claims))
@@ -165,13 +166,13 @@ def _claims_table(claims: Sequence[Claim], *, title: str | None = None) -> Table
 
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
     table.add_column("claim", overflow="fold")
-    table.add_column("value", justify="right")
-    table.add_column("threshold", justify="right")
-    table.add_column("holds")
+    for name in ("mean", "standard error", "asked for"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
     for claim in claims:
         bound = f"{claim.relation} {_shown(claim.threshold)}"
-        holds = "[green]yes[/]" if claim.holds else "[red]no[/]"
-        table.add_row(escape(claim.text), _shown(claim.value), bound, holds)
+        verdict = f"[{_COLOURS[claim.verdict]}]{claim.verdict}[/]"
+        table.add_row(escape(claim.text), _shown(claim.value), _shown(claim.standard_error), bound, verdict)
     return table
 
 

@@ -76,7 +76,7 @@ def test_claims_hold_and_fail_with_their_arms(experiment: Experiment, trial: Exp
         good = {"frames": 0.8, "time": 0.8, "jitter": 0.6, "permutation": 0.4, "shift": 0.7, "resampling": 0.5}
         arms = dict(trial.arms) | {named[key]: (value,) * 3 for key, value in (good | changes).items()}
         made_up = ExperimentResult("frame-projections", "", False, (0, 1, 2), arms, {}, 0.0)
-        return [claim.holds for claim in experiment.claims(made_up)]
+        return [claim.verdict == "holds" for claim in experiment.claims(made_up)]
 
     assert holding() == [True, True, True, True]
     assert holding(shift=0.73) == [False, True, True, True]

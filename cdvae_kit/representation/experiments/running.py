@@ -32,7 +32,7 @@ from cdvae_kit.typing import Progress, ShareDone
 logger = logging.getLogger(__name__)
 
 RESULTS = "results.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _PARTS = "parts"
 
 
@@ -81,7 +81,7 @@ def run_experiment(
         {part: tuple(result.details for result in results) for part, results in found.items()},
         seconds,
     )
-    claims = experiment.claims(whole)
+    claims = judged(experiment, whole)
     if folder is not None and draw is not None:
         draw(whole, Path(folder))
     if keep is not None:
@@ -172,7 +172,12 @@ def run_experiments(
             )
     if progress is not None and experiments:
         progress(total, total)
-    return [(finished[one.name], list(one.claims(finished[one.name]))) for one in experiments]
+    return [(finished[one.name], judged(one, finished[one.name])) for one in experiments]
+
+
+def judged(experiment: Experiment, result: ExperimentResult) -> list[Claim]:
+    """The claims of an experiment; none of a trial, which supports none."""
+    return [] if result.quick else list(experiment.claims(result))
 
 
 def _share_of(progress: Progress, place: int, count: int) -> Progress:
@@ -283,8 +288,10 @@ def as_json(result: ExperimentResult, claims: Sequence[Claim]) -> dict[str, Any]
                 "text": claim.text,
                 "relation": claim.relation,
                 "threshold": claim.threshold,
+                "per_seed": list(claim.per_seed),
                 "value": claim.value,
-                "holds": bool(claim.holds),
+                "standard_error": claim.standard_error,
+                "verdict": claim.verdict,
             }
             for claim in claims
         ],
@@ -311,7 +318,7 @@ def read_results(path: str | os.PathLike[str]) -> tuple[ExperimentResult, list[C
         content["seconds"],
     )
     claims = [
-        Claim(claim["text"], _number(claim["value"]), claim["threshold"], claim["relation"])
+        Claim(claim["text"], tuple(map(_number, claim["per_seed"])), claim["threshold"], claim["relation"])
         for claim in content["claims"]
     ]
     return result, claims

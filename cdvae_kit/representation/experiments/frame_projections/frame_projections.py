@@ -112,20 +112,20 @@ class FramesOnSignals(Experiment):
         best = max(arms, key=result.mean)
         untold = max((arm for arm in arms if arm != f"SimCLR, {TOLD}"), key=result.mean)
         return [
-            Claim(f"frames beat the best arm of SimCLR ({best})", result.difference(FRAMES, best), 0.08),
+            Claim(f"frames beat the best arm of SimCLR ({best})", result.differences(FRAMES, best), 0.08),
             Claim(
                 f"frames beat the best arm of SimCLR that is not told of the harmless shift ({untold})",
-                result.difference(FRAMES, untold),
+                result.differences(FRAMES, untold),
                 0.08,
             ),
             Claim(
                 "the mappers take nothing away from the time encoder",
-                result.difference(FRAMES, "frames, time encoder"),
+                result.differences(FRAMES, "frames, time encoder"),
                 -0.01,
             ),
             Claim(
                 "the wrong augmentation hurts: SimCLR without resampling less SimCLR with it",
-                result.difference("SimCLR, jitter", "SimCLR, jitter and resampling"),
+                result.differences("SimCLR, jitter", "SimCLR, jitter and resampling"),
                 0.0,
             ),
         ]

@@ -19,6 +19,7 @@ from cdvae_kit.representation.protocol import (
     Experiment,
     ExperimentResult,
     PartResult,
+    averaged,
 )
 from cdvae_kit.typing import ShareDone
 
@@ -63,45 +64,42 @@ class InvarianceConstrained(Experiment):
         for share in TOLERANCES:
             claims.append(
                 Claim(
-                    "largest multiplier of a true symmetry over the smallest of a false one, worst seed, "
+                    "largest multiplier of a true symmetry over the smallest of a false one, "
                     f"ε = {share:g} validation losses",
-                    max(
-                        dual_ratios(
-                            result,
-                            [multiplier_arm(name, share) for name in TRUE],
-                            [multiplier_arm(name, share) for name in FALSE],
-                        )
+                    dual_ratios(
+                        result,
+                        [multiplier_arm(name, share) for name in TRUE],
+                        [multiplier_arm(name, share) for name in FALSE],
                     ),
                     0.05,
                     "at most",
                 )
             )
         for share in TOLERANCES:
-            gains = [result.difference(accuracy_arm(name, share), f"{UNCONSTRAINED}: accuracy") for name in TRUE]
+            gains = [result.differences(accuracy_arm(name, share), f"{UNCONSTRAINED}: accuracy") for name in TRUE]
             claims.append(
                 Claim(
                     f"accuracy under a true constraint less that without (mean over rotate and shift), ε = {share:g}",
-                    sum(gains) / len(gains),
-                    0.0,
+                    averaged(gains),
                 )
             )
         joint = [[f"all four at once: {name}" for name in names] for names in (TRUE, FALSE)]
         return [
             *claims,
             Claim(
-                "all at once, the same ratio, best seed: it no longer tells them apart",
-                min(dual_ratios(result, *joint)),
+                "all at once, the same ratio: it no longer tells them apart",
+                dual_ratios(result, *joint),
                 0.05,
             ),
             Claim(
                 "all at once, accuracy lost against no constraint",
-                result.difference(f"{UNCONSTRAINED}: accuracy", "all four at once: accuracy"),
+                result.differences(f"{UNCONSTRAINED}: accuracy", "all four at once: accuracy"),
                 0.05,
             ),
-            Claim("digits: constrained augmentation, better than none", result.difference(CONSTRAINED, NONE), 0.0),
+            Claim("digits: constrained augmentation, better than none", result.differences(CONSTRAINED, NONE), 0.0),
             Claim(
                 "digits: constrained augmentation, no worse than uniform",
-                result.difference(CONSTRAINED, UNIFORM),
+                result.differences(CONSTRAINED, UNIFORM),
                 0.0,
             ),
         ]

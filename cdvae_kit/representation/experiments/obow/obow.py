@@ -227,11 +227,11 @@ class Obow(Experiment):
 
     def claims(self, result: ExperimentResult) -> Sequence[Claim]:
         return [
-            Claim("online words teach more than no training", result.difference(ONLINE, UNTRAINED), 0.15),
-            Claim("and more than a frozen teacher with frozen words", result.difference(ONLINE, FROZEN), 0.05),
-            Claim("words in use at the end, a share of all (perplexity)", result.mean(ONLINE + IN_USE), 1.0 / 3.0),
+            Claim("online words teach more than no training", result.differences(ONLINE, UNTRAINED), 0.15),
+            Claim("and more than a frozen teacher with frozen words", result.differences(ONLINE, FROZEN), 0.05),
+            Claim("words in use at the end, a share of all (perplexity)", result.per_seed(ONLINE + IN_USE), 1.0 / 3.0),
             *(
-                Claim(f"online words serve no worse than {words} that stay", result.difference(ONLINE, words), 0.0)
+                Claim(f"online words serve no worse than {words} that stay", result.differences(ONLINE, words), 0.0)
                 for words in (RANDOM_WORDS, KMEANS_WORDS)
             ),
         ]

@@ -60,34 +60,40 @@ class RelativeStitching(Experiment):
         claims = [
             Claim(
                 f"{anchors} anchors, {how}: accuracy with the own head less that with another's",
-                result.difference(f"{anchors} anchors, {how}, own", f"{anchors} anchors, {how}, stitched"),
+                result.differences(f"{anchors} anchors, {how}, own", f"{anchors} anchors, {how}, stitched"),
                 _LARGEST_LOSS,
                 "at most",
             )
             for how in ("trained together", "frozen")
         ]
         claims.append(
-            Claim("absolute features: accuracy with another's head", result.mean("absolute, stitched"), 0.30, "at most")
+            Claim(
+                "absolute features: accuracy with another's head",
+                result.per_seed("absolute, stitched"),
+                0.30,
+                "at most",
+            )
         )
-        mean_image = result.mean("autoencoders, mean image")
         claims += [
             Claim(
                 "autoencoders, relative: error with another's decoder over that of the mean image",
-                result.mean("autoencoders, relative, stitched") / mean_image,
+                _ratio(result, "autoencoders, relative, stitched", "autoencoders, mean image"),
                 1.0,
                 "at most",
             ),
             Claim(
                 "autoencoders, absolute: error with another's decoder over that of the mean image",
-                result.mean("autoencoders, absolute, stitched") / mean_image,
+                _ratio(result, "autoencoders, absolute, stitched", "autoencoders, mean image"),
                 1.0,
             ),
             Claim(
-                "crystals: least effective rank of a latent space", result.mean("crystals: least effective rank"), 8.0
+                "crystals: least effective rank of a latent space",
+                result.per_seed("crystals: least effective rank"),
+                8.0,
             ),
             Claim(
                 "crystals: R² of absolute codes with another's head",
-                result.mean("crystals: absolute, stitched"),
+                result.per_seed("crystals: absolute, stitched"),
                 0.0,
                 "at most",
             ),
@@ -97,7 +103,7 @@ class RelativeStitching(Experiment):
             ("centred cosine", "centred cosines"),
             ("whitened cosine", "whitened cosines"),
         ):
-            stitched = result.mean(f"crystals: {kind}, stitched")
+            stitched = result.per_seed(f"crystals: {kind}, stitched")
             claims.append(Claim(f"crystals: R² of {name} with another's head", stitched, 0.5))
         return claims
 
@@ -122,6 +128,10 @@ class RelativeStitching(Experiment):
                 ("the mean of all", 0.0),
             ),
         ]
+
+
+def _ratio(result: ExperimentResult, arm: str, other: str) -> list[float]:
+    return [a / b for a, b in zip(result.per_seed(arm), result.per_seed(other), strict=True)]
 
 
 def _num_anchors(result: ExperimentResult) -> int:
