@@ -17,21 +17,24 @@ from cdvae_kit.representation.experiments.functional_coverage.composition_covera
     CompositionCoverage,
     answers_of_other_sites,
     compare_splits,
+    depth_slope,
     perovskite_sites,
     split_table,
 )
 from cdvae_kit.representation.experiments.functional_coverage.functional_coverage import (
+    LARGER,
     FunctionalCoverage,
     Learning,
     Scored,
     Setup,
+    large_network,
     learn,
 )
 from cdvae_kit.representation.experiments.functional_coverage.token_learners import TokenTransformer, WiredMLP
 from cdvae_kit.representation.experiments.registry import load_experiment
 from cdvae_kit.representation.experiments.running import run_experiment
 from cdvae_kit.representation.methods.fitting import FitSettings
-from cdvae_kit.representation.methods.functional_coverage import coverage_depth
+from cdvae_kit.representation.methods.functional_coverage import coverage_depth, evidence_beyond_chance
 from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import seeded_weights
 
@@ -78,23 +81,52 @@ def test_a_network_learns_a_covered_table_and_not_one_of_unseen_facts() -> None:
     assert inside > 0.5 > 0.3 > outside, (inside, outside)
 
 
+def test_the_large_network_has_twenty_times_the_parameters() -> None:
+    task = TwoHopTask(20, "two_hop", seed=0)
+    count = [
+        sum(weight.numel() for weight in network.parameters())
+        for network in (WiredMLP(task.wiring, num_tokens=20), large_network(task))
+    ]
+    assert LARGER <= count[1] / count[0] < 1.2 * LARGER
+
+
+def test_evidence_beyond_chance_leaves_hardly_an_unseen_fact_among_what_is_covered() -> None:
+    task = TwoHopTask(20, "two_hop", seed=0)
+    split = task.split(2000)
+    depth = coverage_depth(split.train_tokens, split.train_labels, split.test_tokens, split.test_labels)
+    unseen = split.unseen_facts > 0
+    inside = evidence_beyond_chance(split.train_tokens, split.train_labels)
+    assert float(unseen[depth >= inside].double().mean()) < 0.05
+    # the control: what two contexts speak for, as the experiment once had it
+    assert inside > 2 and float(unseen[depth >= 2].double().mean()) > 0.2
+
+
+def test_accuracy_by_doublings_of_k_is_a_slope_weighted_by_inputs() -> None:
+    counts = {"depth": [0, 1, 2, 4, 8], "inputs": [99, 100, 100, 100, 3], "correct": [0, 20, 40, 60, 0]}
+    # k = 0 and the three inputs at k = 8 are left out
+    assert depth_slope(counts) == pytest.approx(0.2)
+    assert math.isnan(depth_slope({"depth": [0, 1], "inputs": [50, 50], "correct": [1, 1]}))
+
+
 def test_scores_are_counted_by_depth() -> None:
-    scored = Scored(torch.tensor([0, 2, 2, 3]), torch.tensor([False, True, True, True]), torch.tensor([0, 1, 0, 1]) > 0)
+    scored = Scored(
+        torch.tensor([0, 2, 2, 3]), torch.tensor([False, False, True, True]), torch.tensor([0, 1, 0, 1]) > 0, 2
+    )
     counted = scored.by_depth()
     assert counted["depth"][:4] == [0, 1, 2, 3]
     assert counted["inputs"][:4] == [1, 0, 2, 1] and counted["correct"][:4] == [0, 0, 1, 1]
+    assert scored.unseen_share(2) == pytest.approx(1 / 3) and scored.unseen_share(3) == 0.0
     assert scored.accuracy(scored.depth == 2) == 0.5 and math.isnan(scored.accuracy(scored.depth == 1))
 
 
 def test_a_trial_of_the_tables_runs_and_gives_every_claim_and_panel(tmp_path: Path) -> None:
     tiny = Setup(
         (12, 14),
-        Learning(6, 60, FitSettings(1, 30, 1e-3)),
-        Learning(6, 60, FitSettings(1, 30, 1e-3)),
+        *[Learning(6, 60, FitSettings(1, 30, 1e-3))] * 3,
     )
     experiment = FunctionalCoverage(tiny)
     result = run_experiment(experiment, seeds=[0, 1], folder=tmp_path)
-    assert len(experiment.claims(result)) == 15
+    assert len(experiment.claims(result)) == 16
     assert experiment.panels(result)[0].title.startswith("data")
     again = FunctionalCoverage(tiny).run("transformer", 1, quick=False)
     assert dict(again.values) == pytest.approx({arm: result.per_seed(arm)[1] for arm in again.values}, nan_ok=True)
@@ -163,7 +195,7 @@ def test_without_the_data_set_its_part_says_why_and_the_rest_stands(tmp_path: Pa
     assert not found.values and "generate-crystals download perov_5" in found.details["skipped"]
     assert "a trial" in experiment.run("Perov-5", 0, quick=True).details["skipped"]
     result = run_experiment(experiment, seeds=[0], quick=True)
-    assert len(experiment.claims(result)) == 4 and len(experiment.panels(result)) == 2
+    assert len(experiment.claims(result)) == 3 and len(experiment.panels(result)) == 2
 
 
 def test_a_folder_of_data_is_taken_and_one_that_is_not_there_refused(tmp_path: Path) -> None:
