@@ -69,14 +69,15 @@ class ArmSizes:
         num_steps: of the model, whatever the number of samples.
         fit: the rest; its number of epochs is set by the steps.
         curriculum: of the policies that say nothing else.
-        label_smoothing: of the loss, of model and policy; the paper takes 0.1.
+        label_smoothing: of the loss, of model and policy, as published. Without it the loss of a sample of which
+            nothing is left knows no bound, and its gradient leads the policy astray.
         num_points: of the curves over training.
     """
 
     num_steps: int
     fit: FitSettings
     curriculum: CurriculumSettings
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.1
     num_points: int = 20
 
 
@@ -90,6 +91,7 @@ class Arm:
         validation: what the policy is trained on, samples as they are served or as they are trained on.
         relaxation: of the learnt policy.
         magnitudes: of the learnt policy.
+        exploit_temperature: of the learnt policy, where it draws for the model.
     """
 
     policy: Literal["none", "uniform", "right", "learned"]
@@ -97,11 +99,13 @@ class Arm:
     validation: Literal["served", "plain"] = "served"
     relaxation: Relaxation = "loss"
     magnitudes: Magnitudes = "learned"
+    exploit_temperature: float = 1.0
 
 
 NONE, UNIFORM, RIGHT, POLICY = "none", "uniform", "right operations alone", "policy"
 RANDOM = "policy, random magnitudes"
 IMAGES = "policy, mixed images as published"
+WARM = "policy, drawn at temperature 3 as published"
 PLAIN = "policy, validated on training samples' kind"
 ALL_LABELS = "train and validation labels"
 ARMS: dict[str, Arm] = {
@@ -112,6 +116,7 @@ ARMS: dict[str, Arm] = {
     RANDOM: Arm("learned", magnitudes="random"),
     IMAGES: Arm("learned", relaxation="image", magnitudes="straight_through"),
     "policy, mixed images": Arm("learned", relaxation="image", magnitudes="random"),
+    WARM: Arm("learned", exploit_temperature=3.0),
     PLAIN: Arm("learned", validation="plain"),
     ALL_LABELS: Arm("none", labels="train and validation"),
     f"{ALL_LABELS}, uniform": Arm("uniform", labels="train and validation"),
@@ -157,7 +162,12 @@ def train_arm(
         head,
         list(task.operations.values()),
         _policy(task, arm, int(encoder.out_features)),  # type: ignore[arg-type]
-        replace(sizes.curriculum, relaxation=arm.relaxation, magnitudes=arm.magnitudes),
+        replace(
+            sizes.curriculum,
+            relaxation=arm.relaxation,
+            magnitudes=arm.magnitudes,
+            exploit_temperature=arm.exploit_temperature,
+        ),
         sample_loss=partial(functional.cross_entropy, reduction="none", label_smoothing=sizes.label_smoothing),
         validation=task.validation if arm.validation == "served" else task.plain_validation,
         seed=seed,
