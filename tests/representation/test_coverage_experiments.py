@@ -13,6 +13,12 @@ import torch
 from cdvae_kit.crystal import CrystalBatch, concatenate
 from cdvae_kit.datasets.perovskite_tables import perovskite_table
 from cdvae_kit.datasets.two_hop import TwoHopTask
+from cdvae_kit.representation.experiments.functional_coverage.chain_of_thought import (
+    ThinksAloud,
+    bridge_cosine,
+    in_domain_accuracy,
+    train_transformer,
+)
 from cdvae_kit.representation.experiments.functional_coverage.composition_coverage import (
     CompositionCoverage,
     answers_of_other_sites,
@@ -81,6 +87,40 @@ def test_a_network_learns_a_covered_table_and_not_one_of_unseen_facts() -> None:
     assert inside > 0.5 > 0.3 > outside, (inside, outside)
 
 
+def test_a_transformer_that_says_the_bridge_answers_by_what_it_said() -> None:
+    task = TwoHopTask(6, "two_hop", seed=0, seen_share=1.0)
+    split = task.split(150)
+    settings = FitSettings(150, 50, 5e-3)
+    model = train_transformer(task, split, settings, aloud=True, seed=0)
+    assert isinstance(model, ThinksAloud)
+    # on what it was trained on it is right, and it was right about the bridge first
+    assert float((model.eval()(split.train_tokens).argmax(1) == split.train_labels).double().mean()) > 0.95
+    # the control: another bridge put into its mouth, another answer
+    said = [torch.full((50, 1), bridge) for bridge in (0, 3)]
+    states = [model.transformer.states(torch.cat([split.train_tokens[:50], one], dim=1))[:, -1] for one in said]
+    assert bool((model.head(states[0]).argmax(1) != model.head(states[1]).argmax(1)).any())
+    silent = train_transformer(task, split, settings, aloud=False, seed=0)
+    assert in_domain_accuracy(model, split) > in_domain_accuracy(silent, split) - 0.1
+
+
+def test_states_of_one_bridge_are_alike_where_the_network_knows_it() -> None:
+    task = TwoHopTask(6, "two_hop", seed=0)
+    with seeded_weights(0):
+        network = TokenTransformer(arity=3, num_tokens=6, width=16, num_heads=2)
+    tokens = task.split(80).train_tokens
+    untrained = bridge_cosine(network, task, tokens)
+    assert abs(untrained) < 0.3
+
+    class Knows(TokenTransformer):
+        def states(self, tokens: torch.Tensor) -> torch.Tensor:
+            known = torch.nn.functional.one_hot(task.bridges(tokens), 6).float()
+            return known[:, None].expand(-1, 3, -1)
+
+    with seeded_weights(0):
+        knows = Knows(arity=3, num_tokens=6, width=16, num_heads=2)
+    assert bridge_cosine(knows, task, tokens) == pytest.approx(1.0)
+
+
 def test_the_large_network_has_twenty_times_the_parameters() -> None:
     task = TwoHopTask(20, "two_hop", seed=0)
     count = [
@@ -122,11 +162,11 @@ def test_scores_are_counted_by_depth() -> None:
 def test_a_trial_of_the_tables_runs_and_gives_every_claim_and_panel(tmp_path: Path) -> None:
     tiny = Setup(
         (12, 14),
-        *[Learning(6, 60, FitSettings(1, 30, 1e-3))] * 3,
+        *[Learning(6, 60, FitSettings(1, 30, 1e-3))] * 4,
     )
     experiment = FunctionalCoverage(tiny)
     result = run_experiment(experiment, seeds=[0, 1], folder=tmp_path)
-    assert len(experiment.claims(result)) == 16
+    assert len(experiment.claims(result)) == 19
     assert experiment.panels(result)[0].title.startswith("data")
     again = FunctionalCoverage(tiny).run("transformer", 1, quick=False)
     assert dict(again.values) == pytest.approx({arm: result.per_seed(arm)[1] for arm in again.values}, nan_ok=True)

@@ -47,7 +47,14 @@ def made_up(accuracies: Mapping[str, float], weights: Mapping[str, float]) -> Ex
     arms |= {CRYSTALS + weight_name(POLICY, name): (0.1,) * 3 for name in CRYSTAL_OPERATIONS}
     arms |= {name: (value,) * 3 for name, value in accuracies.items()}
     arms |= {name: (value,) * 3 for name, value in weights.items()}
-    return ExperimentResult("curriculum", "", False, (0, 1, 2), arms, {}, 0.0)
+    hard_to_easy = [0.1, 0.3, 0.5]
+    # above an accuracy of 0.5 the hardest class gains most, below it loses most
+    gained = [
+        share + times * (arms[POLICY][0] - 0.5) for share, times in zip(hard_to_easy, (3.0, 2.0, 1.0), strict=True)
+    ]
+    by_class = {NONE: [hard_to_easy] * 2, POLICY: [gained] * 2}
+    details = {arm: ({"by class": values},) * 3 for arm, values in by_class.items()}
+    return ExperimentResult("curriculum", "", False, (0, 1, 2), arms, details, 0.0)
 
 
 def test_a_trial_has_every_arm_and_draws_its_figure(experiment: Experiment, trial: ExperimentResult) -> None:

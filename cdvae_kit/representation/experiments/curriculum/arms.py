@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,6 +25,7 @@ from cdvae_kit.representation.methods.curriculum import (
     Relaxation,
     average_records,
 )
+from cdvae_kit.representation.methods.encoder import embed
 from cdvae_kit.representation.methods.fitting import FitSettings, accuracy, fit
 from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import seeded_weights
@@ -184,7 +186,7 @@ def train_arm(
     settings = replace(sizes.fit, num_epochs=max(1, round(sizes.num_steps / steps_an_epoch)))
     fit(objective, data, settings, seed=seed, progress=look)
     values = {prefix + name: accuracy(objective, task.test)}
-    details: dict[str, Any] = {"accuracy": curve}
+    details: dict[str, Any] = {"accuracy": curve, "by class": accuracy_by_class(objective, task.test)}
     if objective.history:
         weights = objective.plan(task.train[0]).probabilities.detach().double().mean(0).tolist()
         values |= {
@@ -196,6 +198,20 @@ def train_arm(
             for record in average_records(objective.history, sizes.num_points)
         ]
     return PartResult(values, details)
+
+
+def accuracy_by_class(model: nn.Module, data: Labelled) -> list[list[float]]:
+    """The accuracy on each class, on the samples at even places and on those at odd ones.
+
+    On two halves, so that how hard a class is and how much it gains can be asked of different samples.
+    """
+    samples, labels = data
+    right = embed(model, samples).argmax(1) == labels
+    place = torch.arange(len(labels)) % 2
+    return [
+        [float(right[(labels == label) & (place == half)].double().mean()) for label in labels.unique().tolist()]
+        for half in (0, 1)
+    ]
 
 
 def _policy(task: Task, arm: Arm, width: int) -> nn.Module:

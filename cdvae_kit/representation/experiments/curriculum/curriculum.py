@@ -83,6 +83,7 @@ class Curriculum(Experiment):
         return [
             Claim("digits: the policy serves better than uniform choice", result.differences(POLICY, UNIFORM), 0.08),
             Claim("digits: the policy serves better than no change", result.differences(POLICY, NONE), 0.30),
+            *_fairness(result),
             Claim("digits: weight of the shift, less that of the next operation", _lead(weights, ["shift"])),
             Claim(
                 "digits: weight of the operation that destroys, over that of a uniform choice",
@@ -148,6 +149,23 @@ class Curriculum(Experiment):
             ),
             _pictures(),
         ]
+
+
+def _fairness(result: ExperimentResult) -> list[Claim]:
+    """The abstract's claims about classes: each gains, and hard ones gain more."""
+    from scipy.stats import spearmanr
+
+    least, hard = [], []
+    for policy, none in zip(result.details[POLICY], result.details[NONE], strict=True):
+        halves = zip(policy["by class"], none["by class"], strict=True)
+        gains = [[a - b for a, b in zip(*half, strict=True)] for half in halves]
+        least.append(min((a + b) / 2.0 for a, b in zip(*gains, strict=True)))
+        # how hard a class is on one half of the samples, its gain on the other
+        hard.append(-float(spearmanr(none["by class"][0], gains[1]).statistic))
+    return [
+        Claim("digits: every class gains by the policy: the least gain in accuracy", least),
+        Claim("digits: hard classes gain more: rank correlation of gain and error without a change", hard),
+    ]
 
 
 def _times_uniform(weights: Sequence[float], num_operations: int) -> list[float]:

@@ -1,8 +1,9 @@
 """Experiment `functional-coverage`: does what a training set says bound what a network learns from it?
 
 Chang et al., "The coverage principle" (2025, arXiv 2505.20278). The data needed to cover 99 % of the in-domain inputs,
-by the evidence asked for; two networks trained on one set of composed tables and tested by how deeply an input is
-covered; the task that is no tree. The measure for one's own data is in `methods.functional_coverage`.
+by the evidence asked for; networks trained on one set of composed tables and tested by how deeply an input is covered,
+one of them with twenty times the parameters; the task that is no tree; a bridge that is said aloud. The measure for
+one's own data is in `methods.functional_coverage`.
 
 Ours is small: 20 tokens for their 50, and a transformer of two layers for their eight. The first network has the
 task's wiring built in, so that it tests the order of coverage and not whether bridges are found; the second has not.
@@ -23,6 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from cdvae_kit.datasets.two_hop import Structure, TwoHopTask
+from cdvae_kit.representation.experiments.functional_coverage.chain_of_thought import (
+    STRUCTURES,
+    bridge_cosine,
+    compare_thought,
+    thought_arm,
+)
 from cdvae_kit.representation.experiments.functional_coverage.token_learners import TokenTransformer, WiredMLP
 from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
 from cdvae_kit.representation.methods.functional_coverage import (
@@ -42,6 +49,7 @@ DEPTHS = tuple(range(1, 15))
 LARGER = 20
 """Times as many parameters has the large network."""
 LEARNERS = ("wired network", "large network", "transformer")
+BRIDGE_COSINE = "transformer: cosine of states within bridges less between"
 FEWEST_CASES = 30
 """Inputs that a depth needs to be compared."""
 
@@ -70,12 +78,14 @@ class Setup:
         mlp: of the wired network, on the two-hop and the non-tree task.
         large: of the wired network of more parameters, on the two-hop task.
         transformer: of the transformer, on the two-hop task.
+        thought: of transformers that say the bridge and that do not, on the two-hop and the non-tree task.
     """
 
     sizes: tuple[int, ...] = (16, 24, 32, 48, 64)
     mlp: Learning = Learning(20, 2000, FitSettings(300, 250, 2e-3, weight_decay=1.0, schedule="constant"))
     large: Learning = Learning(20, 2000, FitSettings(80, 250, 1e-3, weight_decay=1.0, schedule="constant"))
     transformer: Learning = Learning(20, 2800, FitSettings(400, 250, 2e-3, weight_decay=1.0, schedule="cosine"))
+    thought: Learning = Learning(20, 1600, FitSettings(200, 250, 2e-3, weight_decay=1.0, schedule="cosine"))
 
     def quick(self) -> Setup:
         """Seconds, and no effect."""
@@ -84,6 +94,7 @@ class Setup:
             Learning(10, 300, replace(self.mlp.fit, num_epochs=5)),
             Learning(10, 300, replace(self.large.fit, num_epochs=1)),
             Learning(10, 300, replace(self.transformer.fit, num_epochs=2)),
+            Learning(10, 300, replace(self.thought.fit, num_epochs=1)),
         )
 
 
@@ -98,7 +109,7 @@ class FunctionalCoverage(Experiment):
         self.setup = Setup() if setup is None else setup
 
     def parts(self, *, quick: bool) -> Sequence[str]:
-        return ["data needed", "wired network", "large network", "transformer"]
+        return ["data needed", "wired network", "large network", "transformer", "chain of thought"]
 
     def run(self, part: str, seed: int, *, quick: bool, progress: ShareDone | None = None) -> PartResult:
         setup = self.setup.quick() if quick else self.setup
@@ -106,6 +117,9 @@ class FunctionalCoverage(Experiment):
             return data_needed(setup.sizes, seed, progress)
         if part == "wired network":
             return _wired_network(setup.mlp, seed, progress)
+        if part == "chain of thought":
+            thought = setup.thought
+            return compare_thought(thought.num_tokens, thought.num_train, thought.fit, seed, progress)
         if part == "large network":
             return _large_network(setup.large, seed, progress)
         return _transformer(setup.transformer, seed, progress)
@@ -156,6 +170,21 @@ class FunctionalCoverage(Experiment):
                     0.9,
                 ),
             ]
+        two_hop, non_tree = (
+            result.differences(thought_arm(structure, aloud=True), thought_arm(structure, aloud=False))
+            for structure in STRUCTURES
+        )
+        found += [
+            Claim(
+                "the transformer's states know the bridge: cosine within bridges less between",
+                result.per_seed(BRIDGE_COSINE),
+            ),
+            Claim("a bridge that is said helps two hops: accuracy gained in-domain", two_hop),
+            Claim(
+                "it helps less where the task is no tree: gain on two hops less gain there",
+                [a - b for a, b in zip(two_hop, non_tree, strict=True)],
+            ),
+        ]
         found.append(
             Claim(
                 f"{LARGER} times the parameters do not reach beyond coverage: accuracy gained on unseen facts",
@@ -167,7 +196,7 @@ class FunctionalCoverage(Experiment):
         return found
 
     def panels(self, result: ExperimentResult) -> Sequence[Panel]:
-        names = [arm for arm in result.arms if arm.startswith(LEARNERS)]
+        names = [arm for arm in result.arms if arm.startswith((*LEARNERS, *STRUCTURES))]
         sizes = result.details["data needed"][0]["sizes"]
         needed = result.details["data needed"]
         curves = {f"k = {k}": _mean_curve(sizes, [found["two-hop"][str(k)] for found in needed]) for k in EVIDENCE}
@@ -319,7 +348,8 @@ def _transformer(learning: Learning, seed: int, progress: ShareDone | None) -> P
     with seeded_weights(seed):
         encoder = TokenTransformer(arity=task.arity, num_tokens=task.num_tokens)
     scored = learn(encoder, task, learning, seed=seed, progress=progress)
-    return PartResult(_values("transformer", scored), scored.by_depth())
+    cosine = bridge_cosine(encoder, task, task.split(learning.num_train).train_tokens)
+    return PartResult(_values("transformer", scored) | {BRIDGE_COSINE: cosine}, scored.by_depth())
 
 
 def _values(name: str, scored: Scored) -> dict[str, float]:
