@@ -41,6 +41,9 @@ def represent(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of data sets, for experiments that read one; else the downloaded."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes; parts and seeds are computed side by side.")
+    ] = 1,
     overwrite: Overwrite = False,
 ) -> None:
     """Run an experiment of the representation half and judge its paper's claims.
@@ -57,7 +60,7 @@ def represent(
     if seeds < 3 and not quick:
         print_note(f"{seeds} seed{'s' * (seeds > 1)} show an effect at best: a claim needs 3")
     if experiment == ALL:
-        _run_all(range(first_seed, first_seed + seeds), quick, folder, data, overwrite)
+        _run_all(range(first_seed, first_seed + seeds), quick, folder, data, workers, overwrite)
         return
     chosen = load_experiment(experiment)
     if data is not None:
@@ -73,6 +76,7 @@ def represent(
             folder=folder,
             quick=quick,
             overwrite=overwrite,
+            num_workers=workers,
             draw=lambda found, place: _write_figure(plot_experiment(chosen.panels(found)), place / FIGURE),
             progress=progress,
         )
@@ -85,7 +89,7 @@ def represent(
     print_result(f"written to {folder / RESULTS} and {folder / FIGURE}, {result.seconds:.0f} s of work")
 
 
-def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwrite: bool) -> None:
+def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, workers: int, overwrite: bool) -> None:
     from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
     from cdvae_kit.representation.experiments.running import run_experiments
     from cdvae_kit.visualization.experiments import plot_experiment
@@ -101,6 +105,7 @@ def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwri
             folder=folder,
             quick=quick,
             overwrite=overwrite,
+            num_workers=workers,
             draw=lambda chosen, result, place: _write_figure(plot_experiment(chosen.panels(result)), place / FIGURE),
             progress=progress,
         )

@@ -267,7 +267,7 @@ def test_links_by_chance_are_as_many_as_expected(max_contradictions: int) -> Non
     tokens = tokens[torch.randperm(64, generator=make_generator(0))[:40]]
     evidence = 3
     found = []
-    for draw in range(150):
+    for draw in range(600):
         # labels that know nothing of the tokens: every link is one by chance
         labels = torch.randint(4, (40,), generator=make_generator(1, draw))
         found.append(

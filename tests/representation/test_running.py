@@ -64,6 +64,26 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, error: type[BaseE
     assert resumed.details["first"] == whole.details["first"]
 
 
+def test_processes_side_by_side_find_the_same_and_keep_what_is_there(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(Toy(dies_at=("first", 1)), seeds=[0, 1, 2], folder=tmp_path / "out")
+    told: list[tuple[int, int]] = []
+    here = Toy()
+    found = run_experiment(
+        here,
+        seeds=[0, 1, 2],
+        folder=tmp_path / "out",
+        num_workers=2,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    # nothing was computed in this process, and seed 0 was there already
+    assert here.calls == [] and told[0][0] > 33 and told == sorted(told) and told[-1] == (100, 100)
+    alone = run_experiment(Toy(), seeds=[0, 1, 2])
+    assert found.arms["best"] == alone.arms["best"] and found.details["first"] == alone.details["first"]
+    with pytest.raises(ValueError, match="at least one process"):
+        run_experiment(Toy(), seeds=[0], num_workers=0)
+
+
 def test_a_damaged_part_is_computed_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_experiment(Toy(dies_at=("first", 1)), seeds=[0, 1], folder=tmp_path)

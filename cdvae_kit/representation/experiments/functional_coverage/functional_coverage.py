@@ -99,7 +99,7 @@ class Setup:
 
 
 class FunctionalCoverage(Experiment):
-    """The three comparisons of one setup."""
+    """The comparisons of one setup."""
 
     name = "functional-coverage"
     paper = "Chang et al., The coverage principle, 2025, arXiv 2505.20278"
@@ -196,7 +196,7 @@ class FunctionalCoverage(Experiment):
         return found
 
     def panels(self, result: ExperimentResult) -> Sequence[Panel]:
-        names = [arm for arm in result.arms if arm.startswith((*LEARNERS, *STRUCTURES))]
+        names = [a for a in result.arms if a.startswith((*LEARNERS, *STRUCTURES)) and a != BRIDGE_COSINE]
         sizes = result.details["data needed"][0]["sizes"]
         needed = result.details["data needed"]
         curves = {f"k = {k}": _mean_curve(sizes, [found["two-hop"][str(k)] for found in needed]) for k in EVIDENCE}

@@ -170,7 +170,8 @@ def make_method(arm: Arm, images: Tensor, sizes: Sizes, *, seed: int) -> OnlineB
 
 
 def _words_by_kmeans(method: OnlineBagOfWords, images: Tensor, sizes: Sizes, *, seed: int) -> None:
-    with evaluation_mode(method), torch.no_grad():
+    # normalised by the batch, as the teacher's features are in training
+    with torch.no_grad():
         features = method.teacher.levels(images[:200])[-1].features
     method.vocabularies[-1].replace(kmeans_words(features, sizes.num_words, seed=seed))
 
