@@ -111,7 +111,7 @@ def _side_by_side(
 
     missing = [(seed, part) for seed, part in order if keep is None or keep.read(part, seed) is None]
     tasks = (delayed(_in_one_thread)(experiment, seed, part, quick) for seed, part in missing)
-    computed = {}
+    computed: dict[tuple[int, str], tuple[PartResult, float]] = {}
     for seed, part, result, spent in Parallel(n_jobs=num_workers, return_as="generator_unordered")(tasks):
         if keep is not None:
             keep.write(part, seed, result, spent)

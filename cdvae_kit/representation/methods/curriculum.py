@@ -406,7 +406,7 @@ def _score_weights(drawn: Tensor, mean: Tensor) -> Tensor:
     score = -(drawn - mean).square() / (2.0 * _DEVIATION**2)
     if len(score) > 1:
         score = len(score) / (len(score) - 1.0) * (score - score.mean())
-    return 1.0 + score - score.detach()
+    return 1.0 + (score - score.detach())
 
 
 def _cross_entropy(output: Tensor, labels: Tensor) -> Tensor:

@@ -174,9 +174,9 @@ def _times_uniform(weights: Sequence[float], num_operations: int) -> list[float]
 
 def _lead(weights: Mapping[str, Sequence[float]], right: Sequence[str]) -> list[float]:
     """The largest weight of the right operations less the largest of the others, one a seed."""
-    own = map(max, zip(*(weights[name] for name in right), strict=True))
-    others = map(max, zip(*(found for name, found in weights.items() if name not in right), strict=True))
-    return [a - b for a, b in zip(own, others, strict=True)]
+    own = zip(*(weights[name] for name in right), strict=True)
+    others = zip(*(found for name, found in weights.items() if name not in right), strict=True)
+    return [max(a) - max(b) for a, b in zip(own, others, strict=True)]
 
 
 def weights_over_training(details: Sequence[Mapping[str, Any]], operations: Sequence[str], title: str) -> Lines:

@@ -81,7 +81,9 @@ def train_transformer(
     """A transformer that says the bridge, or one that does not, on the training inputs of a split."""
     with seeded_weights(seed):
         transformer = TokenTransformer(arity=task.arity + aloud, num_tokens=task.num_tokens)
-        model = ThinksAloud(transformer, task.num_tokens) if aloud else Supervision(transformer, task.num_tokens)
+        model: ThinksAloud | Supervision = (
+            ThinksAloud(transformer, task.num_tokens) if aloud else Supervision(transformer, task.num_tokens)
+        )
     tokens = split.train_tokens
     if aloud:
         tokens = torch.cat([tokens, task.bridges(tokens)[:, None]], dim=1)

@@ -92,7 +92,7 @@ class InvarianceConstrained(Experiment):
                     averaged(gains),
                 )
             )
-        rotated = []
+        rotated: list[Claim] = []
         if PREFIX + CONSTRAINED in result.arms:
             rotated = [
                 Claim(

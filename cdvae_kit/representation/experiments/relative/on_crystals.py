@@ -191,9 +191,8 @@ def _stitch_types(
         )
         return cross_scores([x for _, x in features], heads, right)
 
-    found = {"absolute": matrix(spaces)}
-    for name, how in {"cosine": ("cosine", False), "whitened cosine": SIMILARITIES["whitened cosine"]}.items():
-        found[name] = matrix(project(spaces, chosen, *how))  # type: ignore[arg-type]
+    found = {"absolute": matrix(spaces), "cosine": matrix(project(spaces, chosen))}
+    found["whitened cosine"] = matrix(project(spaces, chosen, *SIMILARITIES["whitened cosine"]))
     return found, float((truth == labels.bincount().argmax()).double().mean())
 
 
