@@ -2,9 +2,8 @@
 
 Hounie, Chamon and Ribeiro, "Automatic data augmentation via invariance-constrained learning" (ICML 2023, PMLR 202,
 arXiv 2209.15031). Multipliers find the true symmetries of made-up data one at a time, all at once they do not, and on
-digits, upright ones and MNIST turned by any angle, the constraint is set against a uniform augmentation and none. Their
-data sets are CIFAR, SVHN and ImageNet;
-the discovery by multipliers is ours to read from their method.
+few digits, upright ones and MNIST turned by any angle, the constraint is set against a uniform augmentation and none.
+Their data sets are CIFAR, SVHN and ImageNet; the discovery by multipliers is ours to read from their method.
 
 For data of one's own: `discover_invariances`, and `PrimalDual` for `fit`, in `methods`.
 """
