@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FIGURE = "figure.png"
 PAGE = "index.html"
 ALL = "all"
+_COLOURS = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
 
 def represent(
@@ -40,6 +41,9 @@ def represent(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of data sets, for experiments that read one; else the downloaded."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes; parts and seeds are computed side by side.")
+    ] = 1,
     overwrite: Overwrite = False,
 ) -> None:
     """Run an experiment of the representation half and judge its paper's claims.
@@ -58,13 +62,13 @@ def represent(
     if seeds < 3 and not quick:
         print_note(f"{seeds} seed{'s' * (seeds > 1)} show an effect at best: a claim needs 3")
     if experiment == ALL:
-        _run_all(range(first_seed, first_seed + seeds), quick, folder, data, overwrite)
+        _run_all(range(first_seed, first_seed + seeds), quick, folder, data, workers, overwrite)
         return
     chosen = load_experiment(experiment)
     if data is not None:
         chosen = chosen.with_data(data)
 
-    from cdvae_kit.representation.experiments.running import RESULTS, run_experiment
+    from cdvae_kit.representation.experiments.running import RESULTS, judged, run_experiment
     from cdvae_kit.visualization.experiments import plot_experiment
 
     with tell_what_is_kept(folder, go_on=""), progress_bar(f"Running {experiment}", "%") as progress:
@@ -74,10 +78,11 @@ def represent(
             folder=folder,
             quick=quick,
             overwrite=overwrite,
+            num_workers=workers,
             draw=lambda found, place: _write_figure(plot_experiment(chosen.panels(found)), place / FIGURE),
             progress=progress,
         )
-    claims = chosen.claims(result)
+    claims = judged(chosen, result)
     print_table(_arms_table(result), arms=_arm_rows(result))
     if claims:
         print_table(_claims_table(claims), claims=_claim_rows(claims))
@@ -88,7 +93,7 @@ def represent(
     print_result(f"{result.seconds:.0f} s of work", seconds=result.seconds)
 
 
-def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwrite: bool) -> None:
+def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, workers: int, overwrite: bool) -> None:
     from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
     from cdvae_kit.representation.experiments.running import run_experiments
     from cdvae_kit.visualization.experiments import plot_experiment
@@ -107,6 +112,7 @@ def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwri
             folder=folder,
             quick=quick,
             overwrite=overwrite,
+            num_workers=workers,
             draw=lambda chosen, result, place: _write_figure(plot_experiment(chosen.panels(result)), place / FIGURE),
             # all experiments count alike: 100 each
             progress=lambda done, whole: progress(100 * done // whole, 100),
@@ -169,9 +175,10 @@ def _claim_rows(claims: Sequence[Claim]) -> list[dict[str, Any]]:
         {
             "claim": claim.text,
             "value": claim.value,
+            "standard_error": claim.standard_error,
             "relation": claim.relation,
             "threshold": claim.threshold,
-            "holds": bool(claim.holds),
+            "verdict": claim.verdict,
         }
         for claim in claims
     ]
@@ -199,13 +206,13 @@ def _claims_table(claims: Sequence[Claim], *, title: str | None = None) -> Table
 
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
     table.add_column("claim", overflow="fold")
-    table.add_column("value", justify="right")
-    table.add_column("threshold", justify="right")
-    table.add_column("holds")
+    for name in ("mean", "standard error", "asked for"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
     for claim in claims:
         bound = f"{claim.relation} {_shown(claim.threshold)}"
-        holds = "[green]yes[/]" if claim.holds else "[red]no[/]"
-        table.add_row(escape(claim.text), _shown(claim.value), bound, holds)
+        verdict = f"[{_COLOURS[claim.verdict]}]{claim.verdict}[/]"
+        table.add_row(escape(claim.text), _shown(claim.value), _shown(claim.standard_error), bound, verdict)
     return table
 
 

@@ -33,7 +33,7 @@ def test_an_experiment_writes_results_and_a_figure_and_prints_its_claims(run: Ru
     assert result.exit_code == 0, result.output
     assert json.loads(Path("out/results.json").read_text())["seeds"] == [5, 6, 7]
     assert Path("out/figure.png").read_bytes()[:4] == b"\x89PNG"
-    assert "best beats none" in result.stdout and "yes" in result.stdout and "no" in result.stdout
+    assert "best beats none" in result.stdout and "holds" in result.stdout and "undecided" in result.stdout
     assert "at most 0.5" in result.stdout and "seed 7" in result.stdout
     assert toy.calls[0] == ("first", 5, False)
 
@@ -43,6 +43,7 @@ def test_few_seeds_and_a_trial_are_said_to_support_nothing(run: Run, toy: Toy) -
     assert Path("toy/results.json").exists()
     trial = run("represent", "toy", "--quick", "--output", "trial")
     assert "support no claim" in trial.stderr and toy.calls[-1][2] is True
+    assert "best beats none" not in trial.stdout
 
 
 def test_a_killed_run_goes_on(run: Run, toy: Toy) -> None:
