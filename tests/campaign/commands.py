@@ -138,7 +138,8 @@ def commands(inputs: Path) -> list[Command]:
                 ("--resume",), _crystals("out.extxyz")),
         Command(("reconstruct", few, "-c", model, "-o", "out.cif", *outside), (), _crystals("out.cif")),
         Command(("interpolate", few, few, "-c", model, "-n", "3", "-o", "out", *outside), (), _crystals("out")),
-        Command(("predict-structure", "NaCl", "-c", model, "-n", "2", "--steps", "2", "-o", "out.db", *device), (), _crystals("out.db")),
+        Command(("predict-structure", "NaCl", "-c", model, "-n", "2", "--steps", "2", "-o", "out.db", *device), (),
+                _crystals("out.db")),
         Command(("predict", table, "-c", judge, "-o", "out.csv", *device), (), _bytes("out.csv")),
         Command(("relax", str(inputs / "metals.extxyz"), "--calculator", "emt", "-o", "out.parquet", *device), (),
                 _crystals("out.parquet")),
@@ -149,7 +150,8 @@ def commands(inputs: Path) -> list[Command]:
         Command(("train-predictor", "--from=z", "-c", model, "-d", table, "--property", "room", "-o", "out",
                  "max_steps=4", "check_every=2", *device), ("--overwrite",), _weights("out/model")),
         Command(("represent", "toy", "--seeds", "2", "--output", "out"), (), _arms),
-        Command(("download", "toy", "--from", str(inputs / "mirror"), "-o", "out"), (), _bytes("out/toy/train.csv", "out/toy/test.csv")),
+        Command(("download", "toy", "--from", str(inputs / "mirror"), "-o", "out"), (),
+                _bytes("out/toy/train.csv", "out/toy/test.csv")),
     ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from cdvae_kit.representation.methods.functional_coverage import (
     required_samples,
     scaling_exponent,
 )
+from cdvae_kit.seeding import make_generator
 
 Row = tuple[int, ...]
 

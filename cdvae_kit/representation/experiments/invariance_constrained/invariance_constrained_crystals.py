@@ -34,7 +34,7 @@ from cdvae_kit.representation.methods.invariance_discovery import (
     mean_duals,
 )
 from cdvae_kit.representation.panels import Bars, Curve, Lines, Panel
-from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
+from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult, averaged
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import Transform
 from cdvae_kit.typing import ShareDone
