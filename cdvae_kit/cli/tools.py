@@ -24,6 +24,9 @@ from cdvae_kit.cli.options import long_words
 LEFT_OUT = {"metric", "backend", "address", "workers", "resume", "cache"}
 """Options that are no tool's: code of one's own, clusters, and what a person at a terminal needs."""
 
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""typer carries a click of its own, whose class it does not name."""
+
 _ONE_AT_A_TIME = threading.Lock()
 _JSON_TYPES: dict[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
 
@@ -170,8 +173,8 @@ def call(
     with _ONE_AT_A_TIME, redirect_stdout(output), redirect_stderr(errors):
         try:
             code = run(words) or 0
-        except typer.BadParameter.__mro__[1] as error:  # typer carries a click of its own: its UsageError
-            raise ToolError(error.format_message()) from error
+        except _USAGE_ERROR as error:
+            raise ToolError(error.format_message()) from error  # type: ignore[attr-defined]
     if code != 0:
         raise ToolError(errors.getvalue().strip() or f"{name} ended with exit code {code}")
     found: dict[str, Any] = json.loads(output.getvalue())
