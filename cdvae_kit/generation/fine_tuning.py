@@ -116,8 +116,8 @@ def start_from(model: CDVAE, init: str | os.PathLike[str], *, train: CrystalBatc
         if columns is None:
             target[here] = source[there]
         else:
-            left, right = (torch.tensor(index, dtype=torch.long) for index in zip(*columns, strict=True))
-            target[here.unsqueeze(-1), left] = source[there.unsqueeze(-1), right]
+            to, origin = (torch.tensor(index, dtype=torch.long) for index in zip(*columns, strict=True))
+            target[here.unsqueeze(-1), to] = source[there.unsqueeze(-1), origin]
     model.load_state_dict(own | fitting)
     model.lattice_coding.is_held = True
     named = [name for name in fresh if name != "known_elements"]
