@@ -66,6 +66,7 @@ DRAWS_WITHOUT_GENERATOR = {"torch.rand_like", "torch.randn_like", "torch.randint
 
 DISTRIBUTION_OF = {
     "PIL": "pillow",
+    "huggingface_hub": "huggingface-hub",
     "lazy_loader": "lazy-loader",
     "sklearn": "scikit-learn",
     "torch_geometric": "torch-geometric",

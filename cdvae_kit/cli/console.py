@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -72,8 +72,6 @@ def errors() -> Console:
     return SafeConsole(stderr=True, soft_wrap=True, highlight=False)
 
 
-P = ParamSpec("P")
-
 AsJson = Annotated[
     bool, typer.Option("--json", is_eager=True, help="Print what was found as JSON, whole, in place of tables.")
 ]
@@ -115,7 +113,7 @@ def printing_as(*, as_json: bool, quiet: bool) -> Iterator[None]:
         _PRINTING.reset(token)
 
 
-def with_printing_options(command: Callable[P, None]) -> Callable[..., None]:
+def with_printing_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with `--json` and `--quiet`."""
     signature = inspect.signature(command, eval_str=True)
     new = [
@@ -124,7 +122,7 @@ def with_printing_options(command: Callable[P, None]) -> Callable[..., None]:
     ]
 
     @functools.wraps(command)
-    def printing(*args: P.args, **kwargs: Any) -> None:
+    def printing(*args: Any, **kwargs: Any) -> None:
         with printing_as(as_json=bool(kwargs.pop("as_json")), quiet=bool(kwargs.pop("quiet"))):
             command(*args, **kwargs)
 

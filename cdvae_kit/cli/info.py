@@ -88,7 +88,7 @@ def _describe_installation() -> None:
     shown = [(row["name"], row["from"], ", ".join(row["properties"])) for row in predictors]
     print_table(_table("Predictors", ("name", "from", "properties"), shown), predictors=predictors)
 
-    sets = [
+    sets: list[dict[str, Any]] = [
         {
             "name": name,
             "num_crystals": sum(entry.num_crystals.values()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -62,7 +62,7 @@ def predict_structure(
     table = Table(header_style="bold", box=SIMPLE_HEAD)
     for title in ("formula", "rank", "space group", "atoms", "times drawn", "distance of its code", "log p"):
         table.add_column(title, justify="left" if title == "formula" else "right")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "formula": one.formula,
             "rank": rank + 1,
@@ -76,7 +76,7 @@ def predict_structure(
         for rank in range(len(one.crystals))
     ]
     for row in rows:
-        rank = int(row["rank"])
+        rank = row["rank"]
         if rank <= MAX_SHOWN:
             table.add_row(
                 "" if rank > 1 else str(row["formula"]),

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,6 +38,7 @@ _INSTRUCTIONS = (
 
 
 def serve_tools(
+    context: typer.Context,
     folder: Annotated[
         Path,
         typer.Option("--folder", metavar="DIR", exists=True, file_okay=False, help="Where files are read and written."),
@@ -47,7 +48,8 @@ def serve_tools(
 
     Speaks on standard input and output: an agent's program starts it. Needs the extra `mcp`.
     """
-    server = make_server(folder.resolve())
+    frame = context.find_root().command
+    server = make_server(folder.resolve(), lambda words: frame.main(words, standalone_mode=False))
 
     import anyio
     from mcp.server.stdio import stdio_server
@@ -62,8 +64,13 @@ def serve_tools(
     anyio.run(speak)
 
 
-def make_server(folder: Path) -> Server:
-    """A server of the tools, not yet running; its process is to work in `folder`."""
+def make_server(folder: Path, run: Callable[[list[str]], Any]) -> Server:
+    """A server of the tools, not yet running.
+
+    Args:
+        folder: where its process works.
+        run: see `cdvae_kit.cli.tools.call`.
+    """
     try:
         from mcp import types
         from mcp.server.lowlevel import Server
@@ -85,7 +92,7 @@ def make_server(folder: Path) -> Server:
             return _answer(f"there is no tool {params.name!r}; there are {', '.join(TOOLS)}", is_error=True)
         word, command = TOOLS[params.name]
         try:
-            found = await anyio.to_thread.run_sync(lambda: call(word, command, params.arguments or {}, folder))
+            found = await anyio.to_thread.run_sync(lambda: call(word, command, params.arguments or {}, folder, run=run))
         except ToolError as error:
             return _answer(str(error), is_error=True)
         return types.CallToolResult(

@@ -38,7 +38,7 @@ def crystal_rows(crystals: CrystalBatch, verdicts: Sequence[Validity]) -> list[d
     """What each crystal is, by name; None for what cannot be told."""
     from cdvae_kit.crystal.symmetry import space_group
 
-    names = crystals.material_ids or [None] * len(crystals)
+    names: Sequence[str | None] = crystals.material_ids or [None] * len(crystals)
     found = zip(crystals, names, crystals.formulas(), space_group(crystals), verdicts, strict=True)
     return [
         {

@@ -24,6 +24,9 @@ from cdvae_kit.cli.options import long_words
 LEFT_OUT = {"metric", "backend", "address", "workers", "resume", "cache"}
 """Options that are no tool's: code of one's own, clusters, and what a person at a terminal needs."""
 
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""typer carries a click of its own, whose class it does not name."""
+
 _ONE_AT_A_TIME = threading.Lock()
 _JSON_TYPES: dict[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
 
@@ -145,21 +148,33 @@ def _refuse_outside(parameter: _Parameter, value: Any, folder: Path) -> None:
             raise ToolError(f"{one} lies outside the folder of this server, {folder}; give a path within it")
 
 
-def call(name: str, command: Callable[..., None], arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def call(
+    name: str,
+    command: Callable[..., None],
+    arguments: Mapping[str, Any],
+    folder: Path,
+    *,
+    run: Callable[[list[str]], Any],
+) -> dict[str, Any]:
     """What a command prints as JSON, run with these arguments.
+
+    Args:
+        name: of the command, its first word.
+        command: what is called.
+        arguments: by name, as the schema has them.
+        folder: see `command_line`.
+        run: runs the words of a command line and gives the exit code, None for 0; wrong use is typer's exception.
 
     Raises:
         ToolError: it ends with another exit code than 0; the words are those that it prints.
     """
-    from cdvae_kit.cli.main import app
-
     words = [name, *command_line(command, arguments, folder)]
     output, errors = io.StringIO(), io.StringIO()
     with _ONE_AT_A_TIME, redirect_stdout(output), redirect_stderr(errors):
         try:
-            code = app(words, standalone_mode=False) or 0
-        except typer.BadParameter.__mro__[1] as error:  # typer carries a click of its own: its UsageError
-            raise ToolError(error.format_message()) from error
+            code = run(words) or 0
+        except _USAGE_ERROR as error:
+            raise ToolError(error.format_message()) from error  # type: ignore[attr-defined]
     if code != 0:
         raise ToolError(errors.getvalue().strip() or f"{name} ended with exit code {code}")
     found: dict[str, Any] = json.loads(output.getvalue())

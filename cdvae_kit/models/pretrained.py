@@ -150,7 +150,7 @@ def load_settings(
     """
     place = locate(name_or_path, folder=folder)
     if (kind := schema.__name__.removesuffix("Config")) in carried.KINDS:
-        carried.refuse_other_kind(place, cast(carried.ModelKind, kind))
+        carried.refuse_other_kind(place, kind)
     checkpoint = load_checkpoint(place, expected_tensors=expected)
     try:
         config = schema.model_validate(checkpoint.metadata["config"])

@@ -122,9 +122,9 @@ def make_loggers(folder: str | os.PathLike[str], names: Sequence[LoggerName] | N
     Raises:
         ImportError: one that is asked for is not installed.
     """
-    if names is None:
-        names = ("tensorboard",) if importlib.util.find_spec("tensorboard") is not None else ()
-    return [_make_logger(folder, name) for name in dict.fromkeys(names) if name != "csv"]
+    by_default: tuple[LoggerName, ...] = ("tensorboard",) if importlib.util.find_spec("tensorboard") is not None else ()
+    chosen = by_default if names is None else names
+    return [_make_logger(folder, name) for name in dict.fromkeys(chosen) if name != "csv"]
 
 
 def _make_logger(folder: str | os.PathLike[str], name: LoggerName) -> Any:

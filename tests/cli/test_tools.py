@@ -8,14 +8,24 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from cdvae_kit.cli import tools
 from cdvae_kit.cli.evaluate import evaluate
+from cdvae_kit.cli.main import app
 from cdvae_kit.cli.relax import relax
 from cdvae_kit.cli.sample import sample
 from cdvae_kit.cli.serve_tools import TOOLS, make_server
-from cdvae_kit.cli.tools import ToolError, call, command_line, input_schema
+from cdvae_kit.cli.tools import ToolError, command_line, input_schema
 from tests.cli.conftest import Engine
 
 Run = Callable[..., Result]
+
+
+def call(name: str, command: Callable[..., None], arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return tools.call(name, command, arguments, folder, run=in_this_process)
+
+
+def in_this_process(words: list[str]) -> Any:
+    return app(words, standalone_mode=False)
 
 
 def test_the_schema_is_that_of_the_options() -> None:
@@ -88,7 +98,7 @@ def test_an_agent_lists_the_tools_and_calls_one(run: Run, engine: Engine, tmp_pa
     from mcp import Client
 
     async def talk() -> tuple[Any, Any, Any]:
-        async with Client(make_server(tmp_path)) as client:
+        async with Client(make_server(tmp_path, in_this_process)) as client:
             listed = await client.list_tools()
             good = await client.call_tool("sample", {"num_crystals": 2, "output": "b.cif"})
             bad = await client.call_tool("sample", {"output": "b.pdf"})
