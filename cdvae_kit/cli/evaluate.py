@@ -63,6 +63,14 @@ def evaluate(
             metavar="NAME|PATH", rich_help_panel=_COMPARE, help="Gives its properties, of both sets, as `predict` does."
         ),
     ] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(
+            metavar="chgnet",
+            rich_help_panel=_COMPARE,
+            help="Compare the features that a potential has of both sets (Fréchet distance).",
+        ),
+    ] = None,
     latent_model: Annotated[
         str | None,
         typer.Option(
@@ -131,10 +139,20 @@ def evaluate(
     hull: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
+            metavar="FILE|FOLDER",
             exists=True,
             rich_help_panel=_STABLE,
-            help="Phases by the same calculator, JSON or CSV; made of the reference and the elements if not given.",
+            help="Phases by the same calculator, JSON or CSV, or formation energies, a table or folder of them as "
+            "MP-20's; made of the reference and the elements if not given.",
+        ),
+    ] = None,
+    mp_corrections: Annotated[
+        bool | None,
+        typer.Option(
+            "--mp-corrections/--no-mp-corrections",
+            rich_help_panel=_STABLE,
+            help="Correct energies as the Materials Project does before they are held against formation energies; "
+            "by the calculator unless given.",
         ),
     ] = None,
     threshold: Annotated[
@@ -167,7 +185,12 @@ def evaluate(
 
     cutoffs = inputs.parse_cutoffs(coverage_cutoffs or "mp_20")
     inputs.check_options(
-        reference=reference, pairs=(reconstruction, metre), hull=hull, calculator=calculator, latent_model=latent_model
+        reference=reference,
+        pairs=(reconstruction, metre),
+        hull=hull,
+        calculator=calculator,
+        latent_model=latent_model,
+        embeddings=embeddings,
     )
 
     from cdvae_kit.cli.evaluation_table import print_evaluation
@@ -195,8 +218,15 @@ def evaluate(
         settings, threshold = fixed.settings, fixed.stability.get("threshold", threshold)
         fmax, max_steps = fixed.stability.get("fmax", fmax), int(fixed.stability.get("max_steps", max_steps))
     own_metrics = inputs.own_metrics(metric or [])
+    embed = None if embeddings is None else inputs.embedder_of(embeddings, device)
     stability = inputs.stability_request(
-        calculator, hull, threshold=threshold, fmax=fmax, max_steps=max_steps, device=device
+        calculator,
+        hull,
+        threshold=threshold,
+        fmax=fmax,
+        max_steps=max_steps,
+        device=device,
+        mp_corrections=mp_corrections,
     )
     ours, theirs, known = (
         None if path is None else inputs.read_set(path, strict=strict, lenient=lenient, workers=workers)
@@ -218,6 +248,7 @@ def evaluate(
             predictors=None if predictor is None else inputs.predictors_of(predictor, device),
             units=inputs.known_units(),
             encode=None if latent_model is None else inputs.encoder_of(latent_model, device),
+            embed=embed,
             stability=stability,
             num_workers=workers,
             store=store,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cdvae_kit.metrics.evidence import Encode, PropertyFunction
     from cdvae_kit.metrics.metric import Metric
     from cdvae_kit.metrics.relaxing import StabilityRequest
+    from cdvae_kit.relaxation import ReferenceHull
 
 REPORT_FILE = "report.html"
 
@@ -53,12 +54,14 @@ def check_options(
     hull: Path | None,
     calculator: str | None,
     latent_model: str | None,
+    embeddings: str | None = None,
 ) -> None:
     """Raises for options that need another one, before anything is read; `pairs`: --reconstruction and --metre."""
     needs_reference = {
         "--reconstruction": pairs[0],
         "--metre": pairs[1],
         "--latent-model": latent_model is not None,
+        "--embeddings": embeddings is not None,
     }
     for name, given in needs_reference.items():
         if given and reference is None:
@@ -70,18 +73,43 @@ def check_options(
 
 
 def stability_request(
-    calculator: str | None, hull: Path | None, *, threshold: float, fmax: float, max_steps: int, device: str
+    calculator: str | None,
+    hull: Path | None,
+    *,
+    threshold: float,
+    fmax: float,
+    max_steps: int,
+    device: str,
+    mp_corrections: bool | None = None,
 ) -> StabilityRequest | None:
     """How to judge stability; a calculator that cannot be had is an error here, not after an hour."""
     if calculator is None:
         return None
-    from cdvae_kit.io.crystals.phases import read_phases
     from cdvae_kit.metrics.relaxing import StabilityRequest
-    from cdvae_kit.relaxation import ReferenceHull, phases_of
 
     find_calculator(calculator, device)
-    phases = None if hull is None else ReferenceHull(phases_of(read_phases(hull)), name=hull.name)
-    return StabilityRequest(calculator, phases, fmax=fmax, max_steps=max_steps, threshold=threshold, device=device)
+    return StabilityRequest(
+        calculator,
+        None if hull is None else read_hull(hull),
+        fmax=fmax,
+        max_steps=max_steps,
+        threshold=threshold,
+        device=device,
+        mp_corrections=mp_corrections,
+    )
+
+
+def read_hull(path: Path) -> ReferenceHull:
+    """The hull of a file of phases, or of formation energies: a table that has them, or a folder of such tables."""
+    from cdvae_kit.io.crystals.phases import has_formation_energies, read_formation_energies, read_phases
+    from cdvae_kit.relaxation import ReferenceHull, formation_hull, phases_of
+
+    tables = sorted(path.glob("*.csv*")) if path.is_dir() else [path]
+    if path.is_dir() and not tables:
+        raise typer.BadParameter(f"there is no .csv or .csv.gz in {path}", param_hint="--hull")
+    if path.is_dir() or has_formation_energies(path):
+        return formation_hull(read_formation_energies(tables), name=path.name)
+    return ReferenceHull(phases_of(read_phases(path)), name=path.name)
 
 
 def find_calculator(name: str, device: str) -> None:
@@ -101,6 +129,13 @@ def encoder_of(name_or_path: str, device: str) -> Encode:
 
     model = CDVAE.from_pretrained(name_or_path, device=device)
     return lambda crystals: latent_codes(model, crystals)
+
+
+def embedder_of(name: str, device: str) -> Encode:
+    """Crystals to the features of a potential."""
+    from cdvae_kit.relaxation.embeddings import make_embedder
+
+    return make_embedder(name, device=device)
 
 
 def predictors_of(name_or_path: str, device: str) -> dict[str, PropertyFunction]:

@@ -22,7 +22,13 @@ MAX_REASONS = 5
 
 
 def read_batch(
-    path: Path, *, strict: bool = False, max_atoms: int | None = None, double: bool = False, lenient: bool = False
+    path: Path,
+    *,
+    strict: bool = False,
+    max_atoms: int | None = None,
+    double: bool = False,
+    lenient: bool = False,
+    for_model: bool = False,
 ) -> CrystalBatch:
     """The crystals in a file or folder that can be read; the others are told on standard error.
 
@@ -31,6 +37,7 @@ def read_batch(
         strict: whether one crystal that cannot be read is an error.
         max_atoms: crystals with more atoms count as unreadable.
         double: in double precision.
+        for_model: whether crystals of elements that no model knows are left out.
         lenient: whether files that contradict themselves are taken, and told.
     """
     from cdvae_kit.io import read_crystals
@@ -45,6 +52,10 @@ def read_batch(
         result = read_crystals(
             path, strict=strict, max_atoms=max_atoms, lenient=lenient, progress=progress, **precision
         )
+    if for_model:
+        from cdvae_kit.models.fractional import NUM_ELEMENTS
+
+        result = result.with_elements_up_to(NUM_ELEMENTS, str(path))
     print_remarks("left out", result.failures)
     print_remarks("note", result.notes)
     return result.crystals

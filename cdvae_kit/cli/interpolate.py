@@ -46,7 +46,7 @@ def interpolate(
     from cdvae_kit.models import CDVAE
 
     model = CDVAE.from_pretrained(checkpoint, device=device)
-    ends = [read_batch(path, lenient=lenient).select([0]) for path in (first, second)]
+    ends = [read_batch(path, lenient=lenient, for_model=True).select([0]) for path in (first, second)]
     if allow_outside:
         for end in ends:
             tell_outside(model, end)

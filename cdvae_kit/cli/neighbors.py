@@ -48,8 +48,8 @@ def neighbors(
     from cdvae_kit.models import CDVAE
 
     model = CDVAE.from_pretrained(checkpoint, device=device)
-    asked = read_batch(crystals, lenient=lenient)
-    known = read_batch(reference, lenient=lenient)
+    asked = read_batch(crystals, lenient=lenient, for_model=True)
+    known = read_batch(reference, lenient=lenient, for_model=True)
     if allow_outside:
         tell_outside(model, asked)
     found = latent_neighbors(model, asked, known, num_neighbors=num_neighbors, allow_outside=allow_outside)

@@ -126,7 +126,7 @@ def optimize(
     model = CDVAE.from_pretrained(checkpoint, device=device)
     constraints.check_model(model)
     names = tuple(goal.name for goal in goals)
-    read = functools.partial(read_batch, max_atoms=model.config.max_atoms, lenient=lenient)
+    read = functools.partial(read_batch, max_atoms=model.config.max_atoms, lenient=lenient, for_model=True)
     starts = num_starts if data is None else _first(read(data), num_starts)
     with progress_bar("Optimising", "starts") as progress:
         try:

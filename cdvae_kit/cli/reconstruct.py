@@ -56,7 +56,7 @@ def reconstruct(
     from cdvae_kit.models import CDVAE
 
     model = CDVAE.from_pretrained(checkpoint, device=device)
-    originals = read_batch(crystals, strict=strict, lenient=lenient)
+    originals = read_batch(crystals, strict=strict, lenient=lenient, for_model=True)
     if allow_outside:
         tell_outside(model, originals)
     with progress_bar("Reconstructing", "crystals") as progress:

@@ -143,7 +143,7 @@ def sample(
         refuse_output(output, format, overwrite=overwrite, resume=resume)
 
     if relax is not None:
-        _refuse_relaxed(output, relax, device, overwrite=overwrite or resume)
+        refuse_relaxed(output, relax, device, overwrite=overwrite or resume)
 
     from cdvae_kit.cli.table import print_crystals
     from cdvae_kit.generation import conditions_from, sample_to_file, seeds_of
@@ -241,7 +241,7 @@ def _parts_folder(output: Path, format: Format) -> Path:
     return output
 
 
-def _refuse_relaxed(output: Path, calculator: str, device: str, *, overwrite: bool) -> None:
+def refuse_relaxed(output: Path, calculator: str, device: str, *, overwrite: bool) -> None:
     """Raises what relaxing afterwards would raise, before anything is sampled."""
     from cdvae_kit.cli.evaluation_inputs import find_calculator
     from cdvae_kit.generation.relaxing import relaxed_path, table_path

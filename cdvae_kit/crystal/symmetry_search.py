@@ -1,9 +1,9 @@
 """One crystal to its symmetric description: the group by moyopy, then one canonical choice of origin, axes and points.
 
 The letters of a crystal depend on where the origin lies (a and b of Pm-3m swap), and the parameters of an orbit on
-which of its points is called the first. The Euclidean normalizer lists all such choices; the one is taken whose
-sequence of (element, letter) is the smallest, and among these the one with the smallest parameters. Comparisons have a
-tolerance, so that rounding does not choose.
+which of its points is called the first. The Euclidean normalizer lists all such choices; the one is taken whose letters
+are the first, whatever the elements, then the one that gives the first letters to the most electronegative elements,
+then the one with the smallest parameters. Comparisons have a tolerance, so that rounding does not choose.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ def describe_one(
         atomic_numbers: (num_atoms,).
         tolerance: angstrom; halved as long as moyopy finds no group at it.
     """
-    numbers = [int(number) for number in atomic_numbers]
+    elements = [int(number) for number in atomic_numbers]
+    kinds = [_chemical_order()[element] for element in elements]
     while tolerance > _SMALLEST_TOLERANCE:
-        rough = symmetry_of(lattice.tolist(), frac_coords.tolist(), numbers, tolerance)
+        rough = symmetry_of(lattice.tolist(), frac_coords.tolist(), kinds, tolerance)
         if rough is not None:
             cell = rough.prim_std_cell
             fine = symmetry_of(cell.basis, cell.positions, cell.numbers, _FINE)
@@ -70,8 +71,22 @@ def describe_one(
                 with contextlib.suppress(_Inconsistent):
                     return _canonical(fine, tolerance)
         tolerance *= 0.5
-    elements = [int(number) for number in atomic_numbers]
     return Description(1, [0] * len(elements), elements, (frac_coords % 1.0).tolist(), lattice, 0.0)
+
+
+@lru_cache(maxsize=1)
+def _chemical_order() -> tuple[int, ...]:
+    """Where each element, by atomic number, stands in Pettifor's order, the most electronegative ones first.
+
+    What is alike in chemistry is close in it, so that the descriptions of alike compounds are alike.
+    Source: Pettifor, Solid State Commun. 51, 31 (1984), as pymatgen has it.
+    """
+    from pymatgen.core import Element
+
+    # beyond lawrencium it has nothing
+    listed = sorted(range(1, 104), key=lambda number: -Element.from_Z(number).mendeleev_no)
+    places = {number: place for place, number in enumerate([*listed, *range(104, 119)], start=1)}
+    return (0, *(places[number] for number in range(1, 119)))
 
 
 class _Inconsistent(Exception):
@@ -83,32 +98,37 @@ def _canonical(found: Any, tolerance: float) -> Description:
     cell = found.prim_std_cell
     coords = np.array(cell.positions)
     lattice = np.array(cell.basis)
-    elements = np.array(cell.numbers)
+    kinds = np.array(cell.numbers)
     normalizer = found.normalizer_wyckoff_positions(preserve_chirality=True, primitive=True)
     # the normalizer speaks of the atoms of the conventional cell
     conventional = _in_conventional_cell(number, np.array(found.std_cell.positions), coords)
-    sequences = []
+    sequences: list[tuple[tuple[list[int], list[tuple[int, int]]], list[int], Any]] = []
     for operation, positions in normalizer.coset_representatives:
         letters = [position_of(number, positions[i].letter).index for i in conventional]
-        sequences.append((sorted(zip(elements.tolist(), letters, strict=True)), letters, operation))
+        # the positions first, so that compounds of one structure type have the same ones, whatever their elements
+        key = sorted(letters), sorted(zip(kinds.tolist(), letters, strict=True))
+        sequences.append((key, letters, operation))
     smallest = min(sequence for sequence, _, _ in sequences)
-    orbits = _orbits(number, coords, elements)
-    choices = []
+    orbits = _orbits(number, coords, kinds)
+    is_free = wyckoff_table().is_free
+    # where nothing is free all choices have the same rows, and the first is the smallest
+    one_will_do = not bool(is_free[smallest[0]].any())
+    choices: list[tuple[list[_Row], np.ndarray]] = []
     for sequence, letters, operation in sequences:
-        if sequence != smallest:
+        if sequence != smallest or (one_will_do and choices):
             continue
-        for own in normalizer.stabilizer:
+        for own in normalizer.stabilizer[: 1 if one_will_do else None]:
             linear = np.array(operation.linear, dtype=float) @ np.array(own.linear, dtype=float)
             shift = np.array(operation.linear, dtype=float) @ np.array(own.origin_shift) + operation.origin_shift
             moved = coords @ linear.T + shift
-            choices.append((_parametrise(number, moved, elements, letters, orbits), linear))
+            choices.append((_parametrise(number, moved, kinds, letters, orbits), linear))
     chosen = _smallest([rows for rows, _ in choices])
     rows, linear = choices[chosen]
     # columns of the basis become basis @ inv(linear)
     return Description(
         number,
         [position for _, position, _ in rows],
-        [element for element, _, _ in rows],
+        [_chemical_order().index(kind) for kind, _, _ in rows],
         [u.tolist() for _, _, u in rows],
         np.linalg.inv(linear).T @ lattice,
         tolerance,

@@ -97,11 +97,12 @@ def checks_as_properties(conditions: Conditions, crystals: CrystalBatch) -> dict
     Wishes are found out from the finished crystals; a property has `asked_NAME`, since what it is nobody has measured.
     """
     columns: dict[str, Tensor] = {}
+    device = crystals.lattice.device
     checks = check_crystals(conditions, crystals)
     for wish in checks[0]:
-        columns[column_of(wish)] = torch.tensor([float(check[wish]) for check in checks])
+        columns[column_of(wish)] = torch.tensor([float(check[wish]) for check in checks], device=device)
     for name, value in (conditions.properties or {}).items():
-        columns[f"asked_{name}"] = torch.full((len(crystals),), float(value))
+        columns[f"asked_{name}"] = torch.full((len(crystals),), float(value), device=device)
     return columns
 
 

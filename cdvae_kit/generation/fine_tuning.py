@@ -16,6 +16,7 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.models import CDVAE, pretrained
 from cdvae_kit.models.config import CDVAEConfig
 from cdvae_kit.models.limits import NUM_ELEMENTS
+from cdvae_kit.models.networks import build_conditions
 
 logger = logging.getLogger(__name__)
 
@@ -162,17 +163,18 @@ def _partly(
     told = "prior.told.weight"
     if told in fresh and told in other and len(own[told]) == len(other[told]):
         rows = [(i, i) for i in range(len(own[told]))]
-        columns = _shared_columns(model, CDVAE(config))
+        columns = _shared_columns(model, config)
         if columns and other[told].shape[1] >= max(j for _, j in columns):
             found[told] = (rows, columns)
     return found
 
 
-def _shared_columns(model: CDVAE, before: CDVAE) -> _Pairs:
+def _shared_columns(model: CDVAE, config: CDVAEConfig) -> _Pairs:
     """Columns of the conditions' vector that two models have in common: kinds of the same name, and their flags."""
     places = {}
     start = 0
-    for kind in before.conditions.kinds:
+    # of the names and widths alone: no scale is asked for
+    for kind in build_conditions(config, lambda index: (torch.zeros(()), torch.ones(()))).kinds:
         places[kind.name] = (start, kind.size)
         start += kind.size + 1
     pairs: _Pairs = []

@@ -15,6 +15,7 @@ from cdvae_kit.datasets.registry import DATASETS, SPLITS
 from cdvae_kit.generation.fine_tuning import properties_of, settings_of
 from cdvae_kit.generation.fine_tuning import start_from as start_from  # its first home
 from cdvae_kit.models import CDVAE, CDVAEConfig
+from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.training import TrainingConfig, apply_overrides, fit, load_preset, seeded_weights
 from cdvae_kit.typing import OpenProgress
 
@@ -102,7 +103,9 @@ def _load(
     path = Path(data)
     has_splits = str(data) in DATASETS or (path.is_dir() and any(_is_split(child) for child in path.iterdir()))
     results = [
-        load_dataset(data, split=split, max_atoms=max_atoms, strict=strict, lenient=lenient, progress=progress)
+        load_dataset(
+            data, split=split, max_atoms=max_atoms, strict=strict, lenient=lenient, progress=progress
+        ).with_elements_up_to(NUM_ELEMENTS, str(data))
         for split in (("train", "val") if has_splits else (None,))
     ]
     for failure in (failure for result in results for failure in result.failures):

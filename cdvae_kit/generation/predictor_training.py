@@ -15,6 +15,7 @@ from cdvae_kit.datasets import load_dataset, split_crystals
 from cdvae_kit.datasets.registry import DATASETS
 from cdvae_kit.io.result_folder import result_folder
 from cdvae_kit.models import CDVAE
+from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.latent_predictor import LatentPredictor, encoder_digest
 from cdvae_kit.models.predictor_config import LatentPredictorConfig, PropertyPredictorConfig
 from cdvae_kit.models.property_predictor import PropertyPredictor
@@ -210,6 +211,7 @@ def _load(
     has_splits = str(data) in DATASETS or path.is_dir()
     split = "train" if has_splits else None
     result = load_dataset(data, split=split, strict=strict, lenient=lenient, progress=progress)
+    result = result.with_elements_up_to(NUM_ELEMENTS, str(data))
     for failure in result.failures:
         logger.warning("left out: %s", failure)
     for note in result.notes:

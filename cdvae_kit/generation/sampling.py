@@ -98,7 +98,7 @@ def sample_to_file(
 def _check_same_run(
     writer: CrystalWriter, format: WriteFormat, num_crystals: int, num_atoms: int | None, seed: int
 ) -> None:
-    crystals = _crystals_so_far(writer, format)
+    crystals = crystals_so_far(writer, format)
     if crystals is None:
         return
     names = crystals.material_ids or ["no name"] * len(crystals)
@@ -119,7 +119,8 @@ def _check_same_run(
         )
 
 
-def _crystals_so_far(writer: CrystalWriter, format: WriteFormat) -> CrystalBatch | None:
+def crystals_so_far(writer: CrystalWriter, format: WriteFormat) -> CrystalBatch | None:
+    """What an interrupted run has left for a writer that is not open yet; None where there is nothing."""
     if writer.journal.exists():
         return read_journal(writer.journal)
     if not writer.path.exists() or (writer.path.is_dir() and not any(writer.path.iterdir())):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch import Tensor
 
+from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
 from cdvae_kit.generation.conditions import check_possible, conditions_from
 from cdvae_kit.models import decoding
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from cdvae_kit.models import CDVAE
+    from cdvae_kit.relaxation import Relaxation
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ def predict_structures(
     seed: int = 0,
     steps: int | None = None,
     guidance: float = 1.0,
+    first: int = 0,
+    each: Callable[[int, PredictedStructures], None] | None = None,
     progress: Progress | None = None,
 ) -> list[PredictedStructures]:
     """Candidates for each formula.
@@ -68,6 +73,8 @@ def predict_structures(
         seed: formula i depends on the seed and i alone.
         steps: of the sampler.
         guidance: weight of the formula, see `LatentPrior.transport`.
+        first: formulas before this one are done already, and left out.
+        each: told of a formula's number and candidates as soon as they are there.
         progress: called with (formulas done, formulas in all).
 
     Raises:
@@ -87,9 +94,11 @@ def predict_structures(
             raise ValueError(f"{formula}: {error}") from error
         wishes.append(wish)
     found = []
-    for i, (formula, wish) in enumerate(zip(formulas, wishes, strict=True)):
+    for i in range(first, len(formulas)):
         ids = i * num_candidates + torch.arange(num_candidates, device=model.device)
-        found.append(_predict(model, formula, wish, ids, seed=seed, steps=steps, guidance=guidance))
+        found.append(_predict(model, formulas[i], wishes[i], ids, seed=seed, steps=steps, guidance=guidance))
+        if each is not None:
+            each(i, found[-1])
         if progress is not None:
             progress(i + 1, len(formulas))
     return found
@@ -142,6 +151,33 @@ def _distinct(structures: Sequence[Structure]) -> tuple[list[int], list[int]]:
         else:
             times[same] += 1
     return kept, times
+
+
+def as_rows(number: int, found: PredictedStructures) -> CrystalBatch:
+    """The candidates of formula `number` for a file: rank, distance, log-probability, times and group as properties."""
+    count = len(found.crystals)
+    dtype = found.distance.dtype
+    properties = {
+        "formula_number": torch.full((count,), float(number)),
+        "rank": torch.arange(1, count + 1).to(dtype),
+        "distance": found.distance,
+        "log_p": found.log_p.to(dtype),
+        "times": found.times.to(dtype),
+        "space_group": found.crystals.space_group.to(dtype),
+    }
+    crystals = found.crystals.plain().to("cpu")
+    return crystals.replace(properties={name: values.cpu() for name, values in properties.items()})
+
+
+def ranked_by_energy(rows: CrystalBatch, relaxations: Sequence[Relaxation]) -> Tensor:
+    """Indices of rows (see `as_rows`), formula by formula, the lowest relaxed energy of an atom first.
+
+    Candidates that could not be relaxed come last, in the model's order.
+    """
+    numbers = rows.properties["formula_number"].tolist()
+    energies = [float("inf") if one.energy_per_atom is None else one.energy_per_atom for one in relaxations]
+    # stable: of equal energies the model's order holds
+    return torch.tensor(sorted(range(len(rows)), key=lambda i: (numbers[i], energies[i])), dtype=torch.long)
 
 
 def all_candidates(found: Sequence[PredictedStructures]) -> SymmetricCrystals:

@@ -45,6 +45,7 @@ def evaluate(
     predictors: Mapping[str, PropertyFunction] | None = None,
     units: Mapping[str, str] | None = None,
     encode: Encode | None = None,
+    embed: Encode | None = None,
     stability: StabilityRequest | None = None,
     num_workers: int = 1,
     store: ResultStore | None = None,
@@ -65,6 +66,8 @@ def evaluate(
         predictors: name to a function of crystals, which gives the property of both sets in place of a column.
         units: of properties, for labels.
         encode: crystals to latent codes, for the Fréchet distance and the latent map.
+        embed: crystals to features of a potential, for the Fréchet distance between them; see
+            `cdvae_kit.relaxation.embeddings`.
         stability: relax crystals by a calculator and hold them against a hull; with `train`, the S.U.N. rates too.
         num_workers: processes; -1 takes every core.
         store: keeps fingerprints, verdicts and relaxed crystals: a second evaluation, or one that goes on after Ctrl-C,
@@ -82,8 +85,9 @@ def evaluate(
     ours = crystal_set(generated)
     theirs = None if reference is None else crystal_set(reference)
     _check_pairs(ours, theirs, paired or metre, one_to_one=paired)
-    if encode is not None and theirs is None:
-        raise ValueError("codes are compared with those of a reference: give one, or leave encode out")
+    for name, given in (("encode", encode), ("embed", embed)):
+        if given is not None and theirs is None:
+            raise ValueError(f"codes are compared with those of a reference: give one, or leave {name} out")
     evidence = Evidence(
         ours,
         theirs,
@@ -95,6 +99,7 @@ def evaluate(
         predictors=predictors,
         units=units or {},
         encode=encode,
+        embed=embed,
         stability=stability,
         num_workers=num_workers,
         store=store,

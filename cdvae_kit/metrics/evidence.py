@@ -62,6 +62,7 @@ class Evidence:
         predictors: of properties.
         units: of properties.
         encode: crystals to latent codes.
+        embed: crystals to features of a potential.
         stability: how stability is judged.
         num_workers: processes.
         store: keeps what is expensive.
@@ -78,6 +79,7 @@ class Evidence:
     predictors: Mapping[str, PropertyFunction] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     encode: Encode | None = None
+    embed: Encode | None = None
     stability: StabilityRequest | None = None
     num_workers: int = 1
     store: ResultStore | None = None
@@ -91,6 +93,7 @@ class Evidence:
             "train": self.train is not None,
             "fingerprints": self.settings.fingerprints,
             "codes": self.encode is not None and self.reference is not None,
+            "embeddings": self.embed is not None and self.reference is not None,
             "stability": self.stability is not None,
             "predicted": (self.predicted or self.paired) and self.reference is not None,
             "pairs": self.paired and self.reference is not None,
@@ -226,6 +229,13 @@ class Evidence:
         if self.encode is None:
             return None
         return _codes(self.encode, self.ours), _codes(self.encode, self.theirs)
+
+    @cached_property
+    def embeddings(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Features of a potential of both sets, NaN rows where it has none; None where none are wanted."""
+        if self.embed is None:
+            return None
+        return _codes(self.embed, self.ours), _codes(self.embed, self.theirs)
 
 
 def _codes(encode: Encode, crystals: Sequence[CrystalArrays]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How far the sets lie apart in the latent space of a model."""
+"""How far the sets lie apart in the latent space of a model, and in the features of a potential."""
 
 from __future__ import annotations
 
@@ -15,10 +15,19 @@ if TYPE_CHECKING:
 
 def _frechet(evidence: Evidence) -> Measured:
     assert evidence.codes is not None
-    ours, theirs = (rows[np.isfinite(rows).all(1)] for rows in evidence.codes)
+    return _between(*evidence.codes, where="the latent space")
+
+
+def _frechet_of_potential(evidence: Evidence) -> Measured:
+    assert evidence.embeddings is not None
+    return _between(*evidence.embeddings, where="the features of the potential")
+
+
+def _between(ours: np.ndarray, theirs: np.ndarray, *, where: str) -> Measured:
+    ours, theirs = (rows[np.isfinite(rows).all(1)] for rows in (ours, theirs))
     value = frechet_distance(ours, theirs)
     smallest = min(len(ours), len(theirs))
-    note = "squared, between Gaussians in the latent space"
+    note = f"squared, between Gaussians in {where}"
     if value is None:
         note = "a set has fewer than two codes"
     elif smallest <= ours.shape[1]:
@@ -38,6 +47,16 @@ FAMILY = Family(
             "Heusel et al., NeurIPS 2017, arXiv:1706.08500",
             ("codes",),
             _frechet,
+        ),
+        Metric(
+            "frechet_distance_potential",
+            "Fréchet distance, potential's features",
+            "distribution",
+            "lower",
+            "",
+            "LeMat-GenBench, arXiv:2512.04562, with the potential that is given",
+            ("embeddings",),
+            _frechet_of_potential,
         ),
     ),
 )

@@ -41,8 +41,11 @@ __all__ = [
     "rate",
 ]
 
-Need: TypeAlias = Literal["reference", "train", "fingerprints", "codes", "stability", "predicted", "pairs", "extended"]
-"""What must be given: sets, fingerprints, codes of a model, a calculator, predicted structures, pairs, more time."""
+Need: TypeAlias = Literal[
+    "reference", "train", "fingerprints", "codes", "embeddings", "stability", "predicted", "pairs", "extended"
+]
+"""What must be given: sets, fingerprints, codes of a model, embeddings of a potential, a calculator, predicted
+structures, pairs, more time."""
 
 NEEDS: tuple[Need, ...] = get_args(Need)
 

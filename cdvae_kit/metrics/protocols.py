@@ -102,7 +102,8 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             2_500,
             {"threshold": 0.1},
             differs=(
-                "its default compares BAWL hashes, which are not computed here: this is its structure-matcher option",
+                "its default compares BAWL hashes: unique_by_bonds and novel_by_bonds, with extended, are by hashes "
+                "made likewise; the other rates are of its structure-matcher option",
                 "its validity asks for charge within 0.1, distances over half the sum of radii, a density and a "
                 "format; here it is the rule charge and 0.5 angstrom",
                 "its rates are of valid crystals, these of all of them",

@@ -5,6 +5,7 @@ A new metric goes into the module of its family; a new family is named here.
 
 from __future__ import annotations
 
+from cdvae_kit.metrics.bonding import FAMILY as BONDING
 from cdvae_kit.metrics.continuous import FAMILY as CONTINUOUS
 from cdvae_kit.metrics.coverage import FAMILY as COVERAGE
 from cdvae_kit.metrics.distributions import FAMILY as DISTRIBUTIONS
@@ -33,6 +34,7 @@ FAMILIES: tuple[Family, ...] = (
     UNIQUENESS,
     NOVELTY,
     CONTINUOUS,
+    BONDING,
     STABILITY,
     SUN,
     POLYMORPHS,

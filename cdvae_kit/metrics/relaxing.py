@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.relaxation.hull import ReferenceHull
     from cdvae_kit.relaxation.relax import AnyCalculator
-    from cdvae_kit.relaxation.result import Relaxation
+    from cdvae_kit.relaxation.result import Relaxation, RelaxationSettings
 
 _KIND = "relaxation 1"
 """Raised with every change of the code that changes a relaxed crystal."""
@@ -31,12 +31,14 @@ class StabilityRequest:
 
     Attributes:
         calculator: a name that `cdvae_kit.relaxation.make_calculator` knows, an ASE calculator or a batched potential.
-        hull: phases whose energies are by the same calculator; None builds it from the reference set and the pure
-            elements, relaxed likewise.
+        hull: phases whose energies are by the same calculator, or of formation energies, against which those of the
+            calculator are held; None builds it from the reference set and the pure elements, relaxed likewise.
         fmax: eV/angstrom, at which a crystal is relaxed.
         max_steps: after which a crystal counts with the energy that it has.
         threshold: eV/atom above the hull that counts as metastable.
         device: of a calculator that is given by name.
+        mp_corrections: add the Materials Project's corrections to energies that are held against formation energies;
+            None does it where the calculator's energies are known to be raw (`formation.needs_corrections`).
     """
 
     calculator: AnyCalculator
@@ -45,6 +47,7 @@ class StabilityRequest:
     max_steps: int = 500
     threshold: float = METASTABLE
     device: str = "auto"
+    mp_corrections: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,13 @@ def judge_stability(
         assert reference is not None
         hull = _hull_of(generated, reference, request, relaxed, calculator)
     relaxations = relaxed(generated, "Relaxing, generated")
+    judged = relaxations
+    if hull.energies == "formation":
+        judged, said = _as_formation_energies(relaxations, request, settings)
+        calculator = f"{calculator}; {said}"
     with report("Matching, relaxed") as tell:
         result = stability(
-            relaxations,
+            judged,
             hull,
             threshold=request.threshold,
             calculator=calculator,
@@ -99,6 +106,20 @@ def judge_stability(
             progress=tell,
         )
     return StabilityFound(relaxations, result)
+
+
+def _as_formation_energies(
+    relaxations: Sequence[Relaxation], request: StabilityRequest, settings: RelaxationSettings
+) -> tuple[list[Relaxation], str]:
+    """The relaxations with formation energies, and in words how they were made."""
+    from cdvae_kit.relaxation.formation import element_energies, formation_energies, needs_corrections
+
+    corrected = needs_corrections(request.calculator) if request.mp_corrections is None else request.mp_corrections
+    numbers = {number for one in relaxations if not one.failed for number in one.composition}
+    elements, _ = element_energies(numbers, request.calculator, settings, device=request.device)
+    said = f"formation energies from {len(elements)} of {len(numbers)} elements by the same calculator"
+    how = "with" if corrected else "without"
+    return formation_energies(relaxations, elements, corrected=bool(corrected)), f"{said}, {how} MP2020 corrections"
 
 
 def relax_and_keep(

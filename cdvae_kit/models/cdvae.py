@@ -22,6 +22,8 @@ from cdvae_kit.graph import PeriodicGraph, neighbor_list
 from cdvae_kit.models import decoding, pretrained
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.config import CDVAEConfig
+from cdvae_kit.models.contents import read_counts
+from cdvae_kit.models.critic import CompositionCritic
 from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.heads import element_counts
 from cdvae_kit.models.lattice_coding import LatticeCoding
@@ -72,11 +74,16 @@ class CDVAE(pretrained.PretrainedModule):
         self.num_atoms_head = ResidualMLP(config.latent_dim, config.hidden_dim, config.max_atoms)
         self.symmetry_head = SymmetryHead(config.latent_dim, config.hidden_dim, NUM_ELEMENTS)
         self.lattice_head = ResidualMLP(config.latent_dim, config.hidden_dim, 6)
-        self.property_head = ResidualMLP(config.latent_dim, config.hidden_dim, max(1, len(config.properties)))
+        # without properties it is there, and as small as can be
+        width = config.hidden_dim if config.properties else 1
+        self.property_head = ResidualMLP(config.latent_dim, width, max(1, len(config.properties)))
         self.lattice_coding = LatticeCoding(config.lattice)
         self.conditions = build_conditions(config, self._property_scale)
         """What the prior can be told of a crystal."""
         self.prior = LatentPrior(config.prior, config.latent_dim, self.conditions) if config.prior is not None else None
+        is_judged = self.prior is not None and config.composition == "counts" and config.critic > 0
+        self.critic = CompositionCritic(config.critic) if is_judged else None
+        """Of the compositions that the prior gives."""
         self.register_buffer("property_mean", torch.zeros(max(1, len(config.properties))))
         self.register_buffer("property_deviation", torch.ones(max(1, len(config.properties))))
         self.register_buffer("known_elements", torch.zeros(0, dtype=torch.long))
@@ -166,7 +173,7 @@ class CDVAE(pretrained.PretrainedModule):
             "composition": self.composition_head.loss(z, counts, crystals.num_atoms).mean(),
         }
         if self.config.symmetry == "orbits":
-            group, positions = self.symmetry_head.loss(z, orbits, elements)
+            group, positions = self.symmetry_head.loss(z, orbits, elements, generator=generator)
             terms |= {"group": group.mean(), "positions": positions.mean()}
         sites = getattr(self.score_network, "sites", None)
         if isinstance(sites, SiteEmbedding) and self.config.loss_weights.sites:
@@ -228,6 +235,15 @@ class CDVAE(pretrained.PretrainedModule):
         """The weighted sum of the terms of `loss`."""
         weights = self.config.loss_weights
         return torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
+
+    def element_counts(self, crystals: CrystalBatch) -> Tensor:
+        """(num_crystals, num_elements) long: how many atoms of each element; column 0 is hydrogen."""
+        return element_counts(crystals.atomic_numbers, crystals.batch, len(crystals))
+
+    def drawn_counts(self, crystal_ids: Tensor, *, seed: int) -> Tensor:
+        """(num_crystals, num_elements) long: compositions read from codes of the prior, whatever the critic says."""
+        ids = crystal_ids.to(self.device)
+        return read_counts(self, decoding.sample_codes(self, ids, seed=seed, tries=1))
 
     # -- codes and crystals --------------------------------------------------------------------------------------
 

@@ -134,6 +134,9 @@ class CDVAEConfig(_Settings):
     score_network: ScoreNetworkConfig = ScoreNetworkConfig()
     noise: NoiseConfig = NoiseConfig()
     loss_weights: LossWeights = LossWeights()
+    critic: int = Field(128, ge=0)
+    """Width of the critic of the compositions that a learned prior gives, see `critic.py`; 0: none, and none without a
+    learned prior or with `fractions`."""
     prior: PriorConfig | None = PriorConfig()
     """None: z is drawn from N(0, I), as published."""
 

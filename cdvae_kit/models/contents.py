@@ -83,6 +83,12 @@ def read_num_atoms(model: CDVAE, z: Tensor, limits: DecodingLimits | None = None
 
 
 @torch.no_grad()
+def read_counts(model: CDVAE, z: Tensor, limits: DecodingLimits | None = None) -> Tensor:
+    """(num_crystals, num_elements) long: the most probable composition of each code, that `limits` allow."""
+    return _first_counts(model, z, read_num_atoms(model, z, limits), limits)[0]
+
+
+@torch.no_grad()
 def read_contents(
     model: CDVAE,
     z: Tensor,

@@ -23,7 +23,7 @@ from cdvae_kit.crystal.symmetry import niggli_reduce, space_group
 from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler, Sampler
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.models.conditions import Conditions
-from cdvae_kit.models.contents import Contents, known_elements, read_contents
+from cdvae_kit.models.contents import Contents, known_elements, read_contents, read_counts
 from cdvae_kit.models.contents import read_num_atoms as read_num_atoms
 from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.limits import DecodingLimits
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 _PAIRS_AT_ONCE = 400_000
 """Pairs of atoms in a batch of the automatic size: some 2 GiB at the default width."""
 
-_LATENT_STREAM, _START_STREAM, _LATTICE_STREAM = 1 << 40, 1 << 41, 1 << 43
+_LATENT_STREAM, _START_STREAM, _LATTICE_STREAM, _CRITIC_STREAM = 1 << 40, 1 << 41, 1 << 43, 1 << 44
+_CODE_TRIES = 8
 _MAX_DRAWS, _CODES_AT_ONCE = 1000, 256
 _MIN_DISTANCE = 0.5
 _SAME_GROUP = 0.01
@@ -109,6 +110,7 @@ def sample_codes(
     conditions: Conditions | None = None,
     guidance: float = 1.0,
     temperature: float = 1.0,
+    tries: int = _CODE_TRIES,
 ) -> Tensor:
     """Codes z of new crystals, (num_crystals, latent_dim), from the learned prior or N(0, I).
 
@@ -121,6 +123,9 @@ def sample_codes(
         conditions: what the learned prior is told.
         guidance: weight of the conditions, see `LatentPrior.transport`.
         temperature: standard deviation of the noise that codes come from.
+        tries: a code whose composition the critic does not accept is drawn anew, until it has been tried so often;
+            the last one is taken as it is, and 1 takes what comes first. Nothing is drawn anew where the composition
+            is asked for.
     """
     model.eval()
     if temperature < 0.0:
@@ -130,11 +135,28 @@ def sample_codes(
         return _drawn_codes(model, crystal_ids, seed, num_atoms, temperature)
     if num_atoms is not None:
         conditions = replace(conditions or Conditions(), num_atoms=num_atoms)
-    noise = _draw_noise(model, crystal_ids, seed, 0, temperature)
-    if conditions is None:
-        return model.prior.transport(noise)
-    told = model.conditions.asked(conditions).to(noise).expand(len(noise), -1)
-    return model.prior.transport(noise, told=told, guidance=guidance)
+    prior = model.prior
+    told = None if conditions is None else model.conditions.asked(conditions).to(prior.mean)
+
+    def draw(ids: Tensor, attempt: int) -> Tensor:
+        noise = _draw_noise(model, ids, seed, attempt, temperature)
+        if told is None:
+            return prior.transport(noise)
+        return prior.transport(noise, told=told.expand(len(noise), -1), guidance=guidance)
+
+    z = draw(crystal_ids, 0)
+    limits = None if conditions is None else conditions.limits()
+    if model.critic is None or (limits is not None and limits.composition is not None):
+        return z
+    places = torch.arange(len(z), device=z.device)
+    for attempt in range(1, tries):
+        uniform = CrystalNoise(seed, crystal_ids[places]).uniform_per_crystal(1, stream=_CRITIC_STREAM + attempt)
+        refused = ~model.critic.accepts(read_counts(model, z[places], limits), uniform.squeeze(-1))
+        places = places[refused]
+        if not len(places):
+            break
+        z[places] = draw(crystal_ids[places], attempt)
+    return z
 
 
 def _check_num_atoms(model: CDVAE, num_atoms: int | None) -> None:
@@ -355,7 +377,7 @@ def sample(
         sampler: see `decode`.
         max_tries: a crystal with atoms closer than 0.5 angstrom, images of an atom itself included, or with more
             symmetry than the group that was asked for, is drawn anew, code and all, until it has been tried this often;
-            1 takes what comes first.
+            1 takes what comes first, also where the critic of the compositions does not accept it.
         batch_size: see `decode`.
         progress: called with (crystals done, crystals in all), on the first try.
     """
@@ -382,6 +404,7 @@ def sample(
             conditions=conditions,
             guidance=guidance,
             temperature=temperature,
+            tries=1 if max_tries == 1 else _CODE_TRIES,
         )
         show = progress if attempt == 0 else None
         return decode(

@@ -59,9 +59,13 @@ class EquivariantEncoder(nn.Module):
             FractionalLayer(width, self.fourier.num_features) for _ in range(config.num_frame_layers)
         )
         self.readout = nn.Linear(width, 2 * width)
+        self.what = nn.Embedding(NUM_ELEMENTS + 1, width)
+        self.where = nn.Linear(width, width)
         pooled = 4 * width + width
         self.mu = nn.Linear(pooled, latent_dim)
         self.log_var = nn.Linear(pooled, latent_dim)
+        self.of_bound = nn.Linear(width, latent_dim, bias=False)
+        nn.init.zeros_(self.of_bound.weight)
         nn.init.zeros_(self.log_var.weight)
         nn.init.constant_(self.log_var.bias, -4.0)
 
@@ -79,8 +83,10 @@ class EquivariantEncoder(nn.Module):
         batch, of_atom = orbits.batch, orbits.of_atom
         s = self._surroundings(crystals, graph, elements, of_atom)
         told = orbits.is_free & ~orbits.is_polar
-        s = s + self.position(orbits.position)
-        s = s + self.place(where_it_stands(crystals.free, told, self.num_frequencies))
+        position = self.position(orbits.position) + self.place(
+            where_it_stands(crystals.free, told, self.num_frequencies)
+        )
+        s = s + position
         condition = self.condition(
             torch.cat([lattice_parameters, self.count(orbits.num_atoms), self.group(orbits.space_group)], dim=-1)
         )
@@ -97,8 +103,10 @@ class EquivariantEncoder(nn.Module):
         by_orbit = scatter(rows, batch, dim=0, dim_size=size, reduce="mean")
         share = orbits.multiplicity.to(rows.dtype) / orbits.num_atoms.index_select(0, batch).to(rows.dtype)
         by_atom = scatter(rows * share.unsqueeze(-1), batch, dim=0, dim_size=size, reduce="sum")
+        # what stands where, bound together by a product: the symmetry head takes it apart again
+        bound = scatter(self.what(elements) * self.where(position), batch, dim=0, dim_size=size, reduce="sum")
         pooled = torch.cat([by_orbit, by_atom, condition], dim=-1)
-        return self.mu(pooled), self.log_var(pooled).clamp(-12.0, 4.0)
+        return self.mu(pooled) + self.of_bound(bound), self.log_var(pooled).clamp(-12.0, 4.0)
 
     def _surroundings(
         self, crystals: SymmetricCrystals, graph: PeriodicGraph, elements: Tensor, of_atom: Tensor

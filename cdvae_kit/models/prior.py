@@ -55,8 +55,9 @@ class LatentPrior(nn.Module):
         centred = (codes - self.mean).double().cpu()
         variances, axes = torch.linalg.eigh(centred.T @ centred / (len(codes) - 1))
         scales = variances.clamp_min(1e-6).sqrt()
-        self.whiten.copy_(axes / scales)
-        self.colour.copy_((axes * scales).T)
+        # turned back from the axes, whose signs and order are by chance: codes that move a little stay where they are
+        self.whiten.copy_((axes / scales) @ axes.T)
+        self.colour.copy_((axes * scales) @ axes.T)
         self.farthest.copy_(self.distance(codes).max())
 
     def distance(self, codes: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ class LatentPrior(nn.Module):
         return (self.velocity(noisy, t, told) - (noise - z)).square().mean()
 
     def transport(
-        self, noise: Tensor, *, told: Tensor | None = None, guidance: float = 1.0, num_steps: int = 20
+        self, noise: Tensor, *, told: Tensor | None = None, guidance: float = 1.0, num_steps: int = 10
     ) -> Tensor:
         """Codes (num_crystals, latent_dim) from standard normal noise of the same shape.
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 
@@ -20,6 +21,17 @@ def mlp(widths: Sequence[int], *, final_activation: bool = False) -> nn.Sequenti
         if final_activation or i < len(widths) - 2:
             layers.append(nn.SiLU())
     return nn.Sequential(*layers)
+
+
+def dropout(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Sets a random share of the numbers to 0 and makes up for it in the others; chance comes from the generator.
+
+    >>> dropped = dropout(torch.ones(1000), 0.25, torch.Generator().manual_seed(0))
+    >>> sorted(set(dropped.tolist()))
+    [0.0, 1.3333333730697632]
+    """
+    kept = torch.rand(x.shape, generator=generator, device=x.device) >= share
+    return x * kept / (1.0 - share)
 
 
 class ResidualMLP(nn.Module):

@@ -8,6 +8,7 @@ from cdvae_kit.relaxation.calculators import (
     make_calculator,
     make_potential,
 )
+from cdvae_kit.relaxation.formation import element_energies, formation_energies, mp_correction, needs_corrections
 from cdvae_kit.relaxation.hull import (
     HullDistance,
     Phase,
@@ -41,12 +42,16 @@ __all__ = [
     "calculate_hull",
     "decode",
     "describe_calculator",
+    "element_energies",
     "elemental_phases",
     "encode",
+    "formation_energies",
     "formation_hull",
     "iter_relax",
     "make_calculator",
     "make_potential",
+    "mp_correction",
+    "needs_corrections",
     "phases_of",
     "phases_of_relaxations",
     "relax",

@@ -70,6 +70,9 @@ class TrainingConfig(BaseModel):
     """Validations without a better loss after which training ends; None: never."""
     log_every: int = Field(20, ge=1)
     """Steps whose mean loss makes a row of the log."""
+    keep: Literal["best", "last"] = "best"
+    """Which averaged weights are kept: those of the lowest validation loss, or the last ones, for losses of which a few
+    crystals make up most (a model can be right more and more often while it is ever surer where it is wrong)."""
     prior_steps: int = Field(4000, ge=0)
     """Steps of fitting the learned prior, if the model has one; 0 leaves it as it is."""
     prior_learning_rate: float = Field(1e-3, gt=0.0)
@@ -80,6 +83,8 @@ class TrainingConfig(BaseModel):
     """Memory of the averaged weights of the prior."""
     prior_check_every: int = Field(100, ge=1)
     """Steps between looks at the prior's loss on codes of the validation crystals, by which its weights are chosen."""
+    critic_steps: int = Field(2000, ge=0)
+    """Steps of fitting the critic of the prior's compositions, if the model has one; 0 leaves it as it is."""
     seed: int = 0
     """Of shuffling, noise and augmentation; the weights' own start is the model's."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"

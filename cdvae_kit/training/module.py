@@ -20,7 +20,7 @@ from cdvae_kit.training.data import TrainingBatch, steps_per_epoch
 from cdvae_kit.training.ema import WeightAverage
 from cdvae_kit.training.errors import ResumeError, TrainingDivergedError
 from cdvae_kit.training.log import MetricsLog
-from cdvae_kit.training.protocols import TrainableNetwork, as_module
+from cdvae_kit.training.protocols import FITTED_LATER, TrainableNetwork, as_module
 from cdvae_kit.transforms.crystal_fields import RandomFieldDisplacement
 from cdvae_kit.transforms.crystals import ElementSubstitution, RandomStrain
 
@@ -42,6 +42,7 @@ _MAY_CHANGE = {
         "compile",
     ),
     *("prior_steps", "prior_learning_rate", "prior_batch_size", "prior_ema_decay", "prior_check_every"),
+    *("critic_steps", "keep"),
 }
 """Settings that a resumed run may have otherwise; any other one would make it a different run."""
 
@@ -82,7 +83,7 @@ class TrainingModule(pl.LightningModule):
         self._log = log
         self._keep_best = keep_best
         self._state_folder = state_folder
-        named = [(name, value) for name, value in self.model.named_parameters() if not name.startswith("prior.")]
+        named = [(name, value) for name, value in self.model.named_parameters() if not name.startswith(FITTED_LATER)]
         self._weights = [value for _, value in named]
         self.average = WeightAverage(named, decay=config.ema_decay)
         self._strain = RandomStrain(config.strain)
@@ -154,6 +155,8 @@ class TrainingModule(pl.LightningModule):
             lr=self.config.learning_rate,
             betas=self.config.adam_betas,
             weight_decay=self.config.weight_decay,
+            # one pass over the weights: on a CPU 3 times as fast
+            fused=True,
         )
 
     def on_train_start(self) -> None:
@@ -297,11 +300,11 @@ class TrainingModule(pl.LightningModule):
             sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
         terms = dict(zip(self._term_names, sums[:-1] / sums[-1], strict=True))
         loss = float(self._trainable.total_loss(terms))
-        if loss < self.best_loss:
-            self.best_loss, self.best_step, self.checks_without_gain = loss, self.steps_done, 0
+        is_best = loss < self.best_loss
+        if is_best or (self.config.keep == "last" and math.isfinite(loss)):
+            self.best_loss, self.best_step = loss, self.steps_done
             self._keep_best(self)
-        else:
-            self.checks_without_gain += 1
+        self.checks_without_gain = 0 if is_best else self.checks_without_gain + 1
         self._write("val", {"loss": loss, **{name: float(value) for name, value in terms.items()}})
         logger.info(
             "step %d, %.0f %%, %.0f s, %s: validation loss %.4f (best %.4f at step %d), %d steps skipped",

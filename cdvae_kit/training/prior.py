@@ -130,7 +130,7 @@ def fit_prior_to_codes(
     named = list(prior.named_parameters())
     average = WeightAverage(named, decay=config.prior_ema_decay)
     weights = [weight for _, weight in named]
-    optimizer = torch.optim.Adam(weights, lr=config.prior_learning_rate)
+    optimizer = torch.optim.Adam(weights, lr=config.prior_learning_rate, fused=True)
     curve: list[tuple[int, float, float]] = []
     best, kept = (math.inf, 0, math.nan), average.state_dict()
     running, skipped, in_a_row = math.nan, 0, 0

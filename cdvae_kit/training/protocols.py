@@ -64,6 +64,26 @@ class TrainableModel(TrainableNetwork, Protocol):
     def posterior(self, crystals: CrystalBatch, graph: PeriodicGraph) -> tuple[Tensor, Tensor]: ...
 
 
+@runtime_checkable
+class Critical(Protocol):
+    """A model with a critic of the compositions that its prior gives, which stage three fits."""
+
+    critic: Any
+    """From counts (num, num_elements) to log-odds, or None: stage one leaves the parameters under this name alone."""
+
+    def element_counts(self, crystals: CrystalBatch) -> Tensor:
+        """(num_crystals, num_elements) long."""
+        ...
+
+    def drawn_counts(self, crystal_ids: Tensor, *, seed: int) -> Tensor:
+        """(num_crystals, num_elements) long: compositions read from codes of the prior, all that come."""
+        ...
+
+
+FITTED_LATER = ("prior.", "critic.")
+"""Beginnings of the names of parameters that stage one leaves alone."""
+
+
 def as_module(model: TrainableNetwork) -> nn.Module:
     """The same object; a `TypeError` if it is no `torch.nn.Module`."""
     if not isinstance(model, nn.Module):

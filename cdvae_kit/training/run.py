@@ -33,13 +33,14 @@ from cdvae_kit.io.result_folder import result_folder
 from cdvae_kit.nn.fractional import set_precision
 from cdvae_kit.seeding import seeded_weights as seeded_weights  # its first home
 from cdvae_kit.training.config import TrainingConfig
+from cdvae_kit.training.critic import CriticFit, fit_critic
 from cdvae_kit.training.data import CrystalDataModule, find_graph
 from cdvae_kit.training.errors import TrainingDivergedError
 from cdvae_kit.training.log import DAMAGED_METRICS, MetricsLog, make_loggers, plot_losses, read_metrics
 from cdvae_kit.training.module import TrainingModule, steps_done
 from cdvae_kit.training.prior import PriorFit, fit_prior
 from cdvae_kit.training.progress import ProgressCallback, make_bar, progress_is_seen
-from cdvae_kit.training.protocols import TrainableModel, TrainableNetwork, as_module
+from cdvae_kit.training.protocols import FITTED_LATER, Critical, TrainableModel, TrainableNetwork, as_module
 from cdvae_kit.training.state import StateIO, load_state, save_state
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class FitResult:
         seconds: of stage one, the time before a resume included.
         device: that it ran on.
         prior: how stage two went; None where there was none.
+        critic: how stage three went; None where there was none.
         is_main: False on all processes of a distributed run but one; only that one writes and fits the prior.
     """
 
@@ -71,6 +73,7 @@ class FitResult:
     seconds: float
     device: str
     prior: PriorFit | None
+    critic: CriticFit | None = None
     is_main: bool = True
 
 
@@ -172,6 +175,9 @@ def _fit(
                     bar.update(task, completed=done)
 
             prior = fit_prior(model, train, val, config, graphs=graphs, progress=advance)
+        critic = None
+        if prior is not None and isinstance(model, Critical) and model.critic is not None and config.critic_steps:
+            critic = fit_critic(model, train, val, config)
         module.cpu()
     set_precision(module, half=False)
     result = FitResult(
@@ -183,6 +189,7 @@ def _fit(
         seconds=training.seconds,
         device=_device_name(root_device),
         prior=prior,
+        critic=critic,
         is_main=is_main,
     )
     if is_main:
@@ -233,7 +240,9 @@ def _run_stage_one(
         stops=training.stops,
     )
     model = training.model
-    frozen = [value for name, value in model.named_parameters() if name.startswith("prior.") and value.requires_grad]
+    frozen = [
+        value for name, value in model.named_parameters() if name.startswith(FITTED_LATER) and value.requires_grad
+    ]
     if training.config.compile:
         names = {name for name, _ in model.named_children()} & {"encoder", "score_network"}
         for part in [model.get_submodule(name) for name in sorted(names)] or [model]:
@@ -417,6 +426,7 @@ def _write_results(
         "seconds": round(result.seconds, 1),
         "device": result.device,
         "prior": prior,
+        "critic": asdict(result.critic) if result.critic is not None else None,
         "versions": {"cdvae_kit": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     model.card["training"] = about

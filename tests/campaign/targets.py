@@ -86,7 +86,7 @@ def crystal_targets(folder: Path) -> list[Target]:
             path = folder / f"sound-{number}{ending}"
             write_crystals(crystals, path)
             written[ending].append(path.read_bytes())
-    written[".cif"] += [text.encode() for text in _CIFS]
+    written[".cif"] += [text.encode() for text in CIFS]
     written[".extxyz"] += [_XYZ.encode()]
     written[".vasp"] = [text.encode() for text in _POSCARS]
     structures = json.loads(written[".json"][0])
@@ -98,7 +98,7 @@ def crystal_targets(folder: Path) -> list[Target]:
     written[".partial.jsonl"] = [journal_header() + journal_lines(plain)]
     archive = folder / "sound.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for number, text in enumerate(_CIFS):
+        for number, text in enumerate(CIFS):
             file.writestr(f"in/{number}.cif", text)
     written[".zip"] = [archive.read_bytes()]
     saved = folder / "sound.pt"
@@ -299,7 +299,7 @@ def _preset_files() -> list[Path]:
     return sorted((Path(os.fspath(cdvae_kit.training.__path__[0])) / "presets").glob("*.toml"))
 
 
-_CIFS = (
+CIFS = (
     """data_quartz
 _symmetry_space_group_name_H-M 'P 32 2 1'
 _cell_length_a 4.913(2)
@@ -317,11 +317,12 @@ _atom_site_fract_x
 _atom_site_fract_y
 _atom_site_fract_z
 _atom_site_occupancy
-Si1 Si4+ 0.4697 0 0 1
-O1 O2- 0.4135 0.2669 0.1191 1.0
+Si1 Si4+ 0.4697 0 0.66667 1
+O1 O2- 0.4135 0.2669 0.7858 1.0
 """,
     """data_salt
-_space_group_IT_number 225
+_symmetry_Int_Tables_number 225
+_symmetry_space_group_name_H-M 'F m -3 m'
 _space_group_name_Hall '-F 4 2 3'
 _cell_length_a 5.64
 _cell_length_b 5.64
@@ -335,9 +336,13 @@ _atom_site_fract_x
 _atom_site_fract_y
 _atom_site_fract_z
 Na1 0 0 0
-Cl1 1/2 1/2 1/2
+Cl1 0.5 0.5 0.5
 """,
     """data_operators
+_publ_section_title
+;
+data_ in a text
+;
 _cell_length_a 3
 _cell_length_b 4
 _cell_length_c 5
@@ -351,14 +356,12 @@ x,y,z
 -x,-y,-z
 'x,-y+1/2,z'
 loop_
+_atom_site_label
 _atom_site_type_symbol
 _atom_site_fract_x
 _atom_site_fract_y
 _atom_site_fract_z
-Zr 0.1 0.2 0.3
-;
-a text
-;
+Zr1 Zr 0.1234 0.1156 0.3178
 """,
 )
 _POSCARS = (

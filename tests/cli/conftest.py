@@ -75,7 +75,9 @@ def engine(monkeypatch: pytest.MonkeyPatch, crystals: CrystalBatch) -> Engine:
 
     def read_crystals(path: Path, **options: Any) -> SimpleNamespace:
         engine.calls["read_crystals"] = {"path": path, **options}
-        return SimpleNamespace(crystals=crystals, failures=[f"row {i}: no cell" for i in range(7)], notes=[])
+        found = SimpleNamespace(crystals=crystals, failures=[f"row {i}: no cell" for i in range(7)], notes=[])
+        found.with_elements_up_to = lambda most, source: found
+        return found
 
     def write_crystals(batch: CrystalBatch, path: Path, **options: Any) -> None:
         engine.calls["write_crystals"] = {"crystals": batch, "path": path, **options}

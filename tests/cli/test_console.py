@@ -1,8 +1,12 @@
 """Progress on a terminal and without one."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from cdvae_kit.cli.console import download_bars, progress_bar
+from cdvae_kit.cli.console import download_bars, print_error, print_note, print_result, progress_bar
 
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,3 +44,37 @@ def test_without_a_known_total_nothing_is_printed_and_nothing_fails(
     with progress_bar("Reading", "crystals") as progress:
         progress(5, total)
     assert (capsys.readouterr().err, progress.num_done) == ("", 5)
+
+
+def test_control_characters_in_names_are_spelled_out(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "gold\x1b[2J\x1b]0;title\x07\r\x9b"
+    print_result(name)
+    print_error(name)
+    print_note(name)
+    found = capsys.readouterr()
+    for text in (found.out, found.err):
+        assert "\x1b" not in text and "\\x1b[2J" in text and "\x07" not in text and "\x9b" not in text
+
+
+_MAIN = "import sys; from cdvae_kit.cli.main import main; sys.argv[1:] = ['info', '--help']; main()"
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "ascii"}])
+def test_any_locale_shows_the_help(locale: dict[str, str]) -> None:
+    code = _MAIN.replace("'info'", "'evaluate'")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env={**os.environ, **locale}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"Usage" in done.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+def test_an_output_that_is_full_or_closed_is_told_in_a_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", _MAIN], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1 and done.stderr == "error: standard output: No space left on device\n"
+    closed = subprocess.run(
+        f'{sys.executable} -c "{_MAIN}" >&-', shell=True, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert closed.returncode == 0 and "Traceback" not in closed.stderr

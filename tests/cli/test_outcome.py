@@ -1,6 +1,8 @@
 """How commands end: the exit code and the words for each kind of error."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +70,7 @@ def outcome_of(action: Raise, *, with_traceback: bool = False) -> Result:
         pytest.param(lambda: raise_(KeyError("lattice")), 1, "error: KeyError: 'lattice'", id="another fault"),
         pytest.param(lambda: raise_(AssertionError()), 1, "error: AssertionError", id="a fault without words"),
         pytest.param(lambda: raise_(KeyboardInterrupt()), 130, "error: interrupted", id="ctrl-c"),
+        pytest.param(lambda: os.kill(os.getpid(), signal.SIGTERM), 143, "error: ended by SIGTERM", id="sigterm"),
         pytest.param(lambda: raise_(typer.Exit(7)), 7, "", id="an exit"),
         pytest.param(lambda: raise_(typer.BadParameter("no such")), 2, "no such", id="a bad option"),
     ],

@@ -25,6 +25,9 @@ from cdvae_kit.generation.optimization.oracles import FunctionJudge
 from cdvae_kit.generation.optimization.run import OptimizationResult, optimize
 from cdvae_kit.generation.optimization.trials import Relaxed
 from cdvae_kit.io import read_crystals
+from cdvae_kit.io.atomic import temporary_beside
+from cdvae_kit.io.result_folder import ResumeError
+from cdvae_kit.io.results.files import DamagedResultError
 from cdvae_kit.models import CDVAE
 from tests.generation.toys import LinearEnsemble, volume_per_atom
 from tests.models.tiny import LATENT_DIM, some_crystals, tiny_model
@@ -361,3 +364,36 @@ def test_how_far_the_winners_lie_from_the_reference_is_told(model: CDVAE) -> Non
     assert told["new_share"] >= told["new_composition_share"]
     # thresholds come from the reference
     assert [row["percentile"] for row in result.summary["success"]] == [5.0, 10.0, 15.0]
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
+@pytest.mark.parametrize("left", ["nothing", "trials", "unfinished run file"])
+def test_a_folder_that_was_left_before_the_first_result_is_not_stuck(
+    model: CDVAE, tmp_path: Path, left: str, options: dict[str, bool]
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    if left != "nothing":
+        (folder / "trials").mkdir()
+    if left == "unfinished run file":
+        temporary_beside(folder / "run.json").write_text("{")
+    assert len(run(model, output=folder, starts=1, **options).trials)
+    assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == []
+
+
+def test_damaged_run_files_are_refused_by_name_and_damaged_trials_made_anew(
+    model: CDVAE, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = run(model, output=tmp_path / "run")
+    trials = tmp_path / "run" / "trials" / "batch_0000.json"
+    text = trials.read_text()
+    assert '"start": [0.0' in text
+    trials.write_text(text.replace('"start": [0.0', '"start": [1.0', 1))
+    assert same(whole, run(model, output=tmp_path / "run", resume=True))
+    assert f"{trials} is damaged" in caplog.text
+    (tmp_path / "run" / "run.json").write_text("[]")
+    with pytest.raises(DamagedResultError, match=r"run\.json is damaged"):
+        run(model, output=tmp_path / "run", resume=True)
+    (tmp_path / "run" / "run.json").unlink()
+    with pytest.raises(ResumeError, match=r"its run\.json is missing"):
+        run(model, output=tmp_path / "run", resume=True)

@@ -341,7 +341,10 @@ def _trickle_the_head(handler: BaseHTTPRequestHandler, content: bytes) -> None:
 
 def _lie(length: str) -> Answer:
     def answer(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-        send(handler, 200, content[:1000], Content_Length=length)
+        handler.send_response(200)
+        handler.send_header("Content-Length", length)
+        handler.end_headers()
+        handler.wfile.write(content[:1000])
 
     return answer
 

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -11,8 +13,10 @@ import pytest
 import torch
 
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.faults import CellLimits, cell_limits
 from cdvae_kit.crystal.lattice import lattice_parameters, wrap_displacement
-from cdvae_kit.io import ReadError, read_crystals
+from cdvae_kit.io import ReadError, read_crystals, write_crystals
+from cdvae_kit.io.crystals.records import bytes_limit
 from tests.io.test_writing import assert_same_crystals, salt
 
 SALT_CIF = """# made by hand
@@ -475,3 +479,53 @@ def test_a_collapsed_cell_does_not_take_its_neighbours_along(tmp_path: Path) -> 
     needle = '1\nLattice="1e9 0 0 0 1e-4 0 0 0 1e-3"\nPo 0 0 0\n'
     result = read_text_file(tmp_path, good + needle + good, "c.extxyz")
     assert len(result.crystals) == 2 and len(result.failures) == 1
+
+
+def test_an_archive_or_a_folder_that_unpacks_without_measure_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.cif", bytes(200_000_000))
+    with pytest.raises(ReadError, match=r"unpack to 200000000 bytes, at most \d+ are read"):
+        read_crystals(tmp_path / "bomb.zip")
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "in" / f"{name}.cif").write_text(salt_cif(name))
+    size = (tmp_path / "in" / "a.cif").stat().st_size
+    found = read_crystals(tmp_path / "in", max_bytes=size + 10)
+    assert len(found.crystals) == 1 and "the other files of the folder leave" in found.failures[0].reason
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf_8_can_be_written_again(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"gold-\xff.cif")).write_text(salt_cif("x").replace("data_x", "data_"))
+    crystals = read_crystals(tmp_path).crystals
+    assert crystals.material_ids is not None
+    for ending in (".csv", ".json", ".extxyz", ".cif", ".db", ".parquet"):
+        write_crystals(crystals, tmp_path / f"out{ending}")
+    crystals.material_ids[0].encode()
+
+
+def test_a_name_like_a_formula_is_no_formula_in_a_table(tmp_path: Path) -> None:
+    (tmp_path / "in.cif").write_text(salt_cif("x"))
+    crystals = read_crystals(tmp_path / "in.cif").crystals.replace(material_ids=["=cmd|' /C calc'!A0"])
+    write_crystals(crystals, tmp_path / "out.csv")
+    assert "'=cmd" in (tmp_path / "out.csv").read_text() and "\n=cmd" not in (tmp_path / "out.csv").read_text()
+    assert read_crystals(tmp_path / "out.csv").crystals.material_ids == crystals.material_ids
+
+
+def test_limits_hold_for_a_block(tmp_path: Path) -> None:
+    (tmp_path / "in.cif").write_text(salt_cif("x", a="3000"))
+    with pytest.raises(ReadError, match="raise the limit max_length"):
+        read_crystals(tmp_path / "in.cif")
+    with cell_limits(CellLimits(max_length=5000.0, max_volume_per_atom=1e9, max_aspect=1e4)):
+        assert len(read_crystals(tmp_path / "in.cif").crystals) == 1
+    with bytes_limit(10), pytest.raises(ReadError, match="at most 10 are read"):
+        read_crystals(tmp_path / "in.cif")
+
+
+def test_crystals_of_elements_that_are_not_known_are_named_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "in.cif").write_text(salt_cif("light") + salt_cif("heavy", first="Og1 Og 0 0 0 1"))
+    found = read_crystals(tmp_path / "in.cif").with_elements_up_to(100, "in.cif")
+    assert found.crystals.material_ids == ["light"]
+    assert str(found.failures[0]) == "in.cif, heavy: has an atom of element 118, at most 100 are known here"
+    with pytest.raises(ReadError, match="no crystal of it is left: it, light"):
+        found.with_elements_up_to(10, "it")

@@ -122,6 +122,21 @@ def test_a_property_that_is_named_as_a_number_of_ours_is_an_error() -> None:
     assert "density" in evaluate([salt(density=1.0)], reference=[salt(density=2.0)], settings=PLAIN).distributions
 
 
+def test_features_of_a_potential_give_a_frechet_distance_of_their_own() -> None:
+    def embed(crystals):
+        return np.array([[float(crystal.volume), 1.0] for crystal in crystals])
+
+    ours, theirs = [salt(4.0), None, salt(4.2)], [salt(4.0), salt(4.2)]
+    found = evaluate(ours, reference=theirs, settings=PLAIN, embed=embed)
+    assert found.metrics["frechet_distance_potential"].value == pytest.approx(0.0, abs=1e-9)
+    assert found.metrics["frechet_distance_potential"].num_crystals == 2
+    assert "frechet_distance" not in found.metrics
+    apart = evaluate([salt(4.5), salt(4.6)], reference=theirs, settings=PLAIN, embed=embed)
+    assert apart.metrics["frechet_distance_potential"].value > 100.0
+    with pytest.raises(ValueError, match="leave embed out"):
+        evaluate(ours, settings=PLAIN, embed=embed)
+
+
 def test_codes_give_a_frechet_distance_and_stay_beside_their_crystals() -> None:
     def encode(crystals):
         return np.array([[len(crystal.atomic_numbers), np.linalg.det(crystal.lattice)] for crystal in crystals])

@@ -54,8 +54,11 @@ def log_p_of_counts(head: SymmetryHead, z: Tensor, element: int, position: Wycko
     """log p of 0, 1, ... orbits of an element with so many atoms on a position, for one crystal: formula by formula."""
     own, code = head.element(torch.tensor(element)), head.code(z)
     scale, shift = head.of_element(torch.cat([own, code, own * code])).chunk(2)
-    by, to = head.of_position(head.position(torch.tensor([position.index]))[0]).chunk(2)
+    key = head.position(torch.tensor([position.index]))[0]
+    by, to = head.of_position(key).chunk(2)
     mean, log_width = head.out(functional.silu(scale * by + shift + to))
+    asked = head.unbind_code(z) * head.unbind_element(torch.tensor(element))
+    mean = mean + torch.dot(asked, head.unbind_position(key)) / len(asked) ** 0.5
     counts = torch.arange(most_orbits(position, atoms) + 1)
     logits = -((counts - mean).square()) / (2.0 * torch.exp(log_width.clamp(-3.0, 3.0)).square())
     return logits - torch.logsumexp(logits, 0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cdvae_kit.io.results.files import DamagedResultError
 from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
 from cdvae_kit.representation.experiments.running import RESULTS, as_json, read_results, run_experiment
 from cdvae_kit.representation.protocol import Claim, ExperimentResult, PartResult, standard_error
@@ -166,4 +167,15 @@ def test_every_registered_experiment_is_what_it_says(name: str) -> None:
 def test_a_file_that_holds_no_results_is_refused(tmp_path: Path) -> None:
     (tmp_path / RESULTS).write_text("[]")
     with pytest.raises(ValueError, match="holds no results"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [("1.0", "1.5"), ('"seeds": [', '"seeds": [['), ('"arms"', '"arm"')])
+def test_damaged_results_are_refused_by_name(tmp_path: Path, damage: tuple[str, str]) -> None:
+    run_experiment(Toy(), seeds=[0], folder=tmp_path)
+    path = tmp_path / RESULTS
+    text = path.read_text()
+    assert damage[0] in text
+    path.write_text(text.replace(*damage, 1))
+    with pytest.raises(DamagedResultError, match=r"results\.json is damaged"):
         read_results(tmp_path)

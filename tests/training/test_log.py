@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cdvae_kit.training.log import MetricsLog, make_loggers, plot_losses, read_metrics
+from cdvae_kit.io.results.files import DamagedResultError
+from cdvae_kit.training.log import DAMAGED_METRICS, MetricsLog, make_loggers, plot_losses, read_metrics
 
 
 def write(log: MetricsLog, *steps: int) -> None:
@@ -86,3 +87,24 @@ def test_loggers_are_those_that_are_asked_for_and_missing_ones_are_told(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"wandb needs the package wandb.*cdvae-kit\[wandb\]"):
         make_loggers(tmp_path, ("wandb",))
+
+
+def test_a_damaged_line_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "metrics.csv"
+    write(MetricsLog(path), 1, 2, 3)
+    path.write_bytes(path.read_bytes().replace(b"2,train,0", b"2,tr\xffin,0"))
+    assert [row["step"] for row in read_metrics(path)] == [1, 3]
+    assert "metrics.csv is damaged in line 3" in caplog.text
+
+
+def test_a_damaged_first_line_is_told_and_costs_a_resumed_run_its_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "metrics.csv"
+    write(MetricsLog(path), 1, 2)
+    path.write_bytes(path.read_bytes().replace(b"step", b"stop", 1))
+    with pytest.raises(DamagedResultError, match=r"metrics\.csv is damaged"):
+        read_metrics(path)
+    write(MetricsLog(path, last_step=2), 3)
+    assert [row["step"] for row in read_metrics(path)] == [3]
+    assert (tmp_path / DAMAGED_METRICS).exists() and DAMAGED_METRICS in caplog.text

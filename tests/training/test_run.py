@@ -20,6 +20,7 @@ from torch import Tensor
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.io.checkpoint import load_checkpoint
+from cdvae_kit.io.result_folder import InUseError, result_folder
 from cdvae_kit.models import CDVAE, CDVAEConfig
 from cdvae_kit.training import FitResult, TrainingConfig, TrainingDivergedError, fit, seeded_weights
 from cdvae_kit.training.errors import ResumeError
@@ -56,13 +57,14 @@ class InterruptedModel(ToyModel):
     """Ctrl-C is pressed during a training step."""
 
     interrupt_at = 7
+    number = signal.SIGINT
 
     def loss(
         self, crystals: CrystalBatch, graph: PeriodicGraph, *, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         terms = super().loss(crystals, graph, generator=generator)
         if torch.is_grad_enabled() and self.training_calls == self.interrupt_at:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.number)
         return terms
 
 
@@ -473,3 +475,29 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
     here = load_state(folder / "state" / "last")["state_dict"]["model.encoder.weight"]
     there = torch.tensor(json.loads((tmp_path / "other.json").read_text()))
     assert torch.allclose(here, there, atol=1e-6)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with (
+        result_folder(tmp_path / "run", ours=()),
+        pytest.raises(InUseError, match=f"in use by process {os.getpid()}"),
+    ):
+        run(make_toy(), tmp_path / "run", toy_config(max_steps=2), overwrite=True)
+    run(make_toy(), tmp_path / "run", toy_config(max_steps=2))
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+class TerminatedModel(InterruptedModel):
+    """A scheduler asks the process to end during a training step."""
+
+    number = signal.SIGTERM
+
+
+def test_sigterm_saves_the_state_as_ctrl_c_does(tmp_path: Path, straight: tuple[Path, ToyModel, FitResult]) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(make_toy(kind=TerminatedModel, with_prior=True), tmp_path / "run")
+    assert caught.value.args == (signal.SIGTERM,)
+    assert load_state(tmp_path / "run" / "state" / "last")
+    resumed = make_toy(seed=5, with_prior=True)
+    run(resumed, tmp_path / "run", resume=True)
+    assert_same_weights(straight[1], resumed)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cdvae_kit.io.checkpoint import CheckpointError, save_checkpoint
+from cdvae_kit.io.results.files import DamagedResultError
 from cdvae_kit.training.state import StateIO, load_state, save_state
 
 
@@ -64,4 +65,12 @@ def test_a_damaged_state_is_told(tmp_path: Path) -> None:
     weights = tmp_path / "last" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match="truncated"):
+        load_state(tmp_path / "last")
+
+
+def test_a_changed_digit_in_a_state_is_told(tmp_path: Path) -> None:
+    save_state(tmp_path / "last", {"weight": torch.ones(1), "steps": 1234})
+    config = tmp_path / "last" / "config.json"
+    config.write_text(config.read_text().replace("1234", "1235"))
+    with pytest.raises(DamagedResultError, match=r"last is damaged .*digest"):
         load_state(tmp_path / "last")

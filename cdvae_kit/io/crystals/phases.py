@@ -6,6 +6,7 @@ What is read stays plain: compositions and energies. What a hull is belongs to `
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import math
 import os
@@ -63,6 +64,20 @@ def read_formation_energies(paths: Iterable[str | os.PathLike[str]]) -> list[dic
             where known, `e_above_hull` and `material_id`.
     """
     return [compound for path in paths for compound in _compounds(Path(path))]
+
+
+def has_formation_energies(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a table for `read_formation_energies`, by the names of its columns."""
+    path = Path(path)
+    kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if kind != ".csv":
+        return False
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            columns = next(csv.reader([file.readline().decode("utf-8-sig")]), [])
+    except (OSError, EOFError, ValueError) as error:
+        raise ReadError(f"cannot read phases from {path}: {error}") from error
+    return _FORMATION in columns
 
 
 def _compounds(path: Path) -> Iterator[dict[str, Any]]:

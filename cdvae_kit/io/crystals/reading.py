@@ -63,6 +63,32 @@ class ReadResult:
     def num_records(self) -> int:
         return len(self.crystals) + len(self.failures)
 
+    def with_elements_up_to(self, most: int, source: str) -> ReadResult:
+        """The same without crystals of heavier elements, which become failures.
+
+        Args:
+            most: an atomic number.
+            source: where the crystals are from, for the failures.
+
+        Raises:
+            ReadError: no crystal is left.
+        """
+        crystals = self.crystals
+        heaviest = torch.zeros(len(crystals), dtype=torch.long, device=crystals.batch.device)
+        heaviest = heaviest.scatter_reduce(0, crystals.batch, crystals.atomic_numbers, "amax")
+        fits = heaviest <= most
+        if bool(fits.all()):
+            return self
+        names = crystals.material_ids or [f"crystal {i + 1}" for i in range(len(crystals))]
+        heavy = [
+            ReadFailure(source, names[i], f"has an atom of element {int(heaviest[i])}, at most {most} are known here")
+            for i in (~fits).nonzero().flatten().tolist()
+        ]
+        if not bool(fits.any()):
+            raise ReadError(f"no crystal of {source} is left: {heavy[0]}")
+        # which record each of them was is not known any more
+        return ReadResult(crystals.select(fits.nonzero().flatten()), [*self.failures, *heavy], notes=self.notes)
+
 
 def read_crystals(
     path: str | os.PathLike[str],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import pickle
+import pickle  # noqa: TID251 - errors travel between processes so
 import sys
 import time
 import traceback
@@ -364,7 +364,7 @@ def _apply(task: Task[Item, Result]) -> Done[Result]:
     for place, item in zip(places, items, strict=True):
         try:
             done.append((place, function(item)))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - somebody else's function may raise anything
             fault = _Fault(_portable(error), traceback.format_exc())
             break
     return done, time.perf_counter() - start, fault
@@ -373,7 +373,7 @@ def _apply(task: Task[Item, Result]) -> Done[Result]:
 def _portable(error: Exception) -> Exception:
     """The error, or one that tells of it where it cannot be sent to another process."""
     try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - what was made in this very line
+    except Exception:  # noqa: BLE001 - somebody else's error may do anything
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
