@@ -81,5 +81,5 @@ def _noise_of(place: Path) -> str | None:
     try:
         config = json.loads((place / "config.json").read_text(encoding="utf-8"))["metadata"]["config"]
         return str(config["noise"]["coordinates"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -81,6 +81,7 @@ def _describe_installation() -> None:
     for name in pretrained_names():
         config, _, card = load(name)
         weights.append({"name": name, "samplers": _samplers(config), "card": _facts(card)})
+    shown: list[tuple[str, ...]]
     shown = [(row["name"], ", ".join(row["samplers"]), _one_line(row["card"])) for row in weights]
     print_table(_table("Weights", ("name", "samplers", "card"), shown), weights=weights)
 

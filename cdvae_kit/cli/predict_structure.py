@@ -54,9 +54,9 @@ def predict_structure(
     from cdvae_kit.cli.sample import parse_formula_units, refuse_relaxed
 
     units = parse_formula_units(formula_units)
+    check_checkpoint(checkpoint)
     if overwrite and resume:
         raise typer.BadParameter("choose one: --overwrite starts anew, --resume goes on", param_hint="--resume")
-    check_checkpoint(checkpoint)
     refuse_output(output, format, overwrite=overwrite, resume=resume)
     if calculator is not None:
         refuse_relaxed(output, calculator, device, overwrite=overwrite or resume)
@@ -93,7 +93,7 @@ def predict_structure(
     if calculator is not None:
         rows = _relaxed(rows, output, calculator, device, format=format, overwrite=overwrite or resume)
     _show(rows, names)
-    print_result(f"{len(rows)} candidates")
+    print_result(f"{len(rows)} candidates", num_candidates=len(rows))
     print_written(output)
 
 
@@ -151,34 +151,32 @@ def _show(rows: CrystalBatch, names: list[str]) -> None:
     titles = ["formula", "rank", "space group", "atoms", "times drawn", "distance of its code", "log p"]
     for title in [*titles, *(["relaxed,\neV/atom"] if with_energy else [])]:
         table.add_column(title, justify="left" if title == "formula" else "right")
+    found = _candidate_rows(rows, names)
+    for row in found:
+        if row["rank"] <= MAX_SHOWN:
+            table.add_row(
+                row["formula"] if row["rank"] == 1 else "",
+                *(str(row[name]) for name in ("rank", "space_group", "num_atoms", "times")),
+                f"{row['distance']:.2f}",
+                f"{row['log_p']:.1f}",
+                *([f"{row['relaxed_energy_per_atom']:.3f}"] if with_energy else []),
+            )
+    print_table(table, candidates=found)
+
+
+def _candidate_rows(rows: CrystalBatch, names: list[str]) -> list[dict[str, Any]]:
+    """What is known of each candidate, by name, those of a formula by rank."""
     ranks: dict[int, int] = {}
-    candidates = []
     columns = {name: values.tolist() for name, values in rows.properties.items()}
+    found = []
     for i in range(len(rows)):
         number = int(columns["formula_number"][i])
         ranks[number] = ranks.get(number, 0) + 1
-        candidate: dict[str, Any] = {
-            "formula": names[number],
-            "rank": ranks[number],
-            "space_group": int(columns["space_group"][i]),
-            "num_atoms": int(rows.num_atoms[i]),
-            "times_drawn": int(columns["times"][i]),
-            "distance": columns["distance"][i],
-            "log_p": columns["log_p"][i],
-        }
-        if with_energy:
-            candidate["relaxed_energy_per_atom"] = columns["relaxed_energy_per_atom"][i]
-        candidates.append(candidate)
-    for one in candidates:
-        if one["rank"] <= MAX_SHOWN:
-            table.add_row(
-                one["formula"] if one["rank"] == 1 else "",
-                *(str(one[name]) for name in ("rank", "space_group", "num_atoms", "times_drawn")),
-                f"{one['distance']:.2f}",
-                f"{one['log_p']:.1f}",
-                *([f"{one['relaxed_energy_per_atom']:.3f}"] if with_energy else []),
-            )
-    print_table(table, candidates=candidates)
+        known = {name: values[i] for name, values in columns.items() if name != "formula_number"}
+        whole = {name: int(known[name]) for name in ("space_group", "times")}
+        row = {"formula": names[number], "rank": ranks[number], "num_atoms": int(rows.num_atoms[i])}
+        found.append(row | known | whole)
+    return found
 
 
 def _all_formulas(words: list[str]) -> list[str]:

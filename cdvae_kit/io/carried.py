@@ -114,7 +114,7 @@ def refuse_other_kind(place: Path, expected: ModelKind) -> None:
     try:
         config = json.loads((place / _CONFIG_NAME).read_text(encoding="utf-8"))["metadata"]["config"]
         found = next((kind for key, kind in _KNOWN_BY.items() if key in config), expected)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return
     if found != expected:
         raise WrongKindError(place, found, expected)

@@ -121,7 +121,12 @@ def test_a_part_that_is_none_is_wrong_use(run: Run, part: str) -> None:
 def test_parts_share_no_crystal_and_miss_none(tmp_path: Path) -> None:
     write_crystals(known_crystals(50, seed=4), tmp_path / "all.csv")
     cut = [
-        set(training._load(tmp_path / "all.csv", ["room"], part, strict=True, progress=None)[0].material_ids or [])
+        set(
+            training._load(tmp_path / "all.csv", ["room"], part, strict=True, lenient=False, progress=None)[
+                0
+            ].material_ids
+            or []
+        )
         for part in ((0.0, 0.3), (0.3, 1.0), (0.0, 1.0))
     ]
     assert not cut[0] & cut[1] and cut[0] | cut[1] == cut[2] and len(cut[0]) == 15
