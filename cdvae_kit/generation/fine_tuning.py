@@ -124,7 +124,7 @@ def start_from(model: CDVAE, init: str | os.PathLike[str], *, train: CrystalBatc
     if named:
         logger.warning("%d of %d tensors do not come from %s: %s", len(named), len(own), init, ", ".join(named[:10]))
     if partly:
-        logger.warning("%d tensors come from %s in part: %s", len(partly), init, ", ".join(sorted(partly)[:10]))
+        logger.warning("of %s these are taken over in part: %s", init, ", ".join(sorted(partly)[:10]))
     if train is not None:
         known = other["known_elements"].tolist()
         _tell_elements(_introduce(model, known, train), known, train, init)
