@@ -109,8 +109,10 @@ def make_inputs(folder: Path) -> None:
     predictor = ready_predictor(crystals)
     predictor.calibrate(crystals, out_of_fold=torch.ones(3, 1))
     predictor.save_pretrained(folder / "judge")
-    write_crystals(known_crystals(24, seed=2), folder / "in.csv")
-    write_crystals(model.sample(4, seed=3).replace(material_ids=[f"s{i}" for i in range(4)]), folder / "few.extxyz")
+    write_crystals(known_crystals(110, seed=2), folder / "in.csv")
+    few = model.sample(4, seed=3)
+    write_crystals(few.replace(material_ids=[f"s{i}" for i in range(4)]), folder / "few.extxyz")
+    (folder / "formulas.txt").write_text(few.structures()[0].composition.formula.replace(" ", "") + "\n")
     metals = [bulk("Cu", "fcc", a=3.5), bulk("Au", "fcc", a=4.2)]
     write_crystals(atoms_to_batch(metals).replace(material_ids=["a", "b"]), folder / "metals.extxyz")
     (folder / "judges.py").write_text("def volume(structures):\n    return [s.volume / len(s) for s in structures]\n")
@@ -138,7 +140,7 @@ def commands(inputs: Path) -> list[Command]:
                 ("--resume",), _crystals("out.extxyz")),
         Command(("reconstruct", few, "-c", model, "-o", "out.cif", *outside), (), _crystals("out.cif")),
         Command(("interpolate", few, few, "-c", model, "-n", "3", "-o", "out", *outside), (), _crystals("out")),
-        Command(("predict-structure", "NaCl", "-c", model, "-n", "2", "--steps", "2", "-o", "out.db", *device), (), _crystals("out.db")),
+        Command(("predict-structure", str(inputs / "formulas.txt"), "-c", model, "-n", "2", "--steps", "2", "-o", "out.db", *device), (), _crystals("out.db")),
         Command(("predict", table, "-c", judge, "-o", "out.csv", *device), (), _bytes("out.csv")),
         Command(("relax", str(inputs / "metals.extxyz"), "--calculator", "emt", "-o", "out.parquet", *device), (),
                 _crystals("out.parquet")),
