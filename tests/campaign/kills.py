@@ -19,7 +19,7 @@ class Figures:
     """Counts of one command.
 
     Attributes:
-        counts: by how a try ended: "gone on" and the faults lost, stuck, left behind, traceback, half-written, not
+        counts: by how a try ended: "gone on", and the faults lost, stuck, left behind, traceback, half-written, and not
             named.
         examples: of each fault.
     """

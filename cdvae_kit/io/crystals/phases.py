@@ -6,7 +6,6 @@ What is read stays plain: compositions and energies. What a hull is belongs to `
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import math
 import os
