@@ -50,7 +50,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
 }
 # a folder for each paper whose experiments need several files
 ROOMS_WITH_FOLDERS = {("representation", "experiments")}
-WITH_CIRCLES = {"crystal"}  # batch, conversion and images import each other
 MODULES_OF_THE_GROUND = {"typing", "seeding"}
 SUBPACKAGES = set(FLOORS) - MODULES_OF_THE_GROUND
 TOP_LEVEL = {
@@ -67,6 +66,7 @@ DRAWS_WITHOUT_GENERATOR = {"torch.rand_like", "torch.randn_like", "torch.randint
 
 DISTRIBUTION_OF = {
     "PIL": "pillow",
+    "huggingface_hub": "huggingface-hub",
     "lazy_loader": "lazy-loader",
     "sklearn": "scikit-learn",
     "torch_geometric": "torch-geometric",
@@ -183,7 +183,7 @@ def circle_violations(modules: list[Module]) -> Iterator[str]:
     arrows: dict[str, dict[str, set[str]]] = {}
     for module in modules:
         own = ".".join(Path(module.name).with_suffix("").parts)
-        if module.subpackage in WITH_CIRCLES or own.endswith("__init__"):
+        if own.endswith("__init__"):
             continue
         for found in imports_of(module.tree, module.package):
             target = found.module if found.module in known else found.module.rpartition(".")[0]

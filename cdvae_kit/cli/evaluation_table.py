@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cdvae_kit.cli.console import output
+from cdvae_kit.cli.console import output, print_table
 from cdvae_kit.cli.table import UNKNOWN
 
 if TYPE_CHECKING:
@@ -29,8 +29,12 @@ _ARROWS = {"higher": "↑", "lower": "↓"}
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Every number with its interval, how many crystals it rests on, and what it means, on standard output."""
-    console = output()
-    console.print(evaluation_table(evaluation, width=console.width))
+    metrics = {
+        name: {"value": metric.value, "low": metric.low, "high": metric.high, "unit": metric.unit}
+        | {"num_crystals": metric.num_crystals, "better": metric.better, "label": metric.label, "note": metric.note}
+        for name, metric in evaluation.metrics.items()
+    }
+    print_table(evaluation_table(evaluation, width=output().width), metrics=metrics)
 
 
 def evaluation_table(evaluation: Evaluation, *, width: int) -> RenderableType:

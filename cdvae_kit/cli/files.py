@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cdvae_kit.cli.checks import refuse_output as refuse_output
 from cdvae_kit.cli.console import print_note, progress_bar
 
 if TYPE_CHECKING:
-    from cdvae_kit.cli.options import FormatName
     from cdvae_kit.crystal import CrystalBatch
     from cdvae_kit.io import ReadFailure, ReadNote
     from cdvae_kit.models import CDVAE
@@ -99,11 +99,3 @@ def print_remarks(title: str, remarks: Sequence[ReadFailure | ReadNote | str]) -
         print_note(f"{title}: {remark}")
     if len(remarks) > MAX_REASONS:
         print_note(f"{title}: {len(remarks) - MAX_REASONS} more")
-
-
-def refuse_output(path: Path, format: FormatName, *, overwrite: bool, resume: bool = False) -> None:
-    """Raises what writing to `path` would raise, before a model is loaded and hours are spent."""
-    from cdvae_kit.io import CrystalWriter
-
-    # nothing is written until it is entered
-    CrystalWriter(path, format=format, overwrite=overwrite, resume=resume)

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from cdvae_kit.cli.console import print_result, progress_bar
-from cdvae_kit.cli.files import read_batch, refuse_output, tell_outside
+from cdvae_kit.cli.checks import check_checkpoint, refuse_output
+from cdvae_kit.cli.console import print_written, progress_bar
+from cdvae_kit.cli.files import read_batch, tell_outside
 from cdvae_kit.cli.options import (
     DEFAULT_CHECKPOINT,
     AllowOutside,
@@ -36,6 +37,7 @@ def interpolate(
     overwrite: Overwrite = False,
 ) -> None:
     """Walk from one crystal to another through the latent space and write what lies on the way."""
+    check_checkpoint(checkpoint)
     refuse_output(output, format, overwrite=overwrite)
 
     from cdvae_kit.cli.table import print_crystals
@@ -61,4 +63,4 @@ def interpolate(
         )
     write_crystals(between, output, format=format, overwrite=overwrite)
     print_crystals(between)
-    print_result(f"written to {output}")
+    print_written(output)

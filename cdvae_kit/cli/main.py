@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from cdvae_kit import __version__
-from cdvae_kit.cli.console import errors, print_error
-from cdvae_kit.cli.console import output as output_console
+from cdvae_kit.cli.console import log_to_stderr, print_as_it_is, print_error, with_printing_options
 from cdvae_kit.cli.download import download
 from cdvae_kit.cli.evaluate import evaluate
 from cdvae_kit.cli.files import reading_limits
@@ -25,6 +24,7 @@ from cdvae_kit.cli.reconstruct import reconstruct
 from cdvae_kit.cli.relax import relax
 from cdvae_kit.cli.represent import represent
 from cdvae_kit.cli.sample import sample
+from cdvae_kit.cli.serve_tools import serve_tools
 from cdvae_kit.cli.train import train
 from cdvae_kit.cli.train_predictor import train_predictor
 
@@ -32,7 +32,6 @@ app = typer.Typer(
     name="generate-crystals",
     help="Generate crystals with the Crystal Diffusion Variational Autoencoder.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     # errors are told by ErrorReport
     pretty_exceptions_enable=False,
@@ -42,15 +41,15 @@ report = ErrorReport()
 
 COMMANDS = (
     *(sample, predict_structure, train, reconstruct, interpolate, neighbors, optimize),
-    *(relax, evaluate, predict, train_predictor, represent, download, info),
+    *(relax, evaluate, predict, train_predictor, represent, download, info, serve_tools),
 )
 for command in COMMANDS:
-    app.command()(report.guard(command))
+    app.command()(report.guard(with_printing_options(command)))
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        output_console().print(f"cdvae_kit {__version__}")
+        print_as_it_is(f"cdvae_kit {__version__}")
         raise typer.Exit
 
 
@@ -75,17 +74,7 @@ def frame(
     report.with_traceback = traceback
     if limit:
         context.with_resource(reading_limits(limit))
-    _log_to_stderr(logging.INFO if verbose else logging.WARNING)
-
-
-def _log_to_stderr(level: int) -> None:
-    from rich.logging import RichHandler
-
-    logger = logging.getLogger("cdvae_kit")
-    logger.setLevel(level)
-    for handler in [handler for handler in logger.handlers if isinstance(handler, RichHandler)]:
-        logger.removeHandler(handler)
-    logger.addHandler(RichHandler(console=errors(), show_time=False, show_path=False))
+    log_to_stderr(logging.INFO if verbose else logging.WARNING)
 
 
 def main() -> None:

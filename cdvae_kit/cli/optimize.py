@@ -11,15 +11,17 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from cdvae_kit.cli.console import output as output_console
-from cdvae_kit.cli.console import print_note, print_result, progress_bar
+from cdvae_kit.cli.checks import check_checkpoint
+from cdvae_kit.cli.console import print_note, print_result, print_table, print_written, progress_bar
 from cdvae_kit.cli.files import read_batch
 from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Lenient, Overwrite, Seed, Steps
+from cdvae_kit.io.carried import carried_names, home_of
 
 if TYPE_CHECKING:
     from cdvae_kit.generation.optimization.constraints import Constraints
     from cdvae_kit.generation.optimization.objectives import Goal
     from cdvae_kit.generation.optimization.run import OptimizationResult
+    from cdvae_kit.io.carried import ModelKind
 
 MAX_ROWS = 20
 """Candidates that are shown; all of them are written."""
@@ -97,7 +99,13 @@ def optimize(
         raise typer.BadParameter("choose one: --judge or --oracle", param_hint="--oracle")
     size_range = parse_range(num_atoms, "--num-atoms")
     density_range = parse_range(density, "--density")
+    check_checkpoint(checkpoint)
+    if method != "bayesian":
+        _check_predictor(predictor, checkpoint, "LatentPredictor", "--predictor")
+    if oracle is None and judge != "none":
+        _check_predictor(judge, checkpoint, "PropertyPredictor", "--judge")
 
+    from cdvae_kit.generation.front_door import load_code_model
     from cdvae_kit.generation.optimization.bayesian_search import BayesianSearch, require_botorch
     from cdvae_kit.generation.optimization.constraints import Constraints, elements
     from cdvae_kit.generation.optimization.latent_optimizers import GuidedSearch, PublishedDescent
@@ -125,7 +133,7 @@ def optimize(
             result = run(
                 model,
                 goals,
-                predictor=None if method == "bayesian" else _code_model(predictor or checkpoint, model, device),
+                predictor=None if method == "bayesian" else load_code_model(predictor or checkpoint, model, device),
                 judge=_judge(judge or checkpoint, oracle, names, device),
                 starts=starts,
                 optimizer={"guided": GuidedSearch, "published": PublishedDescent, "bayesian": BayesianSearch}[method](),
@@ -147,7 +155,23 @@ def optimize(
                 interrupt.add_note(f"{output} holds the results of {progress.num_done} starts; --resume goes on")
             raise
     _print(result, goals, constraints)
-    print_result(f"written to {output}")
+    print_written(output)
+
+
+def _check_predictor(given: str | None, checkpoint: str, kind: ModelKind, option: str) -> None:
+    """Raises where there is no predictor; without one of its own, an autoencoder's name is taken for its too."""
+    if given is None and Path(checkpoint).exists():
+        raise typer.BadParameter(f"the package carries none for {checkpoint}: train and give one", param_hint=option)
+    try:
+        check_checkpoint(given or checkpoint, kind)
+    except FileNotFoundError as error:
+        if given is not None:
+            raise
+        there = ", ".join(carried_names(home_of(kind)))
+        raise typer.BadParameter(
+            f"the package carries none for {checkpoint}, but for {there}: give one, or -c with one of these",
+            param_hint=option,
+        ) from error
 
 
 def parse_range(text: str | None, option: str) -> tuple[float, float] | None:
@@ -194,23 +218,15 @@ def _first(crystals: Any, num: int) -> Any:
     return crystals.select(range(min(num, len(crystals))))
 
 
-def _code_model(name: str, model: Any, device: str) -> Any:
-    from cdvae_kit.generation.optimization.predictors import CodeModel
-    from cdvae_kit.models.latent_predictor import LatentPredictor
-
-    return CodeModel(LatentPredictor.from_pretrained(name, device=device), model)
-
-
 def _judge(name: str, oracle: str | None, names: tuple[str, ...], device: str) -> Any:
+    from cdvae_kit.generation.front_door import load_judge
     from cdvae_kit.generation.optimization.oracles import FunctionJudge, load_oracle
-    from cdvae_kit.generation.optimization.predictors import PredictorJudge
-    from cdvae_kit.models.property_predictor import PropertyPredictor
 
     if oracle is not None:
         return FunctionJudge(load_oracle(oracle), names, oracle)
     if name == "none":
         return None
-    return PredictorJudge(PropertyPredictor.from_pretrained(name, device=device), names)
+    return load_judge(name, names, device)
 
 
 def _relaxer(name: str, device: str) -> Any:
@@ -222,10 +238,11 @@ def _relaxer(name: str, device: str) -> Any:
 def _print(result: OptimizationResult, goals: list[Goal], constraints: Constraints) -> None:
     summary = result.summary
     if result.candidates is not None:
-        output_console().print(candidate_table(result, goals))
+        print_table(candidate_table(result, goals), candidates=candidate_rows(result))
     print_result(
         f"{summary['num_trials']} crystals decoded from {summary['num_starts']} starts, {summary['num_passed']} valid "
-        f"and within the constraints ({constraints.describe()}), {summary['num_candidates']} different candidates"
+        f"and within the constraints ({constraints.describe()}), {summary['num_candidates']} different candidates",
+        summary=dict(summary),
     )
     for rate in summary["success"]:
         shares = [
@@ -245,6 +262,23 @@ def _print(result: OptimizationResult, goals: list[Goal], constraints: Constrain
             f"winners lie {far['median_latent_distance']:.2g} from the reference in the latent space (crystals of the "
             f"reference from each other: {far['usual_latent_distance']:.2g}); {100 * far['new_share']:.0f} % are new"
         )
+
+
+def candidate_rows(result: OptimizationResult) -> list[dict[str, Any]]:
+    """All candidates, the best first, with every number that is known of them."""
+    candidates = result.candidates
+    assert candidates is not None
+    names = candidates.material_ids or [""] * len(candidates)
+    columns = {name: values.tolist() for name, values in candidates.properties.items()}
+    return [
+        {
+            "name": names[i],
+            "formula": formula,
+            "num_atoms": int(candidates.num_atoms[i]),
+            **{name: values[i] for name, values in columns.items()},
+        }
+        for i, formula in enumerate(candidates.formulas())
+    ]
 
 
 def candidate_table(result: OptimizationResult, goals: list[Goal]) -> Table:

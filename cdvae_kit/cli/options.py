@@ -1,10 +1,13 @@
 """Options that several commands share, so that they are called and explained alike."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from cdvae_kit.diffusion.sampler_names import SamplerName
+from cdvae_kit.io.carried import ModelKind, carried_names, home_of
 from cdvae_kit.io.crystals.formats import WriteFormat
 
 DEFAULT_CHECKPOINT = "mp_20"
@@ -13,10 +16,39 @@ DEFAULT_CHECKPOINT = "mp_20"
 FormatName = WriteFormat
 """What a command can write: the formats of `cdvae_kit.io.crystals.formats`."""
 
+
+def _completed(kind: ModelKind) -> Callable[[str], list[str]]:
+    """What the shell completes the name of a model to."""
+    return lambda incomplete: [name for name in carried_names(home_of(kind)) if name.startswith(incomplete)]
+
+
 Checkpoint = Annotated[
     str,
     typer.Option(
-        "--checkpoint", "-c", metavar="NAME|PATH", help="Weights: a name that `info` lists, or a checkpoint's folder."
+        "--checkpoint",
+        "-c",
+        metavar="NAME|PATH",
+        help=f"Weights: {', '.join(carried_names(home_of('CDVAE')))}, the folder of a checkpoint or of a run, or "
+        "hf:owner/name of the Hugging Face Hub.",
+        autocompletion=_completed("CDVAE"),
+    ),
+]
+PredictorCheckpoint = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint",
+        "-c",
+        metavar="NAME|PATH",
+        help=f"A predictor: {', '.join(carried_names(home_of('PropertyPredictor')))}, the folder of a checkpoint or of "
+        "a run of train-predictor, or hf:owner/name of the Hugging Face Hub.",
+        autocompletion=_completed("PropertyPredictor"),
+    ),
+]
+Sampler = Annotated[
+    SamplerName | None,
+    typer.Option(
+        help="The way to denoise; the model's own unless given. Every model takes flow and heun, one trained with "
+        "noise.coordinates=wrapped_normal or gaussian the others too (`info` lists which)."
     ),
 ]
 Device = Annotated[
@@ -50,6 +82,17 @@ Lenient = Annotated[
     typer.Option("--lenient", help="Take files that contradict themselves as their atoms stand, and say so."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")]
+
+
+def long_words(info: Any) -> list[str]:
+    """The long words that an option was declared with, as `--cell/--no-cell`; none where typer makes them of its name.
+
+    Args:
+        info: what `typer.Option` gave, within `Annotated`.
+    """
+    # the first word comes in the place of a default
+    declared = (info.default, *(info.param_decls or ()))
+    return [word for word in declared if isinstance(word, str) and word.startswith("--")]
 
 
 def parse_batch_size(value: str) -> int | Literal["auto"]:

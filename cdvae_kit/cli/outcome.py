@@ -5,22 +5,35 @@ done is kept.
 """
 
 import functools
+import inspect
+import re
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, get_args
 
 import typer
 
 from cdvae_kit.cli.console import errors, print_error, print_note
+from cdvae_kit.cli.options import long_words
+from cdvae_kit.io.carried import WrongKindError, carried_names, home_of
 
 FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
 TERMINATED = 143
+
+_NOT_AN_AUTOENCODER = {
+    "PropertyPredictor": "`predict` takes it: generate-crystals predict CRYSTALS -c FOLDER",
+    "LatentPredictor": "`optimize` takes it: generate-crystals optimize --predictor FOLDER",
+}
+_NOT_A_PREDICTOR = {
+    "CDVAE": "`sample`, `reconstruct` and `optimize` take it; predictors are made by `train-predictor`, and the "
+    f"package carries {', '.join(carried_names(home_of('PropertyPredictor')))}",
+}
 
 UNEXPECTED = "This should not happen. For the whole story: generate-crystals --traceback COMMAND ..."
 
@@ -46,7 +59,8 @@ class ErrorReport:
         self.with_traceback = False
 
     def guard(self, command: Callable[P, None]) -> Callable[P, None]:
-        """The command, with whatever it raises told to the user."""
+        """The command, with whatever it raises told to the user, in the words of its options."""
+        options = options_of(command)
 
         @functools.wraps(command)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -61,7 +75,7 @@ class ErrorReport:
                 raise typer.Exit(TERMINATED if is_asked else INTERRUPTED) from None
             except Exception as error:  # noqa: BLE001 - the one place where every error ends
                 code, message, hint = describe(error)
-                self._tell(error, message, hint)
+                self._tell(error, in_words_of(options, message), hint)
                 raise typer.Exit(code) from None
 
         return guarded
@@ -72,6 +86,31 @@ class ErrorReport:
         print_error(message)
         for line in (*getattr(error, "__notes__", ()), *([hint] if hint else [])):
             print_note(line)
+
+
+def options_of(command: Callable[..., None]) -> dict[str, str]:
+    """The option of each parameter of a command: `{"num_atoms": "--num-atoms"}`; arguments have none."""
+    found = {}
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        for info in get_args(parameter.annotation)[1:]:
+            if type(info).__name__ == "OptionInfo":
+                long = long_words(info)
+                found[name] = (long[0] if long else f"--{name.replace('_', '-')}").partition("/")[0]
+    return found
+
+
+def in_words_of(options: Mapping[str, str], message: str) -> str:
+    """The library's message with the command's options in place of Python's arguments.
+
+    >>> in_words_of({"num_atoms": "--num-atoms", "resume": "--resume"}, "num_atoms is 50; go on (resume=True)")
+    '--num-atoms is 50; go on (--resume)'
+    """
+    for name, option in options.items():
+        message = re.sub(rf"(?<![\w.-]){name}=(True\b|\.\.\.)", option, message)
+        message = re.sub(rf"(?<![\w.-]){name}=(?=[\w'\"])", f"{option} ", message)
+        if "_" in name:
+            message = re.sub(rf"(?<![\w.-]){name}(?![\w=(])", option, message)
+    return message
 
 
 @contextmanager
@@ -115,6 +154,9 @@ def describe(error: Exception) -> tuple[int, str, str | None]:
     match error:
         case CommandError():
             return error.code, message, error.hint
+        case WrongKindError():
+            hints = _NOT_A_PREDICTOR if error.expected != "CDVAE" else _NOT_AN_AUTOENCODER
+            return WRONG_USE, message, hints.get(error.found)
         case FileExistsError():
             return WRONG_USE, _system_message(error), "Here that is --overwrite." if "overwriting" in message else None
         case FileNotFoundError() | IsADirectoryError() | NotADirectoryError():

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from cdvae_kit.cli.console import output as output_console
-from cdvae_kit.cli.console import print_result, progress_bar
+from cdvae_kit.cli.checks import check_checkpoint
+from cdvae_kit.cli.console import print_result, print_table, print_written, progress_bar
 from cdvae_kit.cli.files import print_remarks
-from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, BatchSize, Device, Lenient, Overwrite, parse_batch_size
+from cdvae_kit.cli.options import BatchSize, Device, Lenient, Overwrite, PredictorCheckpoint, parse_batch_size
 
 if TYPE_CHECKING:
     from cdvae_kit.generation.prediction import PredictionTable
@@ -28,10 +28,7 @@ def predict(
     crystals: Annotated[
         Path, typer.Argument(metavar="CRYSTALS", exists=True, help="A file or folder of crystals; any known format.")
     ],
-    checkpoint: Annotated[
-        str,
-        typer.Option("--checkpoint", "-c", metavar="NAME|PATH", help="A predictor: a name, or a checkpoint's folder."),
-    ] = DEFAULT_CHECKPOINT,
+    checkpoint: PredictorCheckpoint,
     properties: Annotated[
         list[str] | None,
         typer.Option("--property", metavar="NAME", help="Of those that it knows; can be repeated; all unless given."),
@@ -53,6 +50,7 @@ def predict(
 
     from cdvae_kit.io.atomic import refuse_existing
 
+    check_checkpoint(checkpoint, "PropertyPredictor")
     refuse_existing(output, overwrite=overwrite)
 
     from cdvae_kit.generation.prediction import predict_records, write_predictions
@@ -74,10 +72,26 @@ def predict(
             progress=progress,
         )
     write_predictions(table, output, overwrite=overwrite)
-    output_console().print(prediction_table(table))
+    print_table(prediction_table(table), predictions=prediction_rows(table))
     for line in summary(table):
         print_result(line)
-    print_result(f"written to {output}")
+    print_written(output)
+
+
+def prediction_rows(table: PredictionTable) -> list[dict[str, Any]]:
+    """What is known of each record, by name."""
+    return [
+        {
+            "name": table.names[i],
+            "formula": table.formulas[i],
+            "reason": table.faults[i],
+            **{
+                name: {"mean": float(found.mean[i]), "half_width": float(found.half_width[i]), "unit": found.unit}
+                for name, found in table.predictions.items()
+            },
+        }
+        for i in range(len(table))
+    ]
 
 
 def prediction_table(table: PredictionTable, *, max_rows: int = MAX_ROWS) -> Table:

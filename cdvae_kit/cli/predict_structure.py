@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cdvae_kit.cli.console import output as output_console
-from cdvae_kit.cli.console import print_result, progress_bar
-from cdvae_kit.cli.files import refuse_output
+from cdvae_kit.cli.checks import check_checkpoint, refuse_output
+from cdvae_kit.cli.console import print_result, print_table, print_written, progress_bar
 from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Format, Output, Overwrite, Seed, Steps
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ def predict_structure(
     from cdvae_kit.cli.sample import parse_formula_units, refuse_relaxed
 
     units = parse_formula_units(formula_units)
+    check_checkpoint(checkpoint)
     if overwrite and resume:
         raise typer.BadParameter("choose one: --overwrite starts anew, --resume goes on", param_hint="--resume")
     refuse_output(output, format, overwrite=overwrite, resume=resume)
@@ -93,7 +93,8 @@ def predict_structure(
     if calculator is not None:
         rows = _relaxed(rows, output, calculator, device, format=format, overwrite=overwrite or resume)
     _show(rows, names)
-    print_result(f"{len(rows)} candidates written to {output}")
+    print_result(f"{len(rows)} candidates", num_candidates=len(rows))
+    print_written(output)
 
 
 def _first_to_do(rows: CrystalBatch | None, names: list[str], output: Path) -> int:
@@ -150,25 +151,32 @@ def _show(rows: CrystalBatch, names: list[str]) -> None:
     titles = ["formula", "rank", "space group", "atoms", "times drawn", "distance of its code", "log p"]
     for title in [*titles, *(["relaxed,\neV/atom"] if with_energy else [])]:
         table.add_column(title, justify="left" if title == "formula" else "right")
-    shown: dict[int, int] = {}
+    found = _candidate_rows(rows, names)
+    for row in found:
+        if row["rank"] <= MAX_SHOWN:
+            table.add_row(
+                row["formula"] if row["rank"] == 1 else "",
+                *(str(row[name]) for name in ("rank", "space_group", "num_atoms", "times")),
+                f"{row['distance']:.2f}",
+                f"{row['log_p']:.1f}",
+                *([f"{row['relaxed_energy_per_atom']:.3f}"] if with_energy else []),
+            )
+    print_table(table, candidates=found)
+
+
+def _candidate_rows(rows: CrystalBatch, names: list[str]) -> list[dict[str, Any]]:
+    """What is known of each candidate, by name, those of a formula by rank."""
+    ranks: dict[int, int] = {}
     columns = {name: values.tolist() for name, values in rows.properties.items()}
+    found = []
     for i in range(len(rows)):
         number = int(columns["formula_number"][i])
-        rank = shown[number] = shown.get(number, 0) + 1
-        if rank > MAX_SHOWN:
-            continue
-        energy = f"{columns['relaxed_energy_per_atom'][i]:.3f}" if with_energy else None
-        table.add_row(
-            names[number] if rank == 1 else "",
-            str(rank),
-            str(int(columns["space_group"][i])),
-            str(int(rows.num_atoms[i])),
-            str(int(columns["times"][i])),
-            f"{columns['distance'][i]:.2f}",
-            f"{columns['log_p'][i]:.1f}",
-            *([energy] if energy is not None else []),
-        )
-    output_console().print(table)
+        ranks[number] = ranks.get(number, 0) + 1
+        known = {name: values[i] for name, values in columns.items() if name != "formula_number"}
+        whole = {name: int(known[name]) for name in ("space_group", "times")}
+        row = {"formula": names[number], "rank": ranks[number], "num_atoms": int(rows.num_atoms[i])}
+        found.append(row | known | whole)
+    return found
 
 
 def _all_formulas(words: list[str]) -> list[str]:

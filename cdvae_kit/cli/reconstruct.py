@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cdvae_kit.cli.console import print_result, progress_bar
-from cdvae_kit.cli.files import read_batch, refuse_output, tell_outside
+from cdvae_kit.cli.checks import check_checkpoint, refuse_output
+from cdvae_kit.cli.console import print_result, print_written, progress_bar
+from cdvae_kit.cli.files import read_batch, tell_outside
 from cdvae_kit.cli.options import (
     DEFAULT_CHECKPOINT,
     AllowOutside,
@@ -46,6 +47,7 @@ def reconstruct(
     """Encode crystals, decode them again and write what comes back, in the order of the input."""
     crystals_at_a_time = parse_batch_size(batch_size)
 
+    check_checkpoint(checkpoint)
     refuse_output(output, format, overwrite=overwrite)
 
     from cdvae_kit.cli.table import print_crystals
@@ -71,7 +73,7 @@ def reconstruct(
     print_crystals(again)
     if match:
         _print_match(again, originals)
-    print_result(f"written to {output}")
+    print_written(output)
 
 
 def _print_match(again: CrystalBatch, originals: CrystalBatch) -> None:
@@ -85,5 +87,15 @@ def _print_match(again: CrystalBatch, originals: CrystalBatch) -> None:
         ("valid alone", result.match_rate, result.num_matches, result.rmse),
     ):
         error = "-" if rmse is None else f"{rmse:.4f}"
-        print_result(f"match rate ({label}): {100 * rate:.2f} % ({count} of {result.num_pairs}), RMSE {error}")
+        print_result(
+            f"match rate ({label}): {100 * rate:.2f} % ({count} of {result.num_pairs}), RMSE {error}",
+            **{
+                f"match_{label.replace(' ', '_')}": {
+                    "rate": rate,
+                    "matches": count,
+                    "pairs": result.num_pairs,
+                    "rmse": rmse,
+                }
+            },
+        )
     print_result(f"a crystal counts as valid by: {result.filter}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cdvae_kit.cli.console import print_note, print_result, progress_bar
+from cdvae_kit.cli.checks import refuse_output
+from cdvae_kit.cli.console import print_note, print_result, print_written, progress_bar
 from cdvae_kit.cli.files import read_batch
 from cdvae_kit.cli.options import Device, Format, Lenient, Output, Overwrite
 
@@ -51,6 +52,8 @@ def relax(
     A table beside the output, NAME.relaxation.csv, has one line a crystal. Ctrl-C keeps what is done; the same command
     goes on from there.
     """
+    refuse_output(output, format, overwrite=overwrite)
+
     from cdvae_kit.cli.evaluation_inputs import find_calculator, no_store
     from cdvae_kit.generation.relaxing import relax_to_file, table_path
     from cdvae_kit.io.atomic import refuse_several
@@ -96,7 +99,14 @@ def print_relaxed(found: RelaxedCrystals, paths: Sequence[Path]) -> None:
         print_note(f"{count} of {total} not relaxed: {reason}")
     print_result(
         f"{found.num_converged} of {total} crystals relaxed, {total - found.num_converged - found.num_failed} out of "
-        f"steps, {found.num_failed} failed, by {found.calculator}"
+        f"steps, {found.num_failed} failed, by {found.calculator}",
+        relaxed={
+            "num_crystals": total,
+            "num_converged": found.num_converged,
+            "num_failed": found.num_failed,
+            "calculator": str(found.calculator),
+            "reasons": dict(found.reasons),
+        },
     )
     for path in paths:
-        print_result(f"written to {path}")
+        print_written(path)

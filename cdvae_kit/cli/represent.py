@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cdvae_kit.cli.console import output as output_console
-from cdvae_kit.cli.console import print_note, print_result, progress_bar
+from cdvae_kit.cli.console import print_note, print_result, print_table, print_written, progress_bar
 from cdvae_kit.cli.options import Overwrite
 from cdvae_kit.cli.outcome import tell_what_is_kept
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 FIGURE = "figure.png"
 PAGE = "index.html"
 ALL = "all"
+_COLOURS = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
 
 def represent(
@@ -41,6 +41,9 @@ def represent(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of data sets, for experiments that read one; else the downloaded."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes; parts and seeds are computed side by side.")
+    ] = 1,
     overwrite: Overwrite = False,
 ) -> None:
     """Run an experiment of the representation half and judge its paper's claims.
@@ -51,19 +54,21 @@ def represent(
     from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
 
     if experiment is None:
-        output_console().print(_list_of([load_experiment(name) for name in experiment_names()]))
+        known = [load_experiment(name) for name in experiment_names()]
+        rows = [{"name": one.name, "summary": one.summary, "paper": one.paper} for one in known]
+        print_table(_list_of(known), experiments=rows)
         return
     folder = Path(experiment) if output is None else output
     if seeds < 3 and not quick:
         print_note(f"{seeds} seed{'s' * (seeds > 1)} show an effect at best: a claim needs 3")
     if experiment == ALL:
-        _run_all(range(first_seed, first_seed + seeds), quick, folder, data, overwrite)
+        _run_all(range(first_seed, first_seed + seeds), quick, folder, data, workers, overwrite)
         return
     chosen = load_experiment(experiment)
     if data is not None:
         chosen = chosen.with_data(data)
 
-    from cdvae_kit.representation.experiments.running import RESULTS, run_experiment
+    from cdvae_kit.representation.experiments.running import RESULTS, judged, run_experiment
     from cdvae_kit.visualization.experiments import plot_experiment
 
     with tell_what_is_kept(folder, go_on=""), progress_bar(f"Running {experiment}", "%") as progress:
@@ -73,19 +78,22 @@ def represent(
             folder=folder,
             quick=quick,
             overwrite=overwrite,
+            num_workers=workers,
             draw=lambda found, place: _write_figure(plot_experiment(chosen.panels(found)), place / FIGURE),
             progress=progress,
         )
-    claims = chosen.claims(result)
-    output_console().print(_arms_table(result))
+    claims = judged(chosen, result)
+    print_table(_arms_table(result), arms=_arm_rows(result))
     if claims:
-        output_console().print(_claims_table(claims))
+        print_table(_claims_table(claims), claims=_claim_rows(claims))
     if quick:
         print_note("the sizes of a trial: these numbers support no claim")
-    print_result(f"written to {folder / RESULTS} and {folder / FIGURE}, {result.seconds:.0f} s of work")
+    for path in (folder / RESULTS, folder / FIGURE):
+        print_written(path)
+    print_result(f"{result.seconds:.0f} s of work", seconds=result.seconds)
 
 
-def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwrite: bool) -> None:
+def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, workers: int, overwrite: bool) -> None:
     from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
     from cdvae_kit.representation.experiments.running import run_experiments
     from cdvae_kit.visualization.experiments import plot_experiment
@@ -104,8 +112,10 @@ def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwri
             folder=folder,
             quick=quick,
             overwrite=overwrite,
+            num_workers=workers,
             draw=lambda chosen, result, place: _write_figure(plot_experiment(chosen.panels(result)), place / FIGURE),
-            progress=progress,
+            # all experiments count alike: 100 each
+            progress=lambda done, whole: progress(100 * done // whole, 100),
         )
     options = f"--seeds {len(seeds)} --first-seed {seeds.start}{' --quick' * quick}"
     shown = [
@@ -120,12 +130,13 @@ def _run_all(seeds: range, quick: bool, folder: Path, data: Path | None, overwri
     ]
     for one in shown:
         if one.claims:
-            output_console().print(_claims_table(one.claims, title=one.result.experiment))
+            table = _claims_table(one.claims, title=one.result.experiment)
+            print_table(table, **{one.result.experiment: _claim_rows(one.claims)})
     # made of what lies beside it, hence replaced without asking
     write_experiment_page(shown, folder / PAGE, overwrite=True)
     if quick:
         print_note("the sizes of a trial: these numbers support no claim")
-    print_result(f"written to {folder / PAGE}")
+    print_written(folder / PAGE)
 
 
 def _write_figure(figure: Figure, path: Path) -> None:
@@ -145,6 +156,32 @@ def _list_of(experiments: Sequence[Experiment]) -> Table:
     for experiment in experiments:
         table.add_row(experiment.name, experiment.summary, experiment.paper)
     return table
+
+
+def _arm_rows(result: ExperimentResult) -> list[dict[str, Any]]:
+    return [
+        {
+            "arm": arm,
+            "mean": result.mean(arm),
+            "standard_error": result.standard_error(arm),
+            "seeds": dict(zip(map(str, result.seeds), result.per_seed(arm), strict=True)),
+        }
+        for arm in result.arms
+    ]
+
+
+def _claim_rows(claims: Sequence[Claim]) -> list[dict[str, Any]]:
+    return [
+        {
+            "claim": claim.text,
+            "value": claim.value,
+            "standard_error": claim.standard_error,
+            "relation": claim.relation,
+            "threshold": claim.threshold,
+            "verdict": claim.verdict,
+        }
+        for claim in claims
+    ]
 
 
 def _arms_table(result: ExperimentResult) -> Table:
@@ -169,13 +206,13 @@ def _claims_table(claims: Sequence[Claim], *, title: str | None = None) -> Table
 
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
     table.add_column("claim", overflow="fold")
-    table.add_column("value", justify="right")
-    table.add_column("threshold", justify="right")
-    table.add_column("holds")
+    for name in ("mean", "standard error", "asked for"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
     for claim in claims:
         bound = f"{claim.relation} {_shown(claim.threshold)}"
-        holds = "[green]yes[/]" if claim.holds else "[red]no[/]"
-        table.add_row(escape(claim.text), _shown(claim.value), bound, holds)
+        verdict = f"[{_COLOURS[claim.verdict]}]{claim.verdict}[/]"
+        table.add_row(escape(claim.text), _shown(claim.value), _shown(claim.standard_error), bound, verdict)
     return table
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cdvae_kit.cli.console import print_result, progress_bar
+from cdvae_kit.cli.checks import check_checkpoint
+from cdvae_kit.cli.console import print_result, print_written, progress_bar
 from cdvae_kit.cli.evaluate import BackendName
 from cdvae_kit.cli.files import read_batch, refuse_output, tell_outside
 from cdvae_kit.cli.options import (
@@ -19,6 +20,7 @@ from cdvae_kit.cli.options import (
     Format,
     Output,
     Overwrite,
+    Sampler,
     Seed,
     Steps,
     parse_batch_size,
@@ -77,9 +79,7 @@ def sample(
     ] = 0.2,
     allow_outside: AllowOutside = False,
     steps: Steps = None,
-    sampler: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The way to denoise; the model's own unless given.")
-    ] = None,
+    sampler: Sampler = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="Below 1: more typical and less diverse crystals.")] = 1.0,
     seed: Seed = 0,
     batch_size: BatchSize = "auto",
@@ -131,6 +131,7 @@ def sample(
     if overwrite and resume:
         raise typer.BadParameter("choose one: --overwrite starts anew, --resume goes on", param_hint="--resume")
 
+    check_checkpoint(checkpoint, sampler=sampler)
     if symmetrized:
         format = _symmetrized(output, format, cell)
     into_parts = parts is not None or backend != "processes" or workers != 1
@@ -213,13 +214,18 @@ def sample(
                 interrupt.add_note(f"{output} holds {progress.num_done} of {num_crystals} crystals; --resume goes on")
             raise
     if into_parts:
-        print_result(f"{made.num_crystals} crystals in {made.num_parts} parts, {made.num_made} of them made now")
-        print_result(f"written to {output}")
+        print_result(
+            f"{made.num_crystals} crystals in {made.num_parts} parts, {made.num_made} of them made now",
+            num_crystals=made.num_crystals,
+            num_parts=made.num_parts,
+            num_made=made.num_made,
+        )
+        print_written(output)
         return
     print_crystals(crystals)
     for column, held in wishes_held(crystals).items():
         print_result(f"asked for, {column}: {held} of {len(crystals)} crystals")
-    print_result(f"written to {output}")
+    print_written(output)
     if relax is not None:
         _relax(crystals, output, relax, device, format=format, overwrite=overwrite or resume)
 

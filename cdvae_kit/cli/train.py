@@ -1,14 +1,47 @@
 """`generate-crystals train`: a model of one's own, from a preset and crystals."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
-from cdvae_kit.cli.console import log_to_stderr, print_result, progress_bar
+from cdvae_kit.cli.checks import check_checkpoint, check_data, check_preset
+from cdvae_kit.cli.console import log_to_stderr, print_result, print_table, printing_as, progress_bar
 from cdvae_kit.cli.options import Device, Lenient, Overwrite
 from cdvae_kit.cli.outcome import tell_what_is_kept
+from cdvae_kit.training.preset_files import preset_names
+
+
+def _completed(incomplete: str) -> list[str]:
+    return [name for name in preset_names() if name.startswith(incomplete)]
+
+
+def _list_presets(context: typer.Context, wanted: bool) -> None:
+    """Prints the presets and ends, whatever else is asked for, or missing."""
+    if not wanted:
+        return
+    from cdvae_kit.training import describe_presets
+
+    rows = describe_presets()
+    with printing_as(as_json=context.params["as_json"], quiet=context.params["quiet"]):
+        print_table(preset_table(rows), presets=rows)
+    raise typer.Exit
+
+
+def preset_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """One row a preset."""
+    table = Table(header_style="bold", box=SIMPLE_HEAD)
+    table.add_column("preset")
+    table.add_column("what for", overflow="fold")
+    for title in ("atoms, at most", "code", "symmetry", "ends after"):
+        table.add_column(title)
+    for row in rows:
+        table.add_row(*(str(row[key]) for key in ("name", "summary", "max_atoms", "latent_dim", "symmetry", "ends")))
+    return table
 
 
 def train(
@@ -39,11 +72,16 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="The settings to start from, or a TOML file; unless given perov_5, or with --init those of "
-            "that model, a small learning rate, and an end when validation no longer gains.",
+            metavar="NAME|FILE",
+            help=f"The settings to start from: {', '.join(preset_names())}, or a TOML file of one's own; unless given "
+            "perov_5, or with --init those of that model, a small learning rate, and an end when validation no longer "
+            "gains.",
+            autocompletion=_completed,
         ),
     ] = None,
+    list_presets: Annotated[
+        bool, typer.Option("--list-presets", callback=_list_presets, help="List the presets and end.")
+    ] = False,
     init: Annotated[
         str | None,
         typer.Option(metavar="NAME|FOLDER", help="A trained model whose weights training starts from."),
@@ -59,6 +97,15 @@ def train(
         str | None, typer.Option(metavar="NAME", help="How devices share the work: auto or ddp.")
     ] = None,
     precision: Annotated[str | None, typer.Option(metavar="NAME", help="32-true or bf16-mixed.")] = None,
+    loggers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--logger",
+            metavar="csv|tensorboard|wandb",
+            help="Where the losses go; can be repeated. metrics.csv is always written; unless given, TensorBoard's log "
+            "too where it is installed.",
+        ),
+    ] = None,
 ) -> None:
     """Train a model and save its weights, its logs and a plot of its loss.
 
@@ -68,9 +115,17 @@ def train(
         raise typer.BadParameter("choose one: --overwrite starts anew, --resume goes on", param_hint="--resume")
     named = {"num_devices": num_devices, "num_nodes": num_nodes, "strategy": strategy, "precision": precision}
     words = [*(overrides or []), *(f"training.{key}={value}" for key, value in named.items() if value is not None)]
+    if loggers:
+        words.append(f"training.loggers={json.dumps(loggers)}")
     if properties and init is None:
         # the words are TOML, in which JSON's lists of text are lists of text
         words.append(f"model.properties={json.dumps(properties)}")
+
+    # with --init the settings are that model's, of which these words are changes all the same
+    check_preset(preset or "perov_5", words)
+    check_data(data)
+    if init is not None:
+        check_checkpoint(init)
 
     from cdvae_kit.generation import train_model
 
@@ -93,6 +148,13 @@ def train(
     if result.is_main:
         print_result(
             f"{result.steps} steps ({result.skipped_steps} skipped) in {result.seconds:.0f} s, validation loss "
-            f"{result.best_loss:.4f} at step {result.best_step}"
+            f"{result.best_loss:.4f} at step {result.best_step}",
+            steps=result.steps,
+            skipped_steps=result.skipped_steps,
+            seconds=result.seconds,
+            best_loss=result.best_loss,
+            best_step=result.best_step,
         )
-        print_result(f"trained model: {result.output_dir / 'model'}")
+        folder = result.output_dir / "model"
+        print_result(f"trained model: {folder}", model=str(folder))
+        print_result(f"to make crystals of it: generate-crystals sample --checkpoint {result.output_dir}")

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cdvae_kit.cli.checks import check_checkpoint, check_data
 from cdvae_kit.cli.console import log_to_stderr, print_result, progress_bar
 from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Lenient, Overwrite
 from cdvae_kit.cli.outcome import tell_what_is_kept
@@ -65,6 +66,9 @@ def train_predictor(
     if overwrite and resume:
         raise typer.BadParameter("choose one: --overwrite starts anew, --resume goes on", param_hint="--resume")
     bounds = _parse_part(part)
+    check_data(data)
+    if sees == "z":
+        check_checkpoint(checkpoint)
 
     from cdvae_kit.generation.predictor_training import train_predictor as train
 
@@ -93,9 +97,10 @@ def train_predictor(
         unit = f" {result.units[name]}" if result.units[name] else ""
         print_result(
             f"{name}: mean absolute error {error:.4g}{unit} on {result.num_calibration} crystals that no member has "
-            f"seen ({result.num_training} to learn from)"
+            f"seen ({result.num_training} to learn from)",
+            **{name: {"mean_absolute_error": float(error), "unit": result.units[name]}},
         )
-    print_result(f"trained predictor: {result.model_dir}")
+    print_result(f"trained predictor: {result.model_dir}", model=str(result.model_dir))
 
 
 def _parse_part(text: str) -> tuple[float, float]:

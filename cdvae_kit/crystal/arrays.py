@@ -1,7 +1,7 @@
 """One crystal as plain double-precision arrays, for what works crystal by crystal: files, faults, relaxation.
 
 A record can stand for a crystal that cannot be used; it then says why. Batches of tensors are in `batch`, classes of
-other libraries in `conversion`. Nothing here imports torch until a batch is made.
+other libraries in `conversion`. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    import torch
-
     from cdvae_kit.crystal.batch import CrystalBatch
 
 
@@ -66,38 +64,6 @@ def split(batch: CrystalBatch) -> Iterator[CrystalArrays]:
             names[i],
             {name: values[i] for name, values in columns.items() if values[i] == values[i]},
         )
-
-
-def join(crystals: Sequence[CrystalArrays], *, dtype: torch.dtype) -> CrystalBatch:
-    """One batch of usable crystals; it has names where all of them have one, NaN where one lacks a property.
-
-    >>> import torch
-    >>> po = CrystalArrays(3.4 * np.eye(3), np.zeros((1, 3)), np.array([84]), properties={"gap": 0.0})
-    >>> batch = join([po, po], dtype=torch.float64)
-    >>> list(split(batch))[1].properties
-    {'gap': 0.0}
-    """
-    import torch
-
-    from cdvae_kit.crystal.batch import CrystalBatch
-
-    names = [crystal.name for crystal in crystals]
-    columns = dict.fromkeys(name for crystal in crystals for name in crystal.properties)
-    properties = {
-        name: torch.tensor([crystal.properties.get(name, float("nan")) for crystal in crystals], dtype=torch.float64)
-        for name in columns
-    }
-    # wrapped before it is rounded: float32 would lose digits of a far image
-    frac_coords = np.concatenate([crystal.frac_coords for crystal in crystals] or [np.zeros((0, 3))])
-    frac_coords = frac_coords - np.floor(frac_coords)
-    return CrystalBatch(
-        torch.from_numpy(frac_coords).to(dtype),
-        torch.from_numpy(np.array([crystal.lattice for crystal in crystals]).reshape(-1, 3, 3)).to(dtype),
-        torch.from_numpy(np.concatenate([c.atomic_numbers for c in crystals] or [np.zeros(0)]).astype(np.int64)),
-        torch.tensor([len(crystal.atomic_numbers) for crystal in crystals], dtype=torch.long),
-        properties={name: values.to(dtype) for name, values in properties.items()},
-        material_ids=None if None in names else [name for name in names if name is not None],
-    )
 
 
 def right_handed(lattice: np.ndarray, frac_coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

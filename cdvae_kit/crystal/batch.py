@@ -1,29 +1,38 @@
 """The batch of crystals that every other part of the package passes around.
 
-Flat tensors, one row an atom, checked when the batch is made. Conversion to and from other libraries is in
-`conversion`; files are read by `cdvae_kit.io`.
+Flat tensors, one row an atom, checked when the batch is made. Conversion to other libraries is in `export`, from
+them in `conversion`; files are read by `cdvae_kit.io`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from cdvae_kit.crystal.lattice import wrap_frac_coords
+from cdvae_kit.crystal.lattice import lattice_parameters, wrap_frac_coords
+from cdvae_kit.typing import OwnHelp
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
+    from cdvae_kit.crystal.arrays import CrystalArrays
+
 MAX_ATOMIC_NUMBER = 118
 
+_SHOWN = 4
+"""Formulas that the `repr` of a batch names."""
 
-class CrystalBatch(Data):
+
+class CrystalBatch(Data, metaclass=OwnHelp):
     """Crystals as flat tensors.
+
+    `len`, indices, slices, masks and loops go by crystal: `crystals[0]` and each crystal of a loop are batches of one.
 
     Attributes:
         frac_coords: (num_atoms, 3) float, fractions of the rows of `lattice`, in [0, 1).
@@ -33,6 +42,13 @@ class CrystalBatch(Data):
         batch: (num_atoms,) long, the crystal that an atom belongs to.
         properties: name to (num_crystals,) float; NaN where a crystal has no value.
         material_ids: one name a crystal, or None.
+
+    >>> salt = CrystalBatch(torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5]]), 4.1 * torch.eye(3)[None],
+    ...     torch.tensor([55, 17]), torch.tensor([2]))
+    >>> salt
+    CrystalBatch(1 crystal: CsCl, 2 atoms, a = b = c = 4.1 Å, α = β = γ = 90°)
+    >>> concatenate([salt, salt])[1:]
+    CrystalBatch(1 crystal: CsCl, 2 atoms, a = b = c = 4.1 Å, α = β = γ = 90°)
     """
 
     def __init__(
@@ -84,6 +100,59 @@ class CrystalBatch(Data):
     def __len__(self) -> int:
         return self.num_crystals
 
+    def __getitem__(self, index: Any) -> Any:
+        """The crystals at an index, a slice, a list, or a mask, as a batch; by a name, the field of that name."""
+        if isinstance(index, str):
+            return super().__getitem__(index)
+        if isinstance(index, slice):
+            return self.select(range(*index.indices(len(self))))
+        chosen = torch.as_tensor(index, device=self.num_atoms.device)
+        if chosen.dtype == torch.bool:
+            if chosen.shape != (len(self),):
+                raise IndexError(
+                    f"a mask of {len(self)} crystals must have this length, got {tuple(chosen.shape)} values"
+                )
+            chosen = chosen.nonzero().flatten()
+        if chosen.numel() and (chosen.is_floating_point() or chosen.ndim > 1):
+            raise TypeError(f"crystals are chosen by integers, a slice, a mask or a field's name, got {index!r}")
+        return self.select(chosen.long().reshape(-1))
+
+    def __iter__(self) -> Iterator[Any]:
+        """Each crystal as a batch of one, in order."""
+        return (self.select([i]) for i in range(len(self)))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *self.keys()})
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if "num_atoms" not in self:
+            # PyG builds empty instances when it copies
+            return f"{name}()"
+        parts = [f"properties {', '.join(sorted(self.properties))}"] if self.properties else []
+        if self.lattice.device.type != "cpu":
+            parts.append(f"on {self.lattice.device}")
+        return f"{name}({', '.join([self._contents(), *parts])})"
+
+    def _contents(self) -> str:
+        """What the crystals are, in a few words."""
+        if not len(self):
+            return "no crystals"
+        named = self.select(range(min(len(self), _SHOWN))).formulas()
+        low, high = int(self.num_atoms.min()), int(self.num_atoms.max())
+        atoms = f"{low} atom{'s' * (low > 1)}" if low == high else f"{low} to {high} atoms"
+        if len(self) > 1:
+            return f"{len(self)} crystals of {atoms}: {', '.join(named)}{', ...' * (len(self) > len(named))}"
+        lengths, angles = (values[0].detach().cpu() for values in lattice_parameters(self.lattice))
+        cell = f"{_together('a b c', lengths, ' Å', 3)}, {_together('α β γ', angles, '°', 2)}"
+        return f"1 crystal: {named[0]}, {atoms}, {cell}"
+
+    def formulas(self) -> list[str]:
+        """The reduced formula of each crystal, as pymatgen writes it."""
+        from cdvae_kit.crystal.export import formulas
+
+        return formulas(self)
+
     def select(self, index: Tensor | Sequence[int]) -> CrystalBatch:
         """The crystals at `index`, in that order, repeats allowed; no loop over crystals."""
         index = torch.as_tensor(index, dtype=torch.long, device=self.num_atoms.device)
@@ -116,15 +185,27 @@ class CrystalBatch(Data):
 
     def structures(self) -> list[Structure]:
         """pymatgen structures, one a crystal; properties go to `Structure.properties`."""
-        from cdvae_kit.crystal.conversion import batch_to_structures
+        from cdvae_kit.crystal.export import batch_to_structures
 
         return batch_to_structures(self)
 
     def atoms(self) -> list[Atoms]:
         """ASE atoms, one a crystal; properties go to `Atoms.info`."""
-        from cdvae_kit.crystal.conversion import batch_to_atoms
+        from cdvae_kit.crystal.export import batch_to_atoms
 
         return batch_to_atoms(self)
+
+
+def _together(names: str, values: Tensor, unit: str, digits: int) -> str:
+    """`a = b = 4 Å, c = 5 Å`: neighbours that are equal to the digits shown stand together."""
+    groups: list[tuple[list[str], str]] = []
+    for name, value in zip(names.split(), values.tolist(), strict=True):
+        shown = f"{value:.{digits}f}".rstrip("0").rstrip(".")
+        if groups and groups[-1][1] == shown:
+            groups[-1][0].append(name)
+        else:
+            groups.append(([name], shown))
+    return ", ".join(f"{' = '.join(members)} = {shown}{unit}" for members, shown in groups)
 
 
 def ragged_index(starts: Tensor, counts: Tensor) -> Tensor:
@@ -158,6 +239,34 @@ def concatenate(batches: Sequence[CrystalBatch]) -> CrystalBatch:
         ),
         properties=properties,
         material_ids=None if None in ids else [name for names in ids if names is not None for name in names],
+    )
+
+
+def batch_of_arrays(crystals: Sequence[CrystalArrays], *, dtype: torch.dtype) -> CrystalBatch:
+    """One batch of usable crystals; it has names where all of them have one, NaN where one lacks a property.
+
+    >>> from cdvae_kit.crystal.arrays import CrystalArrays, split
+    >>> po = CrystalArrays(3.4 * np.eye(3), np.zeros((1, 3)), np.array([84]), properties={"gap": 0.0})
+    >>> batch = batch_of_arrays([po, po], dtype=torch.float64)
+    >>> list(split(batch))[1].properties
+    {'gap': 0.0}
+    """
+    names = [crystal.name for crystal in crystals]
+    columns = dict.fromkeys(name for crystal in crystals for name in crystal.properties)
+    properties = {
+        name: torch.tensor([crystal.properties.get(name, float("nan")) for crystal in crystals], dtype=torch.float64)
+        for name in columns
+    }
+    # wrapped before it is rounded: float32 would lose digits of a far image
+    frac_coords = np.concatenate([crystal.frac_coords for crystal in crystals] or [np.zeros((0, 3))])
+    frac_coords = frac_coords - np.floor(frac_coords)
+    return CrystalBatch(
+        torch.from_numpy(frac_coords).to(dtype),
+        torch.from_numpy(np.array([crystal.lattice for crystal in crystals]).reshape(-1, 3, 3)).to(dtype),
+        torch.from_numpy(np.concatenate([c.atomic_numbers for c in crystals] or [np.zeros(0)]).astype(np.int64)),
+        torch.tensor([len(crystal.atomic_numbers) for crystal in crystals], dtype=torch.long),
+        properties={name: values.to(dtype) for name, values in properties.items()},
+        material_ids=None if None in names else [name for name in names if name is not None],
     )
 
 

@@ -1,4 +1,4 @@
-"""Crystals to and from pymatgen and ASE: the only place where the package touches their classes.
+"""Crystals from pymatgen and ASE: with `export`, the way back, the only place where the package touches their classes.
 
 Cell, positions (as the image inside the cell), elements and numeric properties survive both ways. Oxidation states,
 site properties, constraints and calculators have no place in a `CrystalBatch` and are left behind. Nothing here opens
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdvae_kit.crystal.arrays import CrystalArrays, join, split, unusable
-from cdvae_kit.crystal.batch import MAX_ATOMIC_NUMBER, CrystalBatch
+from cdvae_kit.crystal.arrays import CrystalArrays, split, unusable
+from cdvae_kit.crystal.batch import MAX_ATOMIC_NUMBER, CrystalBatch, batch_of_arrays
 from cdvae_kit.crystal.errors import (
     CrystalError,
     DisorderedSiteError,
@@ -27,6 +27,9 @@ from cdvae_kit.crystal.errors import (
     NonFiniteError,
     UnknownElementError,
 )
+from cdvae_kit.crystal.export import MATERIAL_ID
+from cdvae_kit.crystal.export import batch_to_atoms as batch_to_atoms
+from cdvae_kit.crystal.export import batch_to_structures as batch_to_structures
 from cdvae_kit.crystal.faults import NON_FINITE, crystal_faults
 
 if TYPE_CHECKING:
@@ -34,9 +37,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 logger = logging.getLogger(__name__)
-
-MATERIAL_ID = "material_id"
-"""The key of a crystal's name in `Structure.properties` and `Atoms.info`."""
 
 _FLAT = 1e-6  # cubic angstrom; under it positions have no fractions
 
@@ -88,38 +88,6 @@ def atoms_to_batch(
     return _pack([_named(_from_atoms, crystal, i) for i, crystal in enumerate(atoms)], dtype, material_ids, properties)
 
 
-def batch_to_structures(batch: CrystalBatch) -> list[Structure]:
-    """pymatgen structures, one a crystal; properties that are not NaN go to `Structure.properties`."""
-    from pymatgen.core import Element, Lattice, Structure
-
-    elements = {number: Element.from_Z(number) for number in batch.atomic_numbers.unique().tolist()}
-    return [
-        Structure(
-            Lattice(crystal.lattice),
-            [elements[number] for number in crystal.atomic_numbers.tolist()],
-            crystal.frac_coords,
-            properties=_beside(crystal),
-        )
-        for crystal in split(batch)
-    ]
-
-
-def batch_to_atoms(batch: CrystalBatch) -> list[Atoms]:
-    """ASE atoms, one a crystal; properties that are not NaN go to `Atoms.info`."""
-    from ase import Atoms
-
-    return [
-        Atoms(
-            numbers=crystal.atomic_numbers,
-            positions=crystal.frac_coords @ crystal.lattice,
-            cell=crystal.lattice,
-            pbc=True,
-            info=_beside(crystal),
-        )
-        for crystal in split(batch)
-    ]
-
-
 def check_crystal(
     crystal: Structure | Atoms, *, max_atoms: int | None = None, min_distance: float | None = 0.5
 ) -> None:
@@ -134,7 +102,7 @@ def check_crystal(
 
     found = _from_atoms(crystal) if isinstance(crystal, Atoms) else _from_structure(crystal)
     for fault in crystal_faults(
-        join([found.crystal], dtype=torch.float64), max_atoms=max_atoms, min_distance=min_distance
+        batch_of_arrays([found.crystal], dtype=torch.float64), max_atoms=max_atoms, min_distance=min_distance
     ):
         if fault is not None:
             raise fault
@@ -164,7 +132,7 @@ def _any(crystal: Any) -> CrystalArrays:
             found = _from_atoms(crystal) if isinstance(crystal, Atoms) else _from_structure(cast("Structure", crystal))
         except CrystalError as error:
             return unusable(str(error))
-        return next(split(join([found.crystal], dtype=torch.float64)))
+        return next(split(batch_of_arrays([found.crystal], dtype=torch.float64)))
     try:
         return CrystalArrays(
             np.array(crystal.lattice, dtype=np.float64).reshape(3, 3),
@@ -260,7 +228,7 @@ def _pack(
     columns = _numeric_columns([beside for _, beside in found], dtype)
     for name, values in (properties or {}).items():
         columns[name] = torch.as_tensor(values, dtype=dtype)
-    batch = join([crystal for crystal, _ in found], dtype=dtype)
+    batch = batch_of_arrays([crystal for crystal, _ in found], dtype=dtype)
     return batch.replace(properties=columns, material_ids=material_ids)
 
 
@@ -279,8 +247,3 @@ def _numeric_columns(tables: Sequence[Mapping[str, Any]], dtype: torch.dtype) ->
     if left_out:
         logger.info("properties that are not numbers are left out: %s", ", ".join(left_out))
     return columns
-
-
-def _beside(crystal: CrystalArrays) -> dict[str, Any]:
-    """What goes beside the crystal in an object of another library: properties, and the name where it has one."""
-    return {**crystal.properties, **({MATERIAL_ID: crystal.name} if crystal.name else {})}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal.batch import CrystalBatch
-from cdvae_kit.crystal.conversion import batch_to_structures
+from cdvae_kit.crystal.export import batch_to_structures
 
 if TYPE_CHECKING:
     from pymatgen.analysis.diffraction.xrd import XRDCalculator

@@ -7,7 +7,7 @@ position does to its atoms is in `wyckoff` and `orbits`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,10 @@ from cdvae_kit.crystal.lattice import (
 from cdvae_kit.crystal.lattice_families import project_parameters
 from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.symmetry_search import Description, describe_one
+from cdvae_kit.typing import Progress
+
+_GROUPS_SHOWN = 6
+"""Space groups that the `repr` of a batch names."""
 
 
 class SymmetricCrystals(CrystalBatch):
@@ -71,6 +75,11 @@ class SymmetricCrystals(CrystalBatch):
     def elements(self) -> Tensor:
         """(num_orbits,) long: the atomic number of each orbit."""
         return self.atomic_numbers.index_select(0, self.orbits.first_atom)
+
+    def _contents(self) -> str:
+        groups = sorted(set(self.space_group.tolist()))
+        shown = f"{', '.join(map(str, groups[:_GROUPS_SHOWN]))}{', ...' * (len(groups) > _GROUPS_SHOWN)}"
+        return f"{super()._contents()}, space group{'s' * (len(groups) != 1)} {shown}" if groups else "no crystals"
 
     def select(self, index: Tensor | Sequence[int]) -> SymmetricCrystals:
         """The crystals at `index`, in that order, repeats allowed."""
@@ -164,7 +173,7 @@ def describe(
     crystals: CrystalBatch,
     *,
     tolerance: float = 0.05,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SymmetricCrystals:
     """The symmetric description of each crystal: idealised, primitive, and the same for every cell of one crystal.
 

@@ -7,6 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cdvae_kit.datasets.bundled import (
+        BUNDLED,
+        BundledInfo,
+        bundled_info,
+        load_bundled_series,
+        load_mnist_sample,
+    )
     from cdvae_kit.datasets.cache import load_crystals
     from cdvae_kit.datasets.composed_images import ComposedImages
     from cdvae_kit.datasets.digits import load_digits
@@ -24,39 +31,49 @@ if TYPE_CHECKING:
     from cdvae_kit.datasets.two_hop import TwoHopTask
 
 _HOMES = {
+    "BUNDLED": "bundled",
+    "BundledInfo": "bundled",
     "ComposedImages": "composed_images",
     "DATASETS": "registry",
     "DatasetInfo": "registry",
     "PeriodicSignals": "signals",
     "SignalLaw": "signals",
     "TwoHopTask": "two_hop",
+    "bundled_info": "bundled",
     "dataset_info": "registry",
     "default_data_dir": "registry",
     "describe_dataset": "registry",
     "download_dataset": "registry",
+    "load_bundled_series": "bundled",
     "load_crystals": "cache",
     "load_dataset": "loading",
     "load_digits": "digits",
     "load_ionic_prototypes": "ionic_prototypes",
+    "load_mnist_sample": "bundled",
     "periodic_signals": "signals",
     "split_crystals": "loading",
 }
 
 __all__ = [
+    "BUNDLED",
     "DATASETS",
+    "BundledInfo",
     "ComposedImages",
     "DatasetInfo",
     "PeriodicSignals",
     "SignalLaw",
     "TwoHopTask",
+    "bundled_info",
     "dataset_info",
     "default_data_dir",
     "describe_dataset",
     "download_dataset",
+    "load_bundled_series",
     "load_crystals",
     "load_dataset",
     "load_digits",
     "load_ionic_prototypes",
+    "load_mnist_sample",
     "periodic_signals",
     "split_crystals",
 ]

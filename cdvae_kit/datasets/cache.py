@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -29,6 +29,7 @@ from cdvae_kit.io.crystals.reading import ReadError, ReadResult, read_crystals
 from cdvae_kit.io.crystals.records import ReadFailure, ReadNote
 from cdvae_kit.io.results.files import DamagedResultError, whole_content
 from cdvae_kit.io.user_cache import default_cache_dir
+from cdvae_kit.typing import OpenProgress
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def load_crystals(
     strict: bool = False,
     lenient: bool = False,
     num_workers: int | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: OpenProgress | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> ReadResult:
     """The crystals of a file or folder, its failures too, from the cache if this content was read before.

@@ -67,7 +67,7 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
     """D(O, T): image (3, size, size) in [0, 1] and label, the place of its class in `classes`.
 
     Args:
-        classes: of objects, any whole numbers, all different.
+        classes: of objects, any integers, all different.
         transforms: names of `transforms.images.image_transform`, or transforms, applied to the object in this order.
         num_samples: length of the data set.
         seed: of all that has no seed of its own.

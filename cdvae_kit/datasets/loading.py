@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,6 +20,7 @@ from cdvae_kit.datasets.registry import DATASETS, SPLITS, UnknownDatasetError, d
 from cdvae_kit.io.crystals.containers import detect_format
 from cdvae_kit.io.crystals.reading import ReadError, ReadResult
 from cdvae_kit.io.crystals.records import ReadFailure, UnreadableSourceError
+from cdvae_kit.typing import OpenProgress
 
 _BuiltInSplit = Literal["all", "train", "val", "test"]
 
@@ -35,7 +36,7 @@ def load_dataset(
     strict: bool = False,
     lenient: bool = False,
     num_workers: int | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: OpenProgress | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> ReadResult:
     """The crystals of a data set's split, and the records of it that failed.

@@ -9,7 +9,7 @@ import difflib
 import logging
 import os
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -17,13 +17,14 @@ from typing import Literal
 
 from cdvae_kit.io.download import download_file
 from cdvae_kit.io.user_cache import default_cache_dir
+from cdvae_kit.typing import NamedProgress, OpenProgress
 
 logger = logging.getLogger(__name__)
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
-DownloadProgress = Callable[[str, int, int | None], None]
+DownloadProgress = NamedProgress
 """Called with a file's name (`perov_5/val.csv`), its bytes at hand and its bytes in all (None where not known)."""
 
 _CDVAE = "https://raw.githubusercontent.com/txie-93/cdvae/f857f598d6f6cca5dc1ea0582d228f12dcc2c2ea/data"
@@ -307,5 +308,5 @@ def _in_mirror(source: str | os.PathLike[str], file_name: str) -> str:
     return os.path.join(text, file_name)
 
 
-def _named(progress: DownloadProgress, file_name: str) -> Callable[[int, int | None], None]:
+def _named(progress: DownloadProgress, file_name: str) -> OpenProgress:
     return lambda done, total: progress(file_name, done, total)

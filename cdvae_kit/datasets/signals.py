@@ -24,11 +24,11 @@ class SignalLaw:
         fewest_cycles: the lower end of the first bin, periods in the whole series.
         most_cycles: the upper end of the last bin.
         gap: share of a bin, half of it at either end, in which no frequency lies.
-        amplitude: deviation of log A.
+        amplitude: standard deviation of log A.
         harmonic: h is uniform up to it.
         modulation: m is uniform up to it; a is uniform in [0.5, 2] periods.
         drift: root mean square over draws of the last point of a random walk from 0.
-        noise: deviation of the white noise.
+        noise: standard deviation of the white noise.
     """
 
     num_classes: int = 10

@@ -15,6 +15,8 @@ from torch import Tensor
 from cdvae_kit.crystal.lattice import volume, wrap_frac_coords
 from cdvae_kit.diffusion.coordinates import CoordinateProcess, in_metric
 from cdvae_kit.diffusion.lattice import LatticeProcess
+from cdvae_kit.diffusion.sampler_names import SAMPLERS as SAMPLERS
+from cdvae_kit.diffusion.sampler_names import samplers_for
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.diffusion.types import TypeProcess
 from cdvae_kit.seeding import CrystalNoise
@@ -163,8 +165,8 @@ class LangevinSampler:
     ) -> Iterator[NoisyCrystals]:
         if not processes.coordinates.has_score:
             raise ValueError(
-                "Langevin dynamics needs the score of a Gaussian kernel; this model was trained on straight paths. "
-                "Use the flow sampler."
+                "Langevin dynamics needs the score of a Gaussian kernel; this model was trained on straight paths, "
+                f"whose samplers are {' and '.join(samplers_for('straight_path'))}"
             )
         stream = 0
         for index in range(self.num_levels):
@@ -235,10 +237,6 @@ class LangevinSampler:
         if self.steps_per_level == 0:
             crystals = _next_types_and_lattice(crystals, output, before, t, processes, uniform)
         return replace(crystals, free=wrap_frac_coords(moved))
-
-
-SAMPLERS = ("flow", "heun", "langevin", "predictor-corrector")
-"""Names for `make_sampler`."""
 
 
 def make_sampler(name: str, *, num_steps: int | None = None, sharpening: float = 0.0) -> Sampler:

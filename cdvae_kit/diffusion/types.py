@@ -30,7 +30,7 @@ class TypeProcess(Protocol):
         ...
 
     def step(self, noisy: Tensor, logits: Tensor, t: Tensor, t_next: Tensor, uniform: Tensor) -> Tensor:
-        """Elements at t_next < t, both one an atom; `uniform` (num_atoms, 2) in (0, 1) is all the chance there is."""
+        """Elements at t_next < t, both one an atom; `uniform` (num_atoms, 2) in (0, 1) is the only randomness."""
         ...
 
 
@@ -66,8 +66,8 @@ class AbsorbingTypes:
     def perturb(
         self, atomic_numbers: Tensor, t: Tensor, composition: Tensor, *, generator: torch.Generator | None
     ) -> Tensor:
-        chance = torch.rand(t.shape, generator=generator, device=t.device, dtype=t.dtype)
-        return torch.where(chance < t, MASKED, atomic_numbers)
+        drawn = torch.rand(t.shape, generator=generator, device=t.device, dtype=t.dtype)
+        return torch.where(drawn < t, MASKED, atomic_numbers)
 
     def loss(self, logits: Tensor, atomic_numbers: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
         error = functional.cross_entropy(logits, atomic_numbers - 1, reduction="none")

@@ -119,7 +119,7 @@ def parse_formula(formula: str) -> dict[int, int]:
         if not isinstance(species, Element) or species.symbol in ("D", "T"):
             raise ValueError(f"{formula!r} holds {species}, which is no element of the models")
         if abs(amount - round(amount)) > 1e-6 or amount < 0.5:
-            raise ValueError(f"{formula!r} has {amount:g} {species}; whole numbers of atoms are expected")
+            raise ValueError(f"{formula!r} has {amount:g} {species}; integers are expected")
         counts[species.Z] = round(amount)
     if not counts:
         raise ValueError("the formula is empty; write it as BaTiO3")

@@ -116,15 +116,15 @@ def start_from(model: CDVAE, init: str | os.PathLike[str], *, train: CrystalBatc
         if columns is None:
             target[here] = source[there]
         else:
-            left, right = (torch.tensor(index, dtype=torch.long) for index in zip(*columns, strict=True))
-            target[here.unsqueeze(-1), left] = source[there.unsqueeze(-1), right]
+            to, origin = (torch.tensor(index, dtype=torch.long) for index in zip(*columns, strict=True))
+            target[here.unsqueeze(-1), to] = source[there.unsqueeze(-1), origin]
     model.load_state_dict(own | fitting)
     model.lattice_coding.is_held = True
     named = [name for name in fresh if name != "known_elements"]
     if named:
         logger.warning("%d of %d tensors do not come from %s: %s", len(named), len(own), init, ", ".join(named[:10]))
     if partly:
-        logger.warning("%d tensors come from %s in part: %s", len(partly), init, ", ".join(sorted(partly)[:10]))
+        logger.warning("of %s these are taken over in part: %s", init, ", ".join(sorted(partly)[:10]))
     if train is not None:
         known = other["known_elements"].tolist()
         _tell_elements(_introduce(model, known, train), known, train, init)

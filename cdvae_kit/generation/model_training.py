@@ -17,6 +17,7 @@ from cdvae_kit.generation.fine_tuning import start_from as start_from  # its fir
 from cdvae_kit.models import CDVAE, CDVAEConfig
 from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.training import TrainingConfig, apply_overrides, fit, load_preset, seeded_weights
+from cdvae_kit.typing import OpenProgress
 
 if TYPE_CHECKING:
     from cdvae_kit.training import FitResult
@@ -39,7 +40,7 @@ def train_model(
     device: str = "auto",
     strict: bool = False,
     lenient: bool = False,
-    reading: Callable[[], AbstractContextManager[Callable[[int, int | None], None] | None]] = nullcontext,
+    reading: Callable[[], AbstractContextManager[OpenProgress | None]] = nullcontext,
 ) -> FitResult:
     """A trained model in the folder `output`, its weights in `output/model`.
 
@@ -96,7 +97,7 @@ def _load(
     *,
     strict: bool,
     lenient: bool,
-    progress: Callable[[int, int | None], None] | None,
+    progress: OpenProgress | None,
 ) -> tuple[CrystalBatch, CrystalBatch, dict[str, Any]]:
     """Training and validation crystals, and what the model card says of them."""
     path = Path(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from cdvae_kit.io.crystals.reading import ReadResult
 from cdvae_kit.io.results.files import inert
 from cdvae_kit.models.calibration import PropertyPrediction, check_names
 from cdvae_kit.models.property_predictor import PropertyPredictor
+from cdvae_kit.typing import Progress
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def predict_records(
     *,
     properties: Sequence[str] | None = None,
     batch_size: int = 128,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> PredictionTable:
     """The properties of what was read of a file.
 

@@ -4,6 +4,7 @@ from .checkpoint import load_checkpoint as load_checkpoint
 from .checkpoint import save_checkpoint as save_checkpoint
 from .crystals.reading import ReadError as ReadError
 from .crystals.reading import ReadResult as ReadResult
+from .crystals.reading import read as read
 from .crystals.reading import read_crystals as read_crystals
 from .crystals.records import ReadFailure as ReadFailure
 from .crystals.records import ReadNote as ReadNote

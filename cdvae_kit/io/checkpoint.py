@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cdvae_kit import __version__
 from cdvae_kit.io.atomic import atomic_file, atomic_folder, is_temporary, refuse_existing
+from cdvae_kit.io.carried import CheckpointError as CheckpointError
 
 FORMAT_VERSION = 1
 """Raised when a reader of the older layout would misread the new one."""
@@ -30,10 +31,6 @@ WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 
 _PICKLED_SUFFIXES = (".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".bin")
-
-
-class CheckpointError(Exception):
-    """A checkpoint that cannot be read or written, and why."""
 
 
 @dataclass(frozen=True)

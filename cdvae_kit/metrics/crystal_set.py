@@ -7,7 +7,7 @@ crystal is to a metric is in `crystals`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import numpy as np
 
 from cdvae_kit.metrics.crystals import CrystalArrays, Crystals, as_arrays, unusable
+from cdvae_kit.typing import OpenProgress
 
 if TYPE_CHECKING:
     from cdvae_kit.crystal.batch import CrystalBatch
@@ -72,7 +73,7 @@ def read_crystal_set(
     strict: bool = False,
     lenient: bool = False,
     num_workers: int = 1,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: OpenProgress | None = None,
 ) -> CrystalSet:
     """The crystals of anything that `cdvae_kit.io.read_crystals` reads, in double precision and as the file has them.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from cdvae_kit.crystal import CrystalBatch
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
-class CDVAE(nn.Module):
+class CDVAE(pretrained.PretrainedModule):
     """Crystals to codes z and back, and new crystals from the prior.
 
     Args:
@@ -101,6 +101,16 @@ class CDVAE(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.lattice_coding.mean.device
+
+    def _contents(self) -> str:
+        config, num_elements = self.config, len(self.known_elements)
+        known = f", {num_elements} element{'s' * (num_elements != 1)}" if num_elements else ", not trained yet"
+        way = "with their space groups" if config.symmetry == "orbits" else "without symmetry"
+        properties = f", properties {', '.join(config.properties)}" if config.properties else ""
+        return (
+            f"crystals of up to {config.max_atoms} atoms{known}, {way}; codes of {config.latent_dim} numbers"
+            f"{properties}; {super()._contents()}"
+        )
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -359,7 +369,16 @@ class CDVAE(nn.Module):
 
     @torch.no_grad()
     def predict_properties(self, z: Tensor) -> dict[str, Tensor]:
-        """Each of the model's properties from the codes, (num_crystals,), in the data's own unit."""
+        """Each of the model's properties from the codes, (num_crystals,), in the data's own unit.
+
+        Raises:
+            ValueError: the model has been trained without properties.
+        """
+        if not self.config.properties:
+            raise ValueError(
+                "this model has no property head: it was trained without properties. Train one with "
+                "CDVAEConfig(properties=(...)), or fit a LatentPredictor to its codes (train-predictor --from z)"
+            )
         values = self.property_head(z) * self.property_deviation + self.property_mean
         return {name: values[:, i] for i, name in enumerate(self.config.properties)}
 
@@ -367,10 +386,11 @@ class CDVAE(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str], *, device: str = "auto") -> CDVAE:
-        """The model of a checkpoint folder, or one that the package carries (`pretrained_names`).
+        """The model of a checkpoint or a run, one that the package carries (`pretrained_names`), or one of the Hub.
 
         Args:
-            name_or_path: a folder that exists wins over a name of the package's own.
+            name_or_path: a folder, which wins over a name of the package's own; or `hf:owner/name` for a repository of
+                the Hugging Face Hub (extra `hub`), with `@revision` for one state of it.
             device: `auto` takes CUDA, then Apple's MPS, then the CPU; or any name that torch knows.
         """
         config, tensors, card = pretrained.load(name_or_path)
@@ -379,19 +399,6 @@ class CDVAE(nn.Module):
         pretrained.put_weights(model, tensors, name_or_path)
         model.card = card
         return model.eval().to(pretrained.choose_device(device))
-
-    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False, half: bool = False) -> None:
-        """Writes weights, configuration and card; refuses an existing folder unless `overwrite`.
-
-        Args:
-            folder: where to.
-            overwrite: replace the checkpoint that is there.
-            half: trained weights in float16, for half the space; statistics stay as they are. Loading gives float32.
-        """
-        tensors = self.state_dict()
-        if half:
-            tensors |= {name: weight.detach().half() for name, weight in self.named_parameters()}
-        pretrained.save(folder, self.config, tensors, self.card, overwrite=overwrite)
 
     def _check_sizes(self, crystals: CrystalBatch) -> None:
         most = int(crystals.num_atoms.max())

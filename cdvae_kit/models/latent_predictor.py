@@ -41,7 +41,7 @@ class LatentNetwork(nn.Module):
         return self.linear(z) + self.last(hidden)
 
 
-class LatentPredictor(nn.Module):
+class LatentPredictor(pretrained.PretrainedModule):
     """An ensemble from z to properties, smooth in z.
 
     Args:
@@ -153,12 +153,10 @@ class LatentPredictor(nn.Module):
         model.card = card
         return model.eval().to(pretrained.choose_device(device))
 
-    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False, half: bool = False) -> None:
-        """Writes weights, configuration and card; see `PropertyPredictor.save_pretrained`."""
-        tensors = self.state_dict()
-        if half:
-            tensors |= {name: weight.detach().half() for name, weight in self.named_parameters()}
-        pretrained.save(folder, self.config, tensors, self.card, overwrite=overwrite)
+    def _contents(self) -> str:
+        named = zip(self.config.properties, self.config.units, strict=True)
+        asked = [f"{name} in {unit}" if unit else name for name, unit in named]
+        return f"{', '.join(asked)}; {self.config.num_members} networks, {super()._contents()}"
 
     def check_autoencoder(self, autoencoder: nn.Module) -> None:
         """Raises ValueError if the codes that this predictor knows are not those of `autoencoder`."""

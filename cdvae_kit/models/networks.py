@@ -2,36 +2,18 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from torch import Tensor, nn
 
-from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.diffusion.coordinates import CoordinateProcess, StraightPath, WrappedNormal
 from cdvae_kit.diffusion.lattice import FixedLattice, LatticePath, LatticeProcess
-from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.diffusion.types import AbsorbingTypes, HeldTypes, PublishedTypes, TypeProcess
-from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.models.conditions import Composition, ConditionSpace, Elements, NumAtoms, Property, SpaceGroup, System
 from cdvae_kit.models.config import CDVAEConfig, NoiseConfig
 from cdvae_kit.models.encoder import EquivariantEncoder
 from cdvae_kit.models.fractional import FractionalScoreNetwork
 from cdvae_kit.models.heads import CompositionHead, FractionHead
 from cdvae_kit.models.lattice_coding import LatticeCoding
-
-
-class Encoder(Protocol):
-    """From crystals to mu and log_var, each (num_crystals, latent_dim)."""
-
-    def __call__(
-        self, crystals: SymmetricCrystals, graph: PeriodicGraph, lattice_parameters: Tensor
-    ) -> tuple[Tensor, Tensor]: ...
-
-
-class ScoreNetwork(Protocol):
-    """From noisy crystals, z (num_crystals, latent_dim) and the noise level (num_crystals,) to scores and logits."""
-
-    def __call__(self, crystals: NoisyCrystals, z: Tensor, level: Tensor) -> ScoreOutput: ...
 
 
 def build_encoder(config: CDVAEConfig) -> nn.Module:

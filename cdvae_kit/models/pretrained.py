@@ -1,59 +1,131 @@
-"""Checkpoints of whole models, and the weights that the package carries."""
+"""Checkpoints of whole models: what they share, the weights that the package carries, and the Hugging Face Hub."""
+
+from __future__ import annotations
 
 import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cdvae_kit.io import carried, hub
 from cdvae_kit.io.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from cdvae_kit.models.card import model_card
 from cdvae_kit.models.config import CDVAEConfig
+from cdvae_kit.typing import OwnHelp
 
 Settings = TypeVar("Settings", bound=BaseModel)
 Model = TypeVar("Model", bound=nn.Module)
 
 
+class PretrainedModule(nn.Module, metaclass=OwnHelp):
+    """A network with its settings and a card, which goes to folders and to the Hugging Face Hub."""
+
+    config: Any
+    card: dict[str, Any]
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False, half: bool = False) -> None:
+        """Writes weights, configuration and card; refuses an existing folder unless `overwrite`.
+
+        Args:
+            folder: where to.
+            overwrite: replace the checkpoint that is there.
+            half: trained weights in float16, for half the space; statistics stay as they are. Loading gives float32.
+        """
+        tensors = self.state_dict()
+        if half:
+            tensors |= {name: weight.detach().half() for name, weight in self.named_parameters()}
+        save(folder, self.config, tensors, self.card, overwrite=overwrite)
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool = False,
+        license: str | None = None,
+        text: str | None = None,
+        half: bool = False,
+        token: str | None = None,
+        message: str = "Upload a model of cdvae_kit",
+    ) -> str:
+        """The address of the commit that has put this model on the Hub, with a card; `hf:owner/name` loads it.
+
+        Args:
+            repo: `owner/name`; it is made where there is none.
+            private: of a new repository: only its owner sees it.
+            license: of the weights, an identifier of the Hub's such as `mit` or `cc-by-4.0`.
+            text: a description for the card, beside what it says by itself.
+            half: see `save_pretrained`.
+            token: the one that `hf auth login` keeps if None.
+            message: of the commit.
+        """
+        name = repo.removeprefix(carried.HUB_PREFIX)
+        kind = cast(carried.ModelKind, type(self).__name__)
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "model"
+            self.save_pretrained(folder, half=half)
+            card = model_card(
+                kind,
+                name,
+                summary=f"{carried.KINDS[kind].capitalize()} of cdvae_kit: {self._contents()}.",
+                config=self.config.model_dump(mode="json"),
+                card=self.card,
+                license=license,
+                text=text,
+            )
+            (folder / hub.CARD_NAME).write_text(card, encoding="utf-8")
+            return hub.publish_checkpoint(folder, name, private=private, token=token, message=message)
+
+    def num_parameters(self) -> int:
+        """Trained numbers, all members of an ensemble together."""
+        return sum(weight.numel() for weight in self.parameters())
+
+    def _contents(self) -> str:
+        """What the model is, in a few words."""
+        millions = self.num_parameters() / 1e6
+        size = f"{millions:.1f} million parameters" if millions >= 0.95 else f"{self.num_parameters():,} parameters"
+        data = self.card.get("data", {})
+        name = data.get("name") if isinstance(data, Mapping) else None
+        return f"{size}, trained on {name}" if name else size
+
+    def __repr__(self) -> str:
+        device = next(self.parameters()).device
+        return f"{type(self).__name__}({self._contents()}, on {device})"
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *self._parameters, *self._modules, *self._buffers})
+
+
 def _home() -> Path:
-    return Path(str(resources.files("cdvae_kit.models"))) / "weights"
+    return carried.home_of("CDVAE")
 
 
 def pretrained_names() -> list[str]:
     """Names of the models that the package carries, for `CDVAE.from_pretrained`."""
-    return sorted(path.name for path in _home().iterdir() if path.is_dir()) if _home().is_dir() else []
+    return carried.carried_names(_home())
 
 
 def predictor_names(folder: str) -> list[str]:
     """Names of the predictors that the package carries in `folder`, one of the folders beside the models' weights."""
-    home = _home().parent / folder
-    return sorted(path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
+    return carried.carried_names(_home().parent / folder)
 
 
 def locate(name_or_path: str | os.PathLike[str], *, folder: str | None = None) -> Path:
-    """The folder of a checkpoint: one that exists wins over a name of the package's own.
-
-    A folder of that name that holds no checkpoint, results of an evaluation perhaps, does not stand in the name's way.
+    """The folder of a checkpoint, fetched from the Hugging Face Hub for `hf:owner/name`; see `cdvae_kit.io.carried`.
 
     Args:
-        name_or_path: a folder or a name.
+        name_or_path: a folder, a name of the package's own, or a repository of the Hub.
         folder: where the names are looked up, as in `predictor_names`; the models' weights unless given.
     """
-    path = Path(name_or_path)
-    names = pretrained_names() if folder is None else predictor_names(folder)
-    known = str(name_or_path) in names
-    if path.exists() and not (known and path.is_dir() and not any(path.glob("*.safetensors"))):
-        return path
-    if known:
-        return (_home() if folder is None else _home().parent / folder) / str(name_or_path)
-    raise FileNotFoundError(
-        f"no checkpoint at {str(name_or_path)!r}, and the package carries no model of that name; it carries "
-        f"{', '.join(names) or 'none'}. Give one of these names or the folder of a checkpoint"
-    )
+    if carried.is_reference(name_or_path):
+        return hub.fetch_checkpoint(str(name_or_path))
+    return carried.locate(name_or_path, _home() if folder is None else _home().parent / folder)
 
 
 def load(name_or_path: str | os.PathLike[str]) -> tuple[CDVAEConfig, dict[str, Tensor], dict[str, Any]]:
@@ -77,6 +149,8 @@ def load_settings(
         folder: see `locate`.
     """
     place = locate(name_or_path, folder=folder)
+    if (kind := schema.__name__.removesuffix("Config")) in carried.KINDS:
+        carried.refuse_other_kind(place, kind)
     checkpoint = load_checkpoint(place, expected_tensors=expected)
     try:
         config = schema.model_validate(checkpoint.metadata["config"])

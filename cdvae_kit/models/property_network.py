@@ -7,8 +7,6 @@ atoms.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,11 +26,12 @@ from cdvae_kit.nn.embeddings import BesselBasis
 from cdvae_kit.nn.equivariant import EquivariantConvolution
 from cdvae_kit.nn.mlp import mlp
 from cdvae_kit.nn.vector_messages import VectorMessage, VectorUpdate
+from cdvae_kit.typing import Progress
 
 _LMAX = 2
 
 
-class PropertyNetwork(nn.Module):
+class PropertyNetwork(pretrained.PretrainedModule):
     """Messages between near atoms, a mean over atoms, and an MLP. It fits `cdvae_kit.training.fit`.
 
     Args:
@@ -93,7 +92,7 @@ class PropertyNetwork(nn.Module):
 
     # -- training ------------------------------------------------------------------------------------------------
 
-    def prepare(self, crystals: CrystalBatch, *, progress: Callable[[int, int], None] | None = None) -> CrystalBatch:
+    def prepare(self, crystals: CrystalBatch, *, progress: Progress | None = None) -> CrystalBatch:
         """The crystals as they are: the network does not know the choice of the cell."""
         return crystals
 
@@ -142,10 +141,6 @@ class PropertyNetwork(nn.Module):
     def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """The only term of `loss`."""
         return terms["error"]
-
-    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes weights, configuration and card of this member alone."""
-        pretrained.save(folder, self.config, self.state_dict(), self.card, overwrite=overwrite)
 
     def _truth(self, crystals: CrystalBatch) -> Tensor:
         missing = [name for name in self.config.properties if name not in crystals.properties]

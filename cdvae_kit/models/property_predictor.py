@@ -7,7 +7,7 @@ back with their reason and NaN. How it is trained is in `cdvae_kit.training.pred
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +23,7 @@ from cdvae_kit.models import pretrained
 from cdvae_kit.models.calibration import Calibration, PropertyPrediction, named_predictions, typical_error
 from cdvae_kit.models.predictor_config import PropertyPredictorConfig
 from cdvae_kit.models.property_network import PropertyNetwork
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -39,7 +40,7 @@ _MAX_EDGES = 400_000
 """Edges at once, some 1 GiB; a batch with more is cut into halves."""
 
 
-class PropertyPredictor(nn.Module):
+class PropertyPredictor(pretrained.PretrainedModule):
     """An ensemble from crystals to properties.
 
     Args:
@@ -78,7 +79,7 @@ class PropertyPredictor(nn.Module):
         crystals: CrystalBatch | Sequence[Structure | Atoms],
         *,
         batch_size: int = 128,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> dict[str, PropertyPrediction]:
         """Each property of each crystal; the ones that cannot be judged have NaN and a reason in `faults`.
 
@@ -177,18 +178,10 @@ class PropertyPredictor(nn.Module):
         model.card = card
         return model.eval().to(pretrained.choose_device(device))
 
-    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False, half: bool = False) -> None:
-        """Writes weights, configuration and card; refuses an existing folder unless `overwrite`.
-
-        Args:
-            folder: where to.
-            overwrite: replace the checkpoint that is there.
-            half: trained weights in float16, for half the space; statistics stay as they are. Loading gives float32.
-        """
-        tensors = self.state_dict()
-        if half:
-            tensors |= {name: weight.detach().half() for name, weight in self.named_parameters()}
-        pretrained.save(folder, self.config, tensors, self.card, overwrite=overwrite)
+    def _contents(self) -> str:
+        named = zip(self.config.properties, self.config.units, strict=True)
+        asked = [f"{name} in {unit}" if unit else name for name, unit in named]
+        return f"{', '.join(asked)}; {self.config.num_members} networks, {super()._contents()}"
 
     def _networks(self) -> list[PropertyNetwork]:
         return [member for member in self.members if isinstance(member, PropertyNetwork)]

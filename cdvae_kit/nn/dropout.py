@@ -1,4 +1,4 @@
-"""Dropout whose chance comes from a generator, so that a resumed run draws what it would have drawn."""
+"""Dropout whose randomness comes from a generator, so that a resumed run draws what it would have drawn."""
 
 import torch
 from torch import Tensor

@@ -31,7 +31,7 @@ class PeriodicFourier(nn.Module):
     def __init__(self, num_frequencies: int) -> None:
         super().__init__()
         self.num_features = 6 * num_frequencies
-        # whole numbers, which no change of precision rounds
+        # integers, which no change of precision rounds
         self.register_buffer("frequencies", torch.arange(1, num_frequencies + 1), persistent=False)
 
     def forward(self, displacement: Tensor) -> Tensor:

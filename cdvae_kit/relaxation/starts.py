@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from cdvae_kit.crystal.arrays import CrystalArrays, join
+from cdvae_kit.crystal.arrays import CrystalArrays
+from cdvae_kit.crystal.batch import batch_of_arrays
 from cdvae_kit.crystal.conversion import arrays_of
 from cdvae_kit.crystal.faults import crystal_faults
 from cdvae_kit.relaxation.result import Crystals
@@ -25,7 +26,7 @@ def starts_of(crystals: Crystals, *, min_distance: float = 0.5) -> list[CrystalA
 def overlap_fault(start: CrystalArrays, min_distance: float) -> str | None:
     """What is wrong with a crystal of finite cell and coordinates, None where nothing is."""
     try:
-        fault = crystal_faults(join([start], dtype=torch.float64), min_distance=min_distance)[0]
+        fault = crystal_faults(batch_of_arrays([start], dtype=torch.float64), min_distance=min_distance)[0]
     except ValueError as error:  # elements beyond the table; a cell so thin that its images cannot be counted
         return str(error)
     return None if fault is None else str(fault)

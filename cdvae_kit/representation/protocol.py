@@ -17,6 +17,8 @@ from cdvae_kit.typing import ShareDone
 
 SEEDS_OF_A_CLAIM = 3
 """With fewer seeds a claim is looked at, not supported."""
+ERRORS_OF_A_CLAIM = 2.0
+"""By so many standard errors a number must lie on one side of its threshold."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +34,61 @@ class PartResult:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+Verdict = Literal["holds", "fails", "undecided"]
+
+
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, as an inequality about a number."""
+    """A sentence of the paper as an inequality about a number that each seed has, as the difference of two arms.
+
+    The arms of one seed share their data and their start, so that the error is that of the paired differences. Two
+    standard errors over three seeds are no proof: of numbers without any effect one in eleven lies that far on the
+    right side.
+
+    Attributes:
+        text: the sentence.
+        per_seed: the number, one a seed.
+        threshold: what the number is compared with.
+        relation: on which side of the threshold it ought to lie.
+
+    >>> Claim("better", (0.1, 0.2, 0.15)).verdict, Claim("alike", (0.0, 0.0, 0.0)).verdict
+    ('holds', 'undecided')
+    >>> Claim("small", (0.4, 0.5, 0.45), 0.2, "at most").verdict
+    'fails'
+    """
 
     text: str
-    value: float
-    threshold: float
+    per_seed: Sequence[float]
+    threshold: float = 0.0
     relation: Literal["at least", "at most"] = "at least"
 
+    def __post_init__(self) -> None:
+        if not self.per_seed:
+            raise ValueError(f"the claim {self.text!r} has no number of any seed")
+
     @property
-    def holds(self) -> bool:
-        """Whether the inequality is true; of a value that is not a number it is not.
+    def value(self) -> float:
+        """The mean over seeds."""
+        return math.fsum(self.per_seed) / len(self.per_seed)
 
-        A mean of shares that lies on the threshold counts: the last digits of a float are not what it says.
+    @property
+    def standard_error(self) -> float:
+        """Of the mean over seeds; not a number for a single seed."""
+        return standard_error(self.per_seed)
 
-        >>> Claim("on it", 0.4 - 0.1, 0.3).holds, Claim("below", 0.2999, 0.3).holds
-        (True, False)
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the mean lies on the right side by more than two standard errors, on the wrong one, or neither.
+
+        Fewer than three seeds, and numbers that are none, decide nothing.
         """
-        value = round(self.value, 9) if math.isfinite(self.value) else self.value
-        return value >= self.threshold if self.relation == "at least" else value <= self.threshold
+        if len(self.per_seed) < SEEDS_OF_A_CLAIM or not all(map(math.isfinite, self.per_seed)):
+            return "undecided"
+        beyond = self.value - self.threshold if self.relation == "at least" else self.threshold - self.value
+        # the last digits of a float are not what it says
+        if abs(beyond) <= ERRORS_OF_A_CLAIM * self.standard_error + 1e-9:
+            return "undecided"
+        return "holds" if beyond > 0.0 else "fails"
 
 
 @dataclass(frozen=True)
@@ -68,8 +105,10 @@ class ExperimentResult:
         seconds: the time that all parts took.
 
     >>> result = ExperimentResult("toy", "none", False, (0, 1), {"a": (0.4, 0.6), "b": (0.1, 0.2)}, {}, 0.0)
-    >>> result.mean("a"), round(result.standard_error("a"), 3), round(result.difference("a", "b"), 3)
-    (0.5, 0.1, 0.35)
+    >>> result.mean("a"), round(result.standard_error("a"), 3)
+    (0.5, 0.1)
+    >>> [round(value, 3) for value in result.differences("a", "b")]
+    [0.3, 0.4]
     """
 
     experiment: str
@@ -94,9 +133,18 @@ class ExperimentResult:
         """Of the mean over seeds; not a number for a single seed."""
         return standard_error(self.per_seed(arm))
 
-    def difference(self, arm: str, other: str) -> float:
-        """The mean over seeds of arm − other."""
-        return self.mean(arm) - self.mean(other)
+    def differences(self, arm: str, other: str) -> tuple[float, ...]:
+        """Of two arms, arm − other, one a seed."""
+        return tuple(a - b for a, b in zip(self.per_seed(arm), self.per_seed(other), strict=True))
+
+
+def averaged(columns: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """The mean of several numbers that each seed has, one a seed.
+
+    >>> averaged([(0.1, 0.3), (0.3, 0.5)])
+    (0.2, 0.4)
+    """
+    return tuple(math.fsum(row) / len(row) for row in zip(*columns, strict=True))
 
 
 def standard_error(values: Sequence[float]) -> float:

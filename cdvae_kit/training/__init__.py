@@ -7,7 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cdvae_kit.training.config import SettingsError, TrainingConfig, apply_overrides, load_preset, preset_names
+    from cdvae_kit.training.config import (
+        SettingsError,
+        TrainingConfig,
+        apply_overrides,
+        describe_presets,
+        load_preset,
+        preset_names,
+    )
     from cdvae_kit.training.errors import TrainingDivergedError
     from cdvae_kit.training.prior import PriorFit, fit_prior
     from cdvae_kit.training.run import FitResult, fit, seeded_weights
@@ -19,6 +26,7 @@ _HOMES = {
     "TrainingConfig": "config",
     "TrainingDivergedError": "errors",
     "apply_overrides": "config",
+    "describe_presets": "config",
     "fit": "run",
     "fit_prior": "prior",
     "load_preset": "config",
@@ -33,6 +41,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingDivergedError",
     "apply_overrides",
+    "describe_presets",
     "fit",
     "fit_prior",
     "load_preset",

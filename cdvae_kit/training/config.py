@@ -10,11 +10,15 @@ import difflib
 import tomllib
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cdvae_kit.training.preset_files import PRESETS
+from cdvae_kit.training.preset_files import preset_names as preset_names
+
+LoggerName = Literal["csv", "tensorboard", "wandb"]
 
 
 class SettingsError(ValueError):
@@ -52,7 +56,7 @@ class TrainingConfig(BaseModel):
     max_skipped_in_a_row: int = Field(25, ge=1)
     """Steps with a loss or a gradient that is not finite are skipped and counted; so many on end stop the run."""
     strain: float = Field(0.03, ge=0.0, lt=1.0)
-    """Deviation of the random strain on training crystals; see `cdvae_kit.transforms.RandomStrain`."""
+    """Standard deviation of the random strain on training crystals; see `cdvae_kit.transforms.RandomStrain`."""
     displacement: float = Field(0.0, ge=0.0, lt=1.0)
     """Root mean square displacement of the atoms of training crystals along a smooth random field, angstrom; see
     `cdvae_kit.transforms.RandomFieldDisplacement`."""
@@ -92,6 +96,8 @@ class TrainingConfig(BaseModel):
     """Machines."""
     strategy: Literal["auto", "ddp"] = "auto"
     """How devices share the work; `auto` is `ddp` (each holds the whole model) where there are several."""
+    loggers: tuple[LoggerName, ...] | None = None
+    """Where the losses go beside `metrics.csv`, which is always written; None: TensorBoard where it is installed."""
     compile: bool = False
     """`torch.compile` for the networks: minutes at the start, paid back on large models on CUDA."""
 
@@ -114,9 +120,26 @@ class TrainingConfig(BaseModel):
         return self.num_devices * self.num_nodes
 
 
-def preset_names() -> list[str]:
-    """Presets that the package carries."""
-    return sorted(path.stem for path in _home().glob("*.toml"))
+def describe_presets() -> list[dict[str, Any]]:
+    """What each preset of the package is for, and its chief settings; "the default" where it leaves them.
+
+    >>> [row["name"] for row in describe_presets()] == preset_names()
+    True
+    """
+    rows = []
+    for name in preset_names():
+        text = (PRESETS / f"{name}.toml").read_text(encoding="utf-8")
+        comments = (line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#"))
+        settings = load_preset(name)
+        model = {"symmetry": "the default", "latent_dim": "the default"} | settings["model"]
+        ends = [f"{settings['training'][key]} {unit}" for key, unit in _ENDS.items() if settings["training"].get(key)]
+        row = {"name": name, "summary": next(comments, ""), "ends": " or ".join(ends)}
+        row |= {key: model[key] for key in ("max_atoms", "latent_dim")}
+        rows.append(row | {"symmetry": model["symmetry"] or "none"})
+    return rows
+
+
+_ENDS = {"epochs": "epochs", "max_steps": "steps", "max_minutes": "minutes"}
 
 
 def load_preset(name: str) -> dict[str, Any]:
@@ -134,7 +157,7 @@ def load_preset(name: str) -> dict[str, Any]:
                 f"there is no preset file {name}; the package's own are {', '.join(preset_names())}"
             )
     elif name in preset_names():
-        path = _home() / f"{name}.toml"
+        path = PRESETS / f"{name}.toml"
     else:
         raise SettingsError(f"there is no preset {name!r}{_nearest(name, preset_names())}")
     try:
@@ -195,10 +218,6 @@ def apply_overrides(
                     raise
                 raise SettingsError(f"{source}: {error}") from error
     return result
-
-
-def _home() -> Path:
-    return Path(str(resources.files("cdvae_kit.training"))) / "presets"
 
 
 def _nearest(name: str, known: Sequence[str], table: str | None = None) -> str:

@@ -97,7 +97,7 @@ def fit_critic_to_counts(
         some = [
             counts[torch.randint(len(counts), (_BATCH_SIZE,), generator=generator, device=device)] for counts in train
         ]
-        loss = _cross_entropy(critic, *some, generator)
+        loss = _cross_entropy(critic, some[0], some[1], generator)
         optimizer.param_groups[0]["lr"] = _LEARNING_RATE * 0.5 * (1.0 + math.cos(math.pi * step / config.critic_steps))
         optimizer.zero_grad()
         loss.backward()
@@ -116,7 +116,7 @@ def fit_critic_to_counts(
     with torch.no_grad():
         for name, weight in named:
             weight.copy_(kept[name])
-        odds = critic(val[1]).exp() / critic.ceiling  # type: ignore[operator]
+        odds = critic(val[1]).exp() / critic.ceiling
     result = CriticFit(config.critic_steps, best[1], best[0], float(odds.clamp_max(1.0).mean()))
     logger.info("critic: validation loss %.4f at step %d, accepts %.2f", result.val_loss, best[1], result.accepted)
     return result

@@ -23,6 +23,7 @@ from cdvae_kit.training.ema import WeightAverage
 from cdvae_kit.training.errors import TrainingDivergedError
 from cdvae_kit.training.prior import encode_moments
 from cdvae_kit.training.protocols import TrainableModel, as_module
+from cdvae_kit.typing import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def fit_latent_predictor(
     calibration: CrystalBatch,
     config: TrainingConfig,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> LatentFit:
     """Fits and calibrates `predictor` in place, on the CPU; the autoencoder stays as it is.
 

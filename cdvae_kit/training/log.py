@@ -1,4 +1,4 @@
-"""What a run writes down: `metrics.csv`, TensorBoard where it is installed, and the loss plot."""
+"""What a run writes down: `metrics.csv`, the logs of other programs, and the loss plot."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from cdvae_kit.io.atomic import atomic_file, errors_naming
 from cdvae_kit.io.results.files import DamagedResultError
+from cdvae_kit.training.config import LoggerName
 
 logger = logging.getLogger(__name__)
 
@@ -111,13 +112,30 @@ def _read(key: str, text: str) -> Any:
     return int(text) if key in ("epoch", "skipped_steps") else float(text)
 
 
-def tensorboard_logger(folder: str | os.PathLike[str]) -> Any:
-    """Lightning's TensorBoard logger where `tensorboard` is installed, else None."""
-    if importlib.util.find_spec("tensorboard") is None:
-        return None
-    from lightning.pytorch.loggers import TensorBoardLogger
+def make_loggers(folder: str | os.PathLike[str], names: Sequence[LoggerName] | None) -> list[Any]:
+    """Lightning's loggers of these names; `csv` is `MetricsLog`, which a run has anyway.
 
-    return TensorBoardLogger(save_dir=str(folder), name="tensorboard", version="")
+    Args:
+        folder: of the run.
+        names: which; None takes TensorBoard where it is installed.
+
+    Raises:
+        ImportError: one that is asked for is not installed.
+    """
+    by_default: tuple[LoggerName, ...] = ("tensorboard",) if importlib.util.find_spec("tensorboard") is not None else ()
+    chosen = by_default if names is None else names
+    return [_make_logger(folder, name) for name in dict.fromkeys(chosen) if name != "csv"]
+
+
+def _make_logger(folder: str | os.PathLike[str], name: LoggerName) -> Any:
+    if importlib.util.find_spec(name) is None:
+        extra = "wandb" if name == "wandb" else "logging"
+        raise ImportError(f"the logger {name} needs the package {name}: pip install 'cdvae-kit[{extra}]'")
+    from lightning.pytorch import loggers
+
+    if name == "wandb":
+        return loggers.WandbLogger(project="cdvae_kit", name=Path(folder).name, save_dir=str(folder))
+    return loggers.TensorBoardLogger(save_dir=str(folder), name="tensorboard", version="")
 
 
 def plot_losses(
@@ -134,24 +152,27 @@ def plot_losses(
     from matplotlib.figure import Figure
 
     # no pyplot: its global state and its choice of a window are the user's
-    figure = Figure(figsize=(5.0 * (3 if prior else 2), 4.0), layout="constrained")
+    figure = Figure(figsize=(6.0 * (3 if prior else 2), 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 3 if prior else 2)
     for split in ("train", "val"):
         _line(panels[0], [(row["step"], row["loss"]) for row in rows if row["split"] == split], label=split)
-    panels[0].set_title("loss")
+    panels[0].set(title="loss of the autoencoder", ylabel="loss, all terms weighted")
     terms = [key for key in (rows[0] if rows else {}) if key not in FIRST_COLUMNS + LAST_COLUMNS]
     for term in terms:
         _line(panels[1], [(row["step"], row[term]) for row in rows if row["split"] == "val"], label=term)
-    panels[1].set_title("terms of the validation loss, unweighted")
+    panels[1].set(title="its terms, validation", ylabel="term of the loss, unweighted")
     if prior:
         _line(panels[2], [(step, train) for step, train, _ in prior], label="train")
         _line(panels[2], [(step, val) for step, _, val in prior], label="val")
-        panels[2].set_title("loss of the prior")
+        panels[2].set(title="loss of the prior", ylabel="mean squared error of the velocity")
     for panel in panels:
-        panel.set_xlabel("step")
+        panel.set_xlabel("step of the optimiser")
         if panel.lines:
-            panel.legend(fontsize="small")
+            # beside the curves, of which it hides none
+            panel.legend(
+                fontsize="small", loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, frameon=False
+            )
         if panel.lines and all(y > 0 for line in panel.lines for y in line.get_ydata()):
             panel.set_yscale("log")
     with atomic_file(path, overwrite=True) as temporary:

@@ -29,7 +29,18 @@ logger = logging.getLogger(__name__)
 _NOISE_KEY, _VALIDATION_KEY = 2, 3
 _STATE = "cdvae_kit"
 _MAY_CHANGE = {
-    *("epochs", "max_steps", "max_minutes", "patience", "log_every", "num_devices", "num_nodes", "strategy", "compile"),
+    *(
+        "epochs",
+        "max_steps",
+        "max_minutes",
+        "patience",
+        "log_every",
+        "loggers",
+        "num_devices",
+        "num_nodes",
+        "strategy",
+        "compile",
+    ),
     *("prior_steps", "prior_learning_rate", "prior_batch_size", "prior_ema_decay", "prior_check_every"),
     *("critic_steps", "keep"),
 }
@@ -107,6 +118,11 @@ class TrainingModule(pl.LightningModule):
         """The share of the run that is done, 0 to 1."""
         by_time = self.seconds / (60.0 * self.config.max_minutes) if self.config.max_minutes is not None else 0.0
         return min(1.0, max(self.steps_done / self.max_steps, by_time))
+
+    def _time_left(self) -> str:
+        """When stage one is likely to end, by the time that it has taken so far."""
+        share = self.progress()
+        return f"about {self.seconds * (1.0 - share) / share:.0f} s left" if share else "no estimate of its end yet"
 
     def is_finished(self) -> bool:
         return self.progress() >= 1.0 or (
@@ -291,9 +307,9 @@ class TrainingModule(pl.LightningModule):
         self.checks_without_gain = 0 if is_best else self.checks_without_gain + 1
         self._write("val", {"loss": loss, **{name: float(value) for name, value in terms.items()}})
         logger.info(
-            "step %d, %.0f %%, %.0f s: validation loss %.4f (best %.4f at step %d), %d steps skipped",
-            *(self.steps_done, 100.0 * self.progress(), self.seconds, loss, self.best_loss, self.best_step),
-            self.skipped_steps,
+            "step %d, %.0f %%, %.0f s, %s: validation loss %.4f (best %.4f at step %d), %d steps skipped",
+            *(self.steps_done, 100.0 * self.progress(), self.seconds, self._time_left()),
+            *(loss, self.best_loss, self.best_step, self.skipped_steps),
         )
 
     def on_validation_end(self) -> None:

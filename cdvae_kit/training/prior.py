@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +18,7 @@ from cdvae_kit.training.data import find_graph
 from cdvae_kit.training.ema import WeightAverage
 from cdvae_kit.training.errors import TrainingDivergedError
 from cdvae_kit.training.protocols import TrainableModel, as_module
+from cdvae_kit.typing import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def fit_prior(
     config: TrainingConfig,
     *,
     graphs: tuple[PeriodicGraph, PeriodicGraph] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> PriorFit:
     """Fits `model.prior` in place, on the model's device; the rest of the model stays as it is.
 
@@ -110,7 +110,7 @@ def fit_prior_to_codes(
     config: TrainingConfig,
     *,
     facts: tuple[Tensor, Tensor] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> PriorFit:
     """As `fit_prior`, from mu and log_var (num_codes, latent_dim) of training and held-out codes.
 

@@ -1,7 +1,7 @@
 """A whole run: the autoencoder, then the prior, with a folder that holds all that came of it.
 
-The folder: `model/` (averaged weights, what `from_pretrained` loads), `metrics.csv`, `tensorboard/` where installed,
-`loss.png` and `training.json` at the end, `state/` with what a killed run resumes from.
+The folder: `model/` (averaged weights, what `from_pretrained` loads), `metrics.csv`, `tensorboard/` or `wandb/` where
+asked for, `loss.png` and `training.json` at the end, `state/` with what a killed run resumes from.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from cdvae_kit.training.config import TrainingConfig
 from cdvae_kit.training.critic import CriticFit, fit_critic
 from cdvae_kit.training.data import CrystalDataModule, find_graph
 from cdvae_kit.training.errors import TrainingDivergedError
-from cdvae_kit.training.log import DAMAGED_METRICS, MetricsLog, plot_losses, read_metrics, tensorboard_logger
+from cdvae_kit.training.log import DAMAGED_METRICS, MetricsLog, make_loggers, plot_losses, read_metrics
 from cdvae_kit.training.module import TrainingModule, steps_done
 from cdvae_kit.training.prior import PriorFit, fit_prior
 from cdvae_kit.training.progress import ProgressCallback, make_bar, progress_is_seen
@@ -45,7 +45,7 @@ from cdvae_kit.training.state import StateIO, load_state, save_state
 
 logger = logging.getLogger(__name__)
 
-_OURS = ("model", "state", "tensorboard", "metrics.csv", DAMAGED_METRICS, "loss.png", "training.json")
+_OURS = ("model", "state", "tensorboard", "wandb", "metrics.csv", DAMAGED_METRICS, "loss.png", "training.json")
 
 
 @dataclass(frozen=True)
@@ -338,7 +338,6 @@ def _make_trainer(
     if number and config.num_devices > 1:
         raise ValueError(f"device {device!r} is one device, num_devices is {config.num_devices}; use 'cuda'")
     several = config.world_size > 1 or config.strategy == "ddp"
-    tensorboard = tensorboard_logger(output) if is_main else None
     return pl.Trainer(
         accelerator=kind,
         devices=[int(number)] if number else config.num_devices,
@@ -349,7 +348,7 @@ def _make_trainer(
         precision="32-true",
         plugins=[StateIO()],
         callbacks=callbacks,
-        logger=tensorboard if tensorboard is not None else False,
+        logger=make_loggers(output, config.loggers) if is_main else False,
         max_epochs=-1,
         # each rank cuts its own part of the same order
         use_distributed_sampler=False,

@@ -38,6 +38,17 @@ class FieldDistribution:
         if not (0.0 <= self.most < math.inf and 0.0 <= self.local < math.inf):
             raise ValueError(f"the range and the standard deviation of a field cannot be negative, got {self}")
 
+    @classmethod
+    def of_rms(cls, rms: float, *, local_share: float) -> FieldDistribution:
+        """The parameter of this root mean square, of whose variance a share is local: 0 none of it, 1 all.
+
+        >>> FieldDistribution.of_rms(0.1, local_share=1.0)
+        FieldDistribution(most=0.0, local=0.1)
+        """
+        if not 0.0 <= local_share <= 1.0:
+            raise ValueError(f"the local share of the variance must lie in [0, 1], got {local_share}")
+        return cls(most=math.sqrt(3.0 * (1.0 - local_share)) * rms, local=math.sqrt(local_share) * rms)
+
     @property
     def rms(self) -> float:
         """The root mean square of the parameter over draws and pixels."""

@@ -32,7 +32,7 @@ def interpolate_at(batch: Tensor, times: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Jitter(Transform[Tensor]):
-    """Plus white noise of `deviation`, in the series' own unit; parameter `noise` (b, c, t)."""
+    """Plus white noise of standard deviation `deviation`, in the series' own unit; parameter `noise` (b, c, t)."""
 
     deviation: float = 0.1
     differentiable = True

@@ -36,7 +36,7 @@ def plot_loss(metrics: str | os.PathLike[str]) -> Figure:
         raise ValueError(f"{path} holds no rows yet; the first is written after `log_every` steps")
     if lacking := [name for name in FIRST_COLUMNS if name not in rows[0]]:
         raise ValueError(f"{path} is no log of a training run: it has no columns {', '.join(lacking)}")
-    figure = new_figure(8.4, 3.2)
+    figure = new_figure(10.4, 3.2)
     left, right = figure.subplots(1, 2)
     for split, color in (("train", "tab:blue"), ("val", "tab:orange")):
         _line(left, rows, split, "loss", label={"train": "training", "val": "validation"}[split], color=color)
@@ -47,14 +47,15 @@ def plot_loss(metrics: str | os.PathLike[str]) -> Figure:
     for term in rows[0]:
         if term not in FIRST_COLUMNS + LAST_COLUMNS:
             _line(right, rows, "val", term, label=term.replace("_", " "), color=None)
-    left.set_title("loss, all terms weighted", fontsize="medium")
-    right.set_title("terms of the validation loss", fontsize="medium")
-    if left.lines:
-        left.legend(fontsize="x-small", frameon=False)
-    if right.lines:
-        right.legend(fontsize="x-small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    left.set_title("loss of the autoencoder", fontsize="medium")
+    left.set_ylabel("loss, all terms weighted")
+    right.set_title("its terms, validation", fontsize="medium")
+    right.set_ylabel("term of the loss, unweighted")
     for panel in (left, right):
-        panel.set_xlabel("step")
+        panel.set_xlabel("step of the optimiser")
+        if panel.lines:
+            # beside the curves, of which it hides none
+            panel.legend(fontsize="x-small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         if panel.lines and all((np.asarray(line.get_ydata()) > 0).all() for line in panel.lines):
             panel.set_yscale("log")
     return figure

@@ -19,7 +19,8 @@ OUTPUT = Path(__file__).with_name("claims.md")
 HEAD = """# Claims of the experiments on representations
 
 Made by `python -m tests.benchmarks.claims RESULTS` from full runs on one CPU thread of a machine shared with other work
-(seconds are wall clock). Settings were chosen on other seeds. A claim that fails is printed as failing.
+(seconds are wall clock). Settings were chosen on other seeds. A mean stands with its standard error over seeds; a claim
+holds or fails two of them away from what is asked for, and is undecided otherwise.
 """
 
 

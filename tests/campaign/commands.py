@@ -109,8 +109,10 @@ def make_inputs(folder: Path) -> None:
     predictor = ready_predictor(crystals)
     predictor.calibrate(crystals, out_of_fold=torch.ones(3, 1))
     predictor.save_pretrained(folder / "judge")
-    write_crystals(known_crystals(24, seed=2), folder / "in.csv")
-    write_crystals(model.sample(4, seed=3).replace(material_ids=[f"s{i}" for i in range(4)]), folder / "few.extxyz")
+    write_crystals(known_crystals(110, seed=2), folder / "in.csv")
+    few = model.sample(4, seed=3)
+    write_crystals(few.replace(material_ids=[f"s{i}" for i in range(4)]), folder / "few.extxyz")
+    (folder / "formulas.txt").write_text(few.structures()[0].composition.formula.replace(" ", "") + "\n")
     metals = [bulk("Cu", "fcc", a=3.5), bulk("Au", "fcc", a=4.2)]
     write_crystals(atoms_to_batch(metals).replace(material_ids=["a", "b"]), folder / "metals.extxyz")
     (folder / "judges.py").write_text("def volume(structures):\n    return [s.volume / len(s) for s in structures]\n")
@@ -133,24 +135,28 @@ def commands(inputs: Path) -> list[Command]:
     model, judge, table = str(inputs / "model"), str(inputs / "judge"), str(inputs / "in.csv")
     few, device = str(inputs / "few.extxyz"), ("--device", "cpu")
     outside = ("--allow-outside", "--steps", "2", *device)
-    return [
-        Command(("sample", "-c", model, "-n", "6", "--batch-size", "2", "--steps", "2", "-o", "out.extxyz", *device),
-                ("--resume",), _crystals("out.extxyz")),
-        Command(("reconstruct", few, "-c", model, "-o", "out.cif", *outside), (), _crystals("out.cif")),
-        Command(("interpolate", few, few, "-c", model, "-n", "3", "-o", "out", *outside), (), _crystals("out")),
-        Command(("predict-structure", "NaCl", "-c", model, "-n", "2", "--steps", "2", "-o", "out.db", *device), (), _crystals("out.db")),
-        Command(("predict", table, "-c", judge, "-o", "out.csv", *device), (), _bytes("out.csv")),
-        Command(("relax", str(inputs / "metals.extxyz"), "--calculator", "emt", "-o", "out.parquet", *device), (),
-                _crystals("out.parquet")),
-        Command(("evaluate", few, "-o", "out", "--no-fingerprints", "--report", *device), (), _evaluation),
-        Command(("optimize", "-c", model, "--method", "bayesian", "--oracle", "judges:volume", "--property", "volume",
-                 "--num-starts", "2", "--output", "out", *device), ("--resume",), _optimization),
-        Command(("train", "-d", table, "-o", "out", *_TINY, *device), ("--resume",), _training),
-        Command(("train-predictor", "--from=z", "-c", model, "-d", table, "--property", "room", "-o", "out",
-                 "max_steps=4", "check_every=2", *device), ("--overwrite",), _weights("out/model")),
-        Command(("represent", "toy", "--seeds", "2", "--output", "out"), (), _arms),
-        Command(("download", "toy", "--from", str(inputs / "mirror"), "-o", "out"), (), _bytes("out/toy/train.csv", "out/toy/test.csv")),
+    formulas = str(inputs / "formulas.txt")
+    searched = ("--method", "bayesian", "--oracle", "judges:volume", "--property", "volume", "--num-starts", "2")
+    fitted = ("--from=z", "-c", model, "-d", table, "--property", "room", "max_steps=4", "check_every=2")
+    drawn = ("-c", model, "-n", "2", "--steps", "2")
+    words: list[tuple[tuple[str, ...], tuple[str, ...], Callable[[Path], Any]]] = [
+        (("sample", *drawn, "-n", "6", "--batch-size", "2", "-o", "out.extxyz", *device), ("--resume",),
+         _crystals("out.extxyz")),
+        (("reconstruct", few, "-c", model, "-o", "out.cif", *outside), (), _crystals("out.cif")),
+        (("interpolate", few, few, "-c", model, "-n", "3", "-o", "out", *outside), (), _crystals("out")),
+        (("predict-structure", formulas, *drawn, "-o", "out.db", *device), (), _crystals("out.db")),
+        (("predict", table, "-c", judge, "-o", "out.csv", *device), (), _bytes("out.csv")),
+        (("relax", str(inputs / "metals.extxyz"), "--calculator", "emt", "-o", "out.parquet", *device), (),
+         _crystals("out.parquet")),
+        (("evaluate", few, "-o", "out", "--no-fingerprints", "--report", *device), (), _evaluation),
+        (("optimize", "-c", model, *searched, "--output", "out", *device), ("--resume",), _optimization),
+        (("train", "-d", table, "-o", "out", *_TINY, *device), ("--resume",), _training),
+        (("train-predictor", *fitted, "-o", "out", *device), ("--overwrite",), _weights("out/model")),
+        (("represent", "toy", "--seeds", "2", "--output", "out"), (), _arms),
+        (("download", "toy", "--from", str(inputs / "mirror"), "-o", "out"), (),
+         _bytes("out/toy/train.csv", "out/toy/test.csv")),
     ]  # fmt: skip
+    return [Command(*parts) for parts in words]
 
 
 def _crystals(name: str) -> Callable[[Path], Any]:

@@ -19,7 +19,8 @@ class Figures:
     """Counts of one command.
 
     Attributes:
-        counts: by how a try ended: "gone on" and the faults lost, stuck, left behind, traceback, half-written, not named.
+        counts: by how a try ended: "gone on", and the faults lost, stuck, left behind, traceback, half-written, and not
+            named.
         examples: of each fault.
     """
 

@@ -38,9 +38,11 @@ from cdvae_kit.training.state import load_state, save_state
 from tests.models.tiny import some_crystals
 
 FOREIGN = re.compile(
-    r"NoneType|out of range|has no attribute|not subscriptable|not iterable|unhashable|invalid literal|could not convert"
-    r"|unsupported operand|division|modulo|expected str|must be (?:str|real)|takes \d|positional argument|keyword arg"
-    r"|broadcast|size of tensor|shape '|to unpack|cannot unpack|KeyError|TypeError|IndexError|AttributeError|AssertionError|<class"
+    r"NoneType|out of range|has no attribute|not subscriptable|not iterable|unhashable|invalid literal"
+    r"|could not convert|unsupported operand|division|modulo|expected str|must be (?:str|real)|takes \d"
+    r"|positional argument|keyword arg"
+    r"|broadcast|size of tensor|shape '|to unpack|cannot unpack|KeyError|TypeError|IndexError"
+    r"|AttributeError|AssertionError|<class"
 )
 """Words of Python and its libraries about their own insides, which tell nobody what is wrong with a file."""
 
@@ -114,7 +116,7 @@ def crystal_targets(folder: Path) -> list[Target]:
 
 def other_targets() -> list[Target]:
     """Series, and the phases of a hull."""
-    ts = "@problemName Toy\n@univariate false\n@dimensions 2\n@classLabel true up down\n@data\n1,2,3:4,5,6:up\n3,2,1:6,5,4:down\n"
+    ts = "@univariate false\n@dimensions 2\n@classLabel true up down\n@data\n1,2,3:4,5,6:up\n3,2,1:6,5,4:down\n"
     table = "kind,t0,t1,t2\nsine,0,1,0\nflat,2,2,2\n"
     phases = [{"composition": {"Li": 1, "F": 1}, "energy_per_atom": -4.9, "name": "salt"}]
     return [
@@ -370,8 +372,8 @@ _POSCARS = (
 )
 _XYZ = '2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 energy=-1.5 pbc="T T T"\nCs 0 0 0\nCl 2 2 2\n'
 _JARVIS = [
-    {"jid": "JVASP-1", "atoms": {"lattice_mat": [[4, 0, 0], [0, 4, 0], [0, 0, 4]], "coords": [[0, 0, 0], [0.5, 0.5, 0.5]],
-     "elements": ["Cs", "Cl"], "cartesian": False}, "gap": 1.0}
+    {"jid": "JVASP-1", "gap": 1.0, "atoms": {"lattice_mat": [[4, 0, 0], [0, 4, 0], [0, 0, 4]], "cartesian": False,
+     "coords": [[0, 0, 0], [0.5, 0.5, 0.5]], "elements": ["Cs", "Cl"]}}
 ]  # fmt: skip
 _OPTIMADE = {
     "data": [

@@ -79,6 +79,7 @@ def test_train_takes_properties_for_z(run: Run, monkeypatch: pytest.MonkeyPatch)
         return SimpleNamespace(is_main=False)
 
     monkeypatch.setattr(cdvae_kit.generation, "train_model", train)
+    Path("x.csv").write_text("")
     result = run("train", "--data", "x.csv", "--output", "o", "--property", "heat_ref", "--property", "dir gap")
     assert result.exit_code == 0, result.output
     assert asked["overrides"] == ['model.properties=["heat_ref", "dir gap"]']
@@ -101,6 +102,7 @@ def test_train_predictor_hands_on_what_it_was_told(run: Run, monkeypatch: pytest
         return training.PredictorResult(Path("o/model"), 90, 10, {"gap": 0.5}, {"gap": 0.4}, {"gap": "eV"}, 1.0)
 
     monkeypatch.setattr(training, "train_predictor", train)
+    Path("x.csv").write_text("")
     words = ("--data", "x.csv", "--property", "gap", "--output", "o", "--part", "0.25:1", "--from", "z", "max_steps=5")
     result = run("train-predictor", *words)
     assert result.exit_code == 0, result.output
@@ -119,7 +121,12 @@ def test_a_part_that_is_none_is_wrong_use(run: Run, part: str) -> None:
 def test_parts_share_no_crystal_and_miss_none(tmp_path: Path) -> None:
     write_crystals(known_crystals(50, seed=4), tmp_path / "all.csv")
     cut = [
-        set(training._load(tmp_path / "all.csv", ["room"], part, strict=True, progress=None)[0].material_ids or [])
+        set(
+            training._load(tmp_path / "all.csv", ["room"], part, strict=True, lenient=False, progress=None)[
+                0
+            ].material_ids
+            or []
+        )
         for part in ((0.0, 0.3), (0.3, 1.0), (0.0, 1.0))
     ]
     assert not cut[0] & cut[1] and cut[0] | cut[1] == cut[2] and len(cut[0]) == 15

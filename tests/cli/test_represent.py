@@ -33,7 +33,7 @@ def test_an_experiment_writes_results_and_a_figure_and_prints_its_claims(run: Ru
     assert result.exit_code == 0, result.output
     assert json.loads(Path("out/results.json").read_text())["seeds"] == [5, 6, 7]
     assert Path("out/figure.png").read_bytes()[:4] == b"\x89PNG"
-    assert "best beats none" in result.stdout and "yes" in result.stdout and "no" in result.stdout
+    assert "best beats none" in result.stdout and "holds" in result.stdout and "undecided" in result.stdout
     assert "at most 0.5" in result.stdout and "seed 7" in result.stdout
     assert toy.calls[0] == ("first", 5, False)
 
@@ -43,6 +43,7 @@ def test_few_seeds_and_a_trial_are_said_to_support_nothing(run: Run, toy: Toy) -
     assert Path("toy/results.json").exists()
     trial = run("represent", "toy", "--quick", "--output", "trial")
     assert "support no claim" in trial.stderr and toy.calls[-1][2] is True
+    assert "best beats none" not in trial.stdout
 
 
 def test_a_killed_run_goes_on(run: Run, toy: Toy) -> None:
@@ -166,3 +167,11 @@ def test_parts_of_other_data_are_not_taken_over(run: Run, toys: tuple[Toy, Toy])
     toys[1].dies_at = None
     refused = run("represent", "reader", "--data", "sets")
     assert refused.exit_code == 2 and "parts of another run" in refused.stderr
+
+
+def test_no_progress_passes_a_hundred_per_cent(run: Run, toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"toy": "toy", "again": "toy"}
+    monkeypatch.setattr("cdvae_kit.representation.experiments.registry._HOMES", names)
+    told = run("represent", "all", "--quick", "--output", "out").stderr
+    shares = [line.split(": ")[1].split(" ")[0:3:2] for line in told.splitlines() if line.startswith("Running")]
+    assert shares and all(0 <= int(done) <= int(whole) == 100 for done, whole in shares), told

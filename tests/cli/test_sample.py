@@ -22,16 +22,16 @@ def test_without_options_it_makes_32_crystals_of_seed_0(run: Run, engine: Engine
 
 
 def test_every_option_reaches_the_engine(run: Run, engine: Engine) -> None:
-    words = "--checkpoint own --num-crystals 5 --num-atoms 4 --steps 20 --sampler ode --temperature 0.5 --seed 7"
+    words = "--checkpoint perov_5 --num-crystals 5 --num-atoms 4 --steps 20 --sampler heun --temperature 0.5 --seed 7"
     result = run("sample", *words.split(), "--batch-size", 3, "--device", "cpu", "--output", "a.cif", "--format", "cif")
     assert result.exit_code == 0, result.output
-    assert engine.calls["from_pretrained"] == {"name": "own", "device": "cpu"}
+    assert engine.calls["from_pretrained"] == {"name": "perov_5", "device": "cpu"}
     asked = engine.calls["sample_to_file"]
     wanted = {
         "num_crystals": 5,
         "num_atoms": 4,
         "steps": 20,
-        "sampler": "ode",
+        "sampler": "heun",
         "temperature": 0.5,
         "seed": 7,
         "batch_size": 3,

@@ -1,4 +1,5 @@
 import copy
+import pydoc
 
 import pytest
 import torch
@@ -125,3 +126,48 @@ def test_ragged_index_counts_on_from_each_start() -> None:
     expected = [s + k for s, c in zip(starts.tolist(), counts.tolist(), strict=True) for k in range(c)]
     assert ragged_index(starts, counts).tolist() == expected
     assert ragged_index(starts[:0], counts[:0]).tolist() == []
+
+
+def test_indices_slices_masks_and_loops_give_crystals() -> None:
+    batch = two_crystals(properties={"gap": torch.tensor([1.0, 2.0])}, material_ids=["salt", "carbon"])
+    assert same(batch[0], batch.select([0])) and same(batch[-1], batch.select([1]))
+    assert same(batch[1:], batch.select([1])) and same(batch[::-1], batch.select([1, 0]))
+    assert same(batch[[1, 0]], batch.select([1, 0])) and same(batch[batch.num_atoms == 1], batch.select([1]))
+    assert [crystal.material_ids for crystal in batch] == [["salt"], ["carbon"]]
+    assert [len(crystal.structures()[0]) for crystal in batch] == [2, 1]
+    assert len(batch[2:]) == 0 and list(batch[2:]) == []
+
+
+def test_what_is_no_crystal_of_the_batch_is_refused() -> None:
+    batch = two_crystals()
+    for index in (2, -3, [0, 5]):
+        with pytest.raises(IndexError, match="2 crystals"):
+            batch[index]
+    with pytest.raises(IndexError, match="mask of 2 crystals"):
+        batch[torch.tensor([True])]
+    with pytest.raises(TypeError, match=r"integers, a slice, a mask"):
+        batch[1.5]
+
+
+def test_a_name_still_gives_the_field_of_that_name() -> None:
+    batch = two_crystals()
+    assert batch["lattice"] is batch.lattice
+    with pytest.raises(KeyError):
+        batch["nonsense"]
+
+
+def test_the_repr_says_what_is_in_a_batch() -> None:
+    batch = two_crystals(properties={"gap": torch.tensor([1.0, 2.0])})
+    assert repr(batch) == "CrystalBatch(2 crystals of 1 to 2 atoms: NaCl, C, properties gap)"
+    assert repr(batch[:0]) == "CrystalBatch(no crystals, properties gap)" and repr(CrystalBatch()) == "CrystalBatch()"
+    many = concatenate([batch] * 3)
+    assert repr(many).endswith("NaCl, C, NaCl, C, ..., properties gap)")
+    cell = two_crystals(lattice=torch.stack([torch.diag(torch.tensor([3.0, 3.0, 5.0])), torch.eye(3)]))[0]
+    assert repr(cell) == "CrystalBatch(1 crystal: NaCl, 2 atoms, a = b = 3 Å, c = 5 Å, α = β = γ = 90°)"
+
+
+def test_help_shows_what_the_package_defines_and_objects_keep_the_rest() -> None:
+    page = pydoc.plain(pydoc.render_doc(CrystalBatch))
+    assert "structures(self)" in page and "metadata" not in page and "coalesce" not in page
+    assert "coalesce" in dir(two_crystals()) and "lattice" in dir(two_crystals())
+    assert "coalesce" in pydoc.plain(pydoc.render_doc(CrystalBatch.__mro__[1]))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.conversion import structures_to_batch
-from cdvae_kit.io.checkpoint import CheckpointError
+from cdvae_kit.io.carried import WrongKindError
 from cdvae_kit.models import pretrained
 from cdvae_kit.models.calibration import UnknownPropertyError, check_names
 from cdvae_kit.models.predictor_config import PropertyPredictorConfig
@@ -243,7 +243,7 @@ def test_an_untrained_interval_is_unknown_not_zero(crystals: CrystalBatch) -> No
 
 
 def test_another_kind_of_checkpoint_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"calibration\.quantile"):
+    with pytest.raises(WrongKindError, match=r"is an autoencoder \(`CDVAE`\), where a predictor from crystals"):
         PropertyPredictor.from_pretrained(pretrained.locate(pretrained.pretrained_names()[0]))
     with pytest.raises(FileNotFoundError, match="no checkpoint at 'perow'"):
         PropertyPredictor.from_pretrained("perow")

@@ -13,25 +13,34 @@ import torch
 from cdvae_kit.crystal import CrystalBatch, concatenate
 from cdvae_kit.datasets.perovskite_tables import perovskite_table
 from cdvae_kit.datasets.two_hop import TwoHopTask
+from cdvae_kit.representation.experiments.functional_coverage.chain_of_thought import (
+    ThinksAloud,
+    bridge_cosine,
+    in_domain_accuracy,
+    train_transformer,
+)
 from cdvae_kit.representation.experiments.functional_coverage.composition_coverage import (
     CompositionCoverage,
     answers_of_other_sites,
     compare_splits,
+    depth_slope,
     perovskite_sites,
     split_table,
 )
 from cdvae_kit.representation.experiments.functional_coverage.functional_coverage import (
+    LARGER,
     FunctionalCoverage,
     Learning,
     Scored,
     Setup,
+    large_network,
     learn,
 )
 from cdvae_kit.representation.experiments.functional_coverage.token_learners import TokenTransformer, WiredMLP
 from cdvae_kit.representation.experiments.registry import load_experiment
 from cdvae_kit.representation.experiments.running import run_experiment
 from cdvae_kit.representation.methods.fitting import FitSettings
-from cdvae_kit.representation.methods.functional_coverage import coverage_depth
+from cdvae_kit.representation.methods.functional_coverage import coverage_depth, evidence_beyond_chance
 from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import seeded_weights
 
@@ -78,23 +87,86 @@ def test_a_network_learns_a_covered_table_and_not_one_of_unseen_facts() -> None:
     assert inside > 0.5 > 0.3 > outside, (inside, outside)
 
 
+def test_a_transformer_that_says_the_bridge_answers_by_what_it_said() -> None:
+    task = TwoHopTask(6, "two_hop", seed=0, seen_share=1.0)
+    split = task.split(150)
+    settings = FitSettings(150, 50, 5e-3)
+    model = train_transformer(task, split, settings, aloud=True, seed=0)
+    assert isinstance(model, ThinksAloud)
+    # on what it was trained on it is right, and it was right about the bridge first
+    assert float((model.eval()(split.train_tokens).argmax(1) == split.train_labels).double().mean()) > 0.95
+    # the control: another bridge put into its mouth, another answer
+    said = [torch.full((50, 1), bridge) for bridge in (0, 3)]
+    states = [model.transformer.states(torch.cat([split.train_tokens[:50], one], dim=1))[:, -1] for one in said]
+    assert bool((model.head(states[0]).argmax(1) != model.head(states[1]).argmax(1)).any())
+    silent = train_transformer(task, split, settings, aloud=False, seed=0)
+    assert in_domain_accuracy(model, split) > in_domain_accuracy(silent, split) - 0.1
+
+
+def test_states_of_one_bridge_are_alike_where_the_network_knows_it() -> None:
+    task = TwoHopTask(6, "two_hop", seed=0)
+    with seeded_weights(0):
+        network = TokenTransformer(arity=3, num_tokens=6, width=16, num_heads=2)
+    tokens = task.split(80).train_tokens
+    untrained = bridge_cosine(network, task, tokens)
+    assert abs(untrained) < 0.3
+
+    class Knows(TokenTransformer):
+        def states(self, tokens: torch.Tensor) -> torch.Tensor:
+            known = torch.nn.functional.one_hot(task.bridges(tokens), 6).float()
+            return known[:, None].expand(-1, 3, -1)
+
+    with seeded_weights(0):
+        knows = Knows(arity=3, num_tokens=6, width=16, num_heads=2)
+    assert bridge_cosine(knows, task, tokens) == pytest.approx(1.0)
+
+
+def test_the_large_network_has_twenty_times_the_parameters() -> None:
+    task = TwoHopTask(20, "two_hop", seed=0)
+    count = [
+        sum(weight.numel() for weight in network.parameters())
+        for network in (WiredMLP(task.wiring, num_tokens=20), large_network(task))
+    ]
+    assert LARGER <= count[1] / count[0] < 1.2 * LARGER
+
+
+def test_evidence_beyond_chance_leaves_hardly_an_unseen_fact_among_what_is_covered() -> None:
+    task = TwoHopTask(20, "two_hop", seed=0)
+    split = task.split(2000)
+    depth = coverage_depth(split.train_tokens, split.train_labels, split.test_tokens, split.test_labels)
+    unseen = split.unseen_facts > 0
+    inside = evidence_beyond_chance(split.train_tokens, split.train_labels)
+    assert float(unseen[depth >= inside].double().mean()) < 0.05
+    # the control: what two contexts speak for, as the experiment once had it
+    assert inside > 2 and float(unseen[depth >= 2].double().mean()) > 0.2
+
+
+def test_accuracy_by_doublings_of_k_is_a_slope_weighted_by_inputs() -> None:
+    counts = {"depth": [0, 1, 2, 4, 8], "inputs": [99, 100, 100, 100, 3], "correct": [0, 20, 40, 60, 0]}
+    # k = 0 and the three inputs at k = 8 are left out
+    assert depth_slope(counts) == pytest.approx(0.2)
+    assert math.isnan(depth_slope({"depth": [0, 1], "inputs": [50, 50], "correct": [1, 1]}))
+
+
 def test_scores_are_counted_by_depth() -> None:
-    scored = Scored(torch.tensor([0, 2, 2, 3]), torch.tensor([False, True, True, True]), torch.tensor([0, 1, 0, 1]) > 0)
+    scored = Scored(
+        torch.tensor([0, 2, 2, 3]), torch.tensor([False, False, True, True]), torch.tensor([0, 1, 0, 1]) > 0, 2
+    )
     counted = scored.by_depth()
     assert counted["depth"][:4] == [0, 1, 2, 3]
     assert counted["inputs"][:4] == [1, 0, 2, 1] and counted["correct"][:4] == [0, 0, 1, 1]
+    assert scored.unseen_share(2) == pytest.approx(1 / 3) and scored.unseen_share(3) == 0.0
     assert scored.accuracy(scored.depth == 2) == 0.5 and math.isnan(scored.accuracy(scored.depth == 1))
 
 
 def test_a_trial_of_the_tables_runs_and_gives_every_claim_and_panel(tmp_path: Path) -> None:
     tiny = Setup(
         (12, 14),
-        Learning(6, 60, FitSettings(1, 30, 1e-3)),
-        Learning(6, 60, FitSettings(1, 30, 1e-3)),
+        *[Learning(6, 60, FitSettings(1, 30, 1e-3))] * 4,
     )
     experiment = FunctionalCoverage(tiny)
     result = run_experiment(experiment, seeds=[0, 1], folder=tmp_path)
-    assert len(experiment.claims(result)) == 15
+    assert len(experiment.claims(result)) == 19
     assert experiment.panels(result)[0].title.startswith("data")
     again = FunctionalCoverage(tiny).run("transformer", 1, quick=False)
     assert dict(again.values) == pytest.approx({arm: result.per_seed(arm)[1] for arm in again.values}, nan_ok=True)
@@ -163,7 +235,7 @@ def test_without_the_data_set_its_part_says_why_and_the_rest_stands(tmp_path: Pa
     assert not found.values and "generate-crystals download perov_5" in found.details["skipped"]
     assert "a trial" in experiment.run("Perov-5", 0, quick=True).details["skipped"]
     result = run_experiment(experiment, seeds=[0], quick=True)
-    assert len(experiment.claims(result)) == 4 and len(experiment.panels(result)) == 2
+    assert len(experiment.claims(result)) == 3 and len(experiment.panels(result)) == 2
 
 
 def test_a_folder_of_data_is_taken_and_one_that_is_not_there_refused(tmp_path: Path) -> None:

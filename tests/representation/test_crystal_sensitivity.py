@@ -108,11 +108,11 @@ def test_crystals_are_of_known_elements_and_chosen_by_the_seed() -> None:
         perovskites([1], num_crystals=3, seed=0)
 
 
-def test_a_trial_of_the_experiment_has_claims_and_a_figure() -> None:
+def test_a_trial_of_the_experiment_keeps_the_exact_symmetries_and_has_a_figure() -> None:
     experiment = load_experiment("crystal-sensitivity")
     assert isinstance(experiment, CrystalSensitivity)
     result = run_experiment(experiment, seeds=[0], quick=True)
-    claims = experiment.claims(result)
-    assert len(claims) == 14 and all(claim.holds for claim in claims), claims
+    exact = [value[0] for arm, value in result.arms.items() if ":" in arm]
+    assert len(exact) == 14 and max(exact) <= EXACT, exact
     assert torch.isfinite(torch.tensor(list(result.arms.values()))).all()
     plot_experiment(experiment.panels(result))

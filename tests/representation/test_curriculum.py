@@ -17,16 +17,16 @@ from cdvae_kit.representation.methods.curriculum import (
     AugmentationPolicy,
     CurriculumSettings,
     FixedPolicy,
-    Forward,
     PolicyOutput,
     PolicyRecord,
+    _score_weights,
     average_records,
     curriculum_fraction,
-    one_step_hypergradient,
 )
 from cdvae_kit.representation.methods.encoder import ConvEncoder, MLPEncoder, SetTransformer
 from cdvae_kit.representation.methods.environments import RadialEncoder
 from cdvae_kit.representation.methods.fitting import FitSettings, fit
+from cdvae_kit.representation.methods.hypergradient import Forward, one_step_hypergradient
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.transforms.base import Generator, Identity, Params, Transform, per_sample
 from cdvae_kit.transforms.crystal_motions import AtomDisplacement, CrystalRotation
@@ -221,6 +221,81 @@ def test_magnitudes_have_a_gradient_where_they_are_learnt(magnitudes: Any) -> No
     # by its true gradient the identity has no magnitude, by the paper's every pixel has one
     expected = {"random": [False, False], "learned": [False, True], "straight_through": [True, True]}[magnitudes]
     assert (strengths != 0.0).tolist() == expected
+
+
+class Jump(Push):
+    """A push by a whole number of steps, through which no gradient comes."""
+
+    differentiable = False
+
+    def sample(self, batch: Tensor, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
+        return {"by": self.by * (4.0 * per_sample(magnitude, len(batch), like=batch)).round() / 4.0}
+
+
+def test_the_score_function_gives_the_gradient_of_the_expected_loss() -> None:
+    """Against a finite difference of the mean over very many draws of a loss with steps."""
+    mean, width, num = 0.6, 0.3 / 3**0.5, 400_000
+
+    def loss(magnitude: Tensor) -> Tensor:
+        return (4.0 * magnitude.clamp(0.0, 1.0)).round().square()
+
+    noise = width * torch.randn(num, generator=make_generator(0), dtype=torch.float64)
+    above, below = (float(loss(mean + shift + noise).mean()) for shift in (0.05, -0.05))
+    at = torch.full((num,), mean, dtype=torch.float64, requires_grad=True)
+    drawn = at.detach() + noise
+    weights = _score_weights(drawn, at)
+    assert torch.equal(weights.detach(), torch.ones(num, dtype=torch.float64))
+    (slopes,) = torch.autograd.grad((weights * loss(drawn)).sum(), at)
+    # the centre of the batch's scores makes each slope depend on all losses; their mean is the estimate
+    assert float(slopes.mean()) == pytest.approx((above - below) / 0.1, rel=0.02)
+
+
+def test_magnitudes_of_operations_without_a_gradient_are_learnt_by_their_score() -> None:
+    settings = replace(SETTINGS, magnitudes="learned")
+    strengths = gradient_of_logits(augmentation(Jump(3.0), settings=settings)).chunk(2)[1]
+    assert strengths[0] == 0.0 and strengths[1] != 0.0
+
+
+def test_a_policy_learns_how_far_to_jump() -> None:
+    """Samples that come lie three off: a jump of up to twelve must be weak, one of up to three and a half strong."""
+    samples, labels = rows(96)
+    found = []
+    for by in (12.0, 3.5):
+        with seeded_weights(0):
+            encoder, head = MLPEncoder([3, 8, 4]), nn.Linear(4, 3)
+        objective = AdaptiveAugmentation(
+            encoder,
+            head,
+            [Identity(), Jump(by)],
+            AugmentationPolicy(4, 2),
+            replace(SETTINGS, magnitudes="learned", policy_learning_rate=0.05, validation_batch_size=96),
+            validation=(samples + 3.0, labels),
+        )
+        fit(objective, (samples, labels), FitSettings(60, batch_size=48, optimizer="sgd", learning_rate=0.02), seed=0)
+        found.append(float(objective.plan(samples).magnitudes[:, 1].detach().mean()))
+    far, near = found
+    assert far < near - 0.05, found
+
+
+def test_two_temperatures_one_to_explore_and_one_to_exploit() -> None:
+    class Sure(AugmentationPolicy):
+        def forward(self, features: Tensor) -> PolicyOutput:
+            plan = super().forward(features)
+            return plan._replace(probabilities=torch.tensor([0.1, 0.9]).expand(len(features), 2))
+
+    shares = {}
+    for temperature in (1.0, 3.0):
+        objective = augmentation(
+            Always(100.0), policy=Sure(4, 2), settings=replace(SETTINGS, exploit_temperature=temperature)
+        )
+        objective.after_step(1000, 2000)
+        x, labels = torch.zeros(4000, 3), torch.zeros(4000, dtype=torch.long)
+        changed = objective.augment(x, labels, generator=make_generator(0))[0]
+        shares[temperature] = float((changed[:, 0] > 50.0).double().mean())
+    expected = 0.9 ** (1 / 3) / (0.9 ** (1 / 3) + 0.1 ** (1 / 3))
+    assert shares[1.0] == pytest.approx(0.9, abs=0.02) and shares[3.0] == pytest.approx(expected, abs=0.02)
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        replace(SETTINGS, exploit_temperature=0.0)
 
 
 # the policy in training

@@ -54,15 +54,15 @@ def test_a_trial_puts_each_question_to_each_arm_and_draws_its_figure(
 
 
 def test_a_claim_names_the_best_rival_and_can_fail(experiment: Experiment, trial: ExperimentResult) -> None:
-    arms = dict.fromkeys(trial.arms, (0.5,)) | {
-        "system: frames, concatenated": (0.6,),
-        "system: SimCLR, jitter": (0.7,),
-        "lattice: nearest pattern": (0.9,),
+    arms = dict.fromkeys(trial.arms, (0.5,) * 3) | {
+        "system: frames, concatenated": (0.6,) * 3,
+        "system: SimCLR, jitter": (0.7,) * 3,
+        "lattice: nearest pattern": (0.9,) * 3,
     }
-    found = ExperimentResult("diffraction-frames", "", False, (0,), arms, {}, 0.0)
+    found = ExperimentResult("diffraction-frames", "", False, (0, 1, 2), arms, {}, 0.0)
     against_simclr, against_plain, *_ = experiment.claims(found)
-    assert not against_simclr.holds and "SimCLR, jitter)" in against_simclr.text
-    assert against_plain.holds and against_plain.value == pytest.approx(0.1)
+    assert against_simclr.verdict == "fails" and "SimCLR, jitter)" in against_simclr.text
+    assert against_plain.verdict == "holds" and against_plain.value == pytest.approx(0.1)
 
 
 def test_patterns_are_balanced_labelled_and_differ_by_seed_and_split() -> None:

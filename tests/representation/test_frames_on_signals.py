@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from cdvae_kit.datasets.bundled import bundled_info
 from cdvae_kit.datasets.signals import SignalLaw, periodic_signals
 from cdvae_kit.io.series import LabelledSeries, read_series
+from cdvae_kit.representation.experiments.frame_projections import on_motions
+from cdvae_kit.representation.experiments.frame_projections.on_motions import MANIFOLDS, PREFIX, compare_manifolds
 from cdvae_kit.representation.experiments.frame_projections.series_arms import (
     AUGMENTATIONS,
     SeriesArms,
@@ -52,13 +56,15 @@ def test_a_trial_has_every_arm_and_draws_its_figure(experiment: Experiment, tria
     assert {f"SimCLR, {name}" for name in AUGMENTATIONS} < set(trial.arms)
     assert {f"frames, {what}" for what in ("concatenated", "time encoder", "fourier encoder")} < set(trial.arms)
     assert {"Fourier alone, concatenated", "Fourier and Haar, haar encoder"} < set(trial.arms)
-    assert all(0.0 <= value <= 1.0 for values in trial.arms.values() for value in values)
+    accuracies = [values for arm, values in trial.arms.items() if "CKA" not in arm]
+    assert all(0.0 <= value <= 1.0 for values in accuracies for value in values)
     panels = experiment.panels(trial)
     assert {type(panel) for panel in panels} >= {Bars, Pictures}
     shown = {arm for panel in panels if isinstance(panel, Bars) for arm in panel.values}
-    assert shown == set(trial.arms)
-    # the spectrum's row belongs into every table
-    assert all(panel.reference == ("raw spectrum", trial.mean("raw spectrum")) for panel in panels[:2])  # type: ignore[union-attr]
+    assert shown == {arm.removeprefix(PREFIX) for arm in trial.arms}
+    # the spectrum's row belongs into every table of signals
+    of_signals = [panel for panel in panels if isinstance(panel, Bars) and not panel.title.startswith("BasicMotions")]
+    assert all(panel.reference == ("raw spectrum", trial.mean("raw spectrum")) for panel in of_signals)
     assert len(plot_experiment(panels).axes) == len(panels)
 
 
@@ -74,15 +80,59 @@ def test_claims_hold_and_fail_with_their_arms(experiment: Experiment, trial: Exp
             name.split()[-1]: f"SimCLR, {name}" for name in AUGMENTATIONS
         }
         good = {"frames": 0.8, "time": 0.8, "jitter": 0.6, "permutation": 0.4, "shift": 0.7, "resampling": 0.5}
-        arms = dict(trial.arms) | {named[key]: (value,) * 3 for key, value in (good | changes).items()}
+        arms = {arm: values for arm, values in trial.arms.items() if not arm.startswith(PREFIX)} | {
+            named[key]: (value,) * 3 for key, value in (good | changes).items()
+        }
         made_up = ExperimentResult("frame-projections", "", False, (0, 1, 2), arms, {}, 0.0)
-        return [claim.holds for claim in experiment.claims(made_up)]
+        return [claim.verdict == "holds" for claim in experiment.claims(made_up)]
 
     assert holding() == [True, True, True, True]
     assert holding(shift=0.73) == [False, True, True, True]
     assert holding(jitter=0.73) == [False, False, True, True]
     assert holding(time=0.82) == [True, True, False, True]
     assert holding(resampling=0.61) == [True, True, True, False]
+
+
+def test_claims_about_motions_look_at_their_arms_and_are_left_out_without_the_data(
+    experiment: Experiment, trial: ExperimentResult
+) -> None:
+    if PREFIX + "untrained" not in trial.arms:
+        pytest.skip(trial.details[MANIFOLDS][0]["skipped"])
+
+    def failing(**changes: float) -> list[int]:
+        good = {
+            "frames, concatenated": 0.9,
+            "SimCLR, jitter": 0.8,
+            "untrained": 0.7,
+            "raw scalogram": 0.7,
+            "frames, time encoder": 0.85,
+            "CKA of two trainings of one view": 0.6,
+            "CKA of two views": 0.4,
+        }
+        arms = dict.fromkeys(trial.arms, (0.1,) * 3)
+        arms |= {PREFIX + arm: (value,) * 3 for arm, value in {**good, **changes}.items()}
+        made_up = ExperimentResult("frame-projections", "", False, (0, 1, 2), arms, {}, 0.0)
+        return [place for place, claim in enumerate(experiment.claims(made_up)[:5]) if claim.verdict != "holds"]
+
+    assert failing() == []
+    for place, worse in enumerate(("SimCLR, jitter", "untrained", "raw scalogram", "frames, time encoder")):
+        assert failing(**{worse: 0.95}) == [place]
+    assert failing(**{"CKA of two views": 0.7}) == [4]
+
+
+def test_without_the_package_that_carries_it_a_set_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = dataclasses.replace(bundled_info("BasicMotions"), package="no_such_package")
+    monkeypatch.setattr(on_motions, "bundled_info", lambda name: gone)
+    found = on_motions.run(MANIFOLDS, on_motions.QUICK, 0, None)
+    assert not found.values and "cdvae-kit[experiments]" in found.details["skipped"]
+
+
+def test_one_network_twice_is_one_manifold_and_another_view_is_another() -> None:
+    x, y = standardised(labelled(40).values, labelled(40, first=40).values)
+    found = compare_manifolds(x, y, TINY, seed=0)
+    assert set(found) == {on_motions.VIEWS_ALIKE, on_motions.TRAININGS_ALIKE}
+    assert all(-0.2 < value <= 1.0 for value in found.values())
+    assert found == compare_manifolds(x, y, TINY, seed=0) != compare_manifolds(x, y, TINY, seed=1)
 
 
 def test_every_arm_that_trains_a_network_moves_it() -> None:

@@ -12,12 +12,14 @@ from cdvae_kit.datasets.two_hop import Structure, TwoHopTask
 from cdvae_kit.representation.methods.functional_coverage import (
     coverage_depth,
     equivalence_classes,
+    evidence_beyond_chance,
     functional_coverage,
     in_domain_coverage,
     predicted_exponent,
     required_samples,
     scaling_exponent,
 )
+from cdvae_kit.seeding import make_generator
 
 Row = tuple[int, ...]
 
@@ -258,3 +260,37 @@ def test_one_input_and_no_query_are_no_trouble() -> None:
     one, label = torch.tensor([[2, 3, 4]]), torch.tensor([1])
     assert equivalence_classes(one, label, [1]).num_classes == 1
     assert functional_coverage(one, label, torch.tensor([[2, 3, 5]]), label).tolist() == [False]
+
+
+@pytest.mark.parametrize("max_contradictions", [0, 1])
+def test_links_by_chance_are_as_many_as_expected(max_contradictions: int) -> None:
+    tokens = torch.cartesian_prod(torch.arange(8), torch.arange(8))
+    tokens = tokens[torch.randperm(64, generator=make_generator(0))[:40]]
+    evidence = 3
+    found = []
+    for draw in range(600):
+        # labels that know nothing of the tokens: every link is one by chance
+        labels = torch.randint(4, (40,), generator=make_generator(1, draw))
+        found.append(
+            sum(
+                equivalence_classes(
+                    tokens, labels, [place], min_evidence=evidence, max_contradictions=max_contradictions
+                ).num_links
+                for place in (0, 1)
+            )
+        )
+    mean = sum(found) / len(found)
+    even = torch.arange(40) % 4
+    assert mean > 0.1
+
+    def least(most_links: float) -> int:
+        return evidence_beyond_chance(tokens, even, most_links=most_links, max_contradictions=max_contradictions)
+
+    assert least(1.3 * mean) <= evidence < least(0.7 * mean)
+
+
+def test_labels_that_are_all_alike_need_more_contexts_than_there_are() -> None:
+    tokens = torch.cartesian_prod(torch.arange(5), torch.arange(3))
+    assert evidence_beyond_chance(tokens, torch.zeros(15, dtype=torch.long)) == 6
+    with pytest.raises(ValueError, match="must be positive"):
+        evidence_beyond_chance(tokens, torch.zeros(15, dtype=torch.long), most_links=0.0)

@@ -13,8 +13,11 @@ from torch import nn
 
 from cdvae_kit.datasets.composed_images import ComposedImages, make_sprites, paired_by_transform
 from cdvae_kit.representation.experiments.invariance_transfer.comparisons import (
+    DEEPER,
+    FEWER_IMAGES,
     GROUP_NAMES,
     Setup,
+    _Bench,
     a_third,
     compare_factors,
     compare_irrelevant,
@@ -63,12 +66,12 @@ def test_three_seeds_in_a_row_have_all_eighteen_transforms() -> None:
 
 def test_a_trial_has_every_arm_every_claim_and_a_figure(trial: ExperimentResult) -> None:
     values = [value for values in trial.arms.values() for value in values]
-    assert len(trial.arms) == 12 + 6 + 16 + 4 + 2 + 18
+    assert len(trial.arms) == 12 + 2 + 6 + 16 + 4 + 2 + 18
     assert all(value == value for value in values), [arm for arm, value in trial.arms.items() if value[0] != value[0]]
     accuracies = [value[0] for arm, value in trial.arms.items() if "sensitivity" not in arm and "trained on" not in arm]
     assert all(-1.0 <= value <= 1.0 for value in accuracies)
     claims = EXPERIMENT.claims(trial)
-    assert len(claims) == 7 and all(isinstance(claim, Claim) and claim.value == claim.value for claim in claims)
+    assert len(claims) == 12 and all(isinstance(claim, Claim) and claim.value == claim.value for claim in claims)
     figure = plot_experiment(EXPERIMENT.panels(trial))
     assert len([axes for axes in figure.axes if axes.axison]) == 6
 
@@ -80,27 +83,57 @@ def test_the_seed_alone_decides_a_part(trial: ExperimentResult) -> None:
 
 
 def test_claims_turn_where_the_numbers_do(trial: ExperimentResult) -> None:
-    def judged(**changes: float) -> list[bool]:
-        names = {
-            "same": "same: other classes",
-            "disjoint": "disjoint: other classes",
-            "disjoint_own": "disjoint: own classes",
-            "own": "trained on objects, seen: own",
-            "without": "trained on objects, seen: without",
-            "most": "nested: worst shortfall of 8 transforms",
-            "least": "nested: worst shortfall of 1 transform",
-        }
-        arms = dict(trial.arms) | {names[name]: (value,) for name, value in changes.items()}
-        return [claim.holds for claim in EXPERIMENT.claims(replace(trial, arms=arms))[:5]]
+    names = {
+        "same": "same: other classes",
+        "disjoint": "disjoint: other classes",
+        "disjoint_own": "disjoint: own classes",
+        "tuned": "fine-tuned, same",
+        "tuned_disjoint": "fine-tuned, disjoint",
+        "fewer": f"same: {FEWER_IMAGES}",
+        "deeper": f"same: {DEEPER}",
+        "own_classes": "same: own classes",
+        "half": "same: half of the own classes",
+        "both": "same: own and other classes",
+        "own": "trained on objects, seen: own",
+        "without": "trained on objects, seen: without",
+        "most": "nested: worst shortfall of 8 transforms",
+        "least": "nested: worst shortfall of 1 transform",
+    }
+    good = dict.fromkeys(names, 0.6) | {
+        "disjoint": 0.5,
+        "disjoint_own": 0.55,
+        "tuned": 0.7,
+        "tuned_disjoint": 0.65,
+        "own": 0.2,
+        "without": 0.5,
+        "most": 0.03,
+        "least": 0.5,
+    }
 
-    good = {"same": 0.6, "disjoint": 0.5, "disjoint_own": 0.55, "own": 0.2, "without": 0.5, "most": 0.03, "least": 0.5}
-    assert judged(**good) == [True] * 5
-    assert judged(**{**good, "disjoint": 0.56}) == [False, True, True, True, True]
-    assert judged(**{**good, "disjoint_own": 0.61}) == [True, False, True, True, True]
-    assert judged(**{**good, "own": 0.4}) == [True, True, False, True, True]
-    assert judged(**{**good, "most": 0.06}) == [True, True, True, False, True]
-    assert judged(**{**good, "least": 0.1}) == [True, True, True, True, False]
-    assert judged(**{**good, "without": 0.0})[2] is False
+    def failing(**changes: float) -> list[int]:
+        arms = {arm: found * 3 for arm, found in trial.arms.items()}
+        arms |= {names[name]: (value,) * 3 for name, value in {**good, **changes}.items()}
+        claims = EXPERIMENT.claims(replace(trial, seeds=(0, 1, 2), arms=arms))[:10]
+        return [place for place, claim in enumerate(claims) if claim.verdict != "holds"]
+
+    assert failing() == []
+    assert failing(disjoint=0.57, tuned_disjoint=0.69) == [0]
+    assert failing(fewer=0.4) == [1] and failing(deeper=0.75) == [2]
+    assert failing(half=0.45) == [3] and failing(own_classes=0.66, both=0.55) == [3]
+    assert failing(tuned_disjoint=0.71) == [4] and failing(tuned_disjoint=0.55) == [5]
+    assert failing(disjoint_own=0.61) == [6]
+    assert failing(own=0.4) == [7] and failing(without=0.0) == [7]
+    assert failing(most=0.06) == [8] and failing(least=0.1) == [9]
+
+
+def test_fine_tuning_trains_a_copy_and_leaves_the_network() -> None:
+    setup = replace(Setup().quick(), tuning_passes=3)
+    bench = _Bench(setup, setup.factors, 0, 1, None)
+    objects, _ = bench.objects()
+    network = bench.train(objects, [])
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert 0.0 <= bench.tuned(network, bench.target(objects, [])) <= 1.0
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_a_network_learns_to_ignore_its_transform_and_an_untrained_one_seems_to() -> None:

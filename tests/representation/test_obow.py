@@ -264,6 +264,39 @@ def test_an_encoder_with_local_features_is_one_level() -> None:
         as_levelled(nn.Linear(3, 2))
 
 
+class Widening(nn.Module):
+    """Atoms of 24 features, samples of 32."""
+
+    out_features = 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_points, self.of_samples = nn.Linear(3, 24), nn.Linear(24, 32)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.of_samples(self.of_points(batch).mean(1))
+        return features
+
+    def local_features(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        sample = torch.arange(len(batch)).repeat_interleave(batch.shape[1])
+        return self.of_points(batch).flatten(0, 1), sample
+
+
+def test_local_features_may_be_narrower_than_the_pooled_ones() -> None:
+    samples = torch.rand(6, 5, 3, generator=make_generator(0))
+
+    class Said(Widening):
+        local_width = 24
+
+    for encoder in (Said(), OneLevel(Widening(), local_width=24)):
+        method = OnlineBagOfWords(encoder, Identity(), [Identity()], num_words=12)
+        assert torch.isfinite(method.loss(samples, generator=make_generator(0))["loss"])
+        assert method.bags(samples)[0].shape == (6, 12) and method.vocabularies[0].words.shape == (12, 24)
+    untold = OnlineBagOfWords(Widening(), Identity(), [Identity()], num_words=12)
+    with pytest.raises(ValueError, match=r"expected 32 columns.*local_width"):
+        untold.loss(samples, generator=make_generator(0))
+
+
 def test_perplexity_counts_words_in_use() -> None:
     assert torch.allclose(perplexity(torch.tensor([[0.25] * 4, [1.0, 0.0, 0.0, 0.0]])), torch.tensor([4.0, 1.0]))
     data = images()

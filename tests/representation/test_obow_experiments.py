@@ -13,6 +13,7 @@ from cdvae_kit.representation.experiments.obow import obow as obow_on_images
 from cdvae_kit.representation.experiments.obow import obow_crystals as obow_on_crystals
 from cdvae_kit.representation.experiments.obow.obow import (
     ARMS,
+    BOWNET,
     FROZEN,
     IN_USE,
     KMEANS_WORDS,
@@ -21,13 +22,16 @@ from cdvae_kit.representation.experiments.obow.obow import (
     PROTOTYPES,
     QUICK,
     RANDOM_WORDS,
+    SIGNED_WORDS,
     UNTRAINED,
     composed_images,
     make_method,
     part_encoder,
     patches_of_words,
+    second_round,
 )
 from cdvae_kit.representation.experiments.running import run_experiment
+from cdvae_kit.representation.methods.fitting import fit
 from cdvae_kit.representation.panels import Lines, Pictures
 from cdvae_kit.representation.protocol import Experiment, ExperimentResult
 from cdvae_kit.visualization.experiments import plot_experiment
@@ -109,16 +113,41 @@ def made_up(experiment: Experiment, **values: float) -> ExperimentResult:
     return ExperimentResult(experiment.name, "", False, (0, 1, 2), {k: (v,) * 3 for k, v in values.items()}, {}, 0.0)
 
 
+def test_the_second_round_starts_anew_from_a_teacher_that_stays() -> None:
+    (images, _), _ = composed_images(QUICK, 0)
+    first = make_method(ARMS[BOWNET], images, QUICK, seed=0)
+    start = {name: value.clone() for name, value in first.encoder.state_dict().items()}
+    fit(first, images, QUICK.fit, seed=0)
+    second = second_round(first, ARMS[BOWNET], images, QUICK, seed=0)
+    learnt = first.encoder.state_dict()
+    weights = [name for name in start if name.endswith("weight")]
+    assert all(torch.equal(second.teacher.state_dict()[name], learnt[name]) for name in weights)
+    assert all(torch.equal(second.encoder.state_dict()[name], start[name]) for name in start)
+    assert any(not torch.equal(learnt[name], start[name]) for name in weights)
+    fit(second, images, QUICK.fit, seed=0)
+    assert all(torch.equal(second.teacher.state_dict()[name], learnt[name]) for name in weights)
+
+
+def test_words_of_any_sign_are_and_others_are_not() -> None:
+    (images, _), _ = composed_images(QUICK, 0)
+    words = {
+        arm: make_method(ARMS[arm], images, QUICK, seed=0).vocabularies[-1].words
+        for arm in (SIGNED_WORDS, RANDOM_WORDS)
+    }
+    assert 0.4 < float((words[SIGNED_WORDS] < 0.0).double().mean()) < 0.6
+    assert float(words[RANDOM_WORDS].min()) == 0.0
+
+
 def test_claims_hold_and_fail_with_their_arms() -> None:
     def holds(online: float, in_use: float) -> list[bool]:
-        words = {RANDOM_WORDS: 0.35, KMEANS_WORDS: 0.38}
+        words = {RANDOM_WORDS: 0.35, KMEANS_WORDS: 0.38, BOWNET: 0.39, SIGNED_WORDS: 0.3}
         values = {ONLINE: online, UNTRAINED: 0.2, FROZEN: 0.32, ONLINE + IN_USE: in_use, **words}
         experiment = obow_on_images.EXPERIMENT
-        return [claim.holds for claim in experiment.claims(made_up(experiment, **values))]
+        return [claim.verdict == "holds" for claim in experiment.claims(made_up(experiment, **values))]
 
-    assert holds(0.4, 0.4) == [True] * 5
-    assert holds(0.36, 0.4) == [True, False, True, True, False]
-    assert holds(0.3, 0.3) == [False] * 5
+    assert holds(0.4, 0.4) == [True] * 7
+    assert holds(0.36, 0.4) == [True, False, True, True, False, False, True]
+    assert holds(0.3, 0.3) == [False] * 6 + [True]
 
 
 def test_a_trial_on_crystals_has_every_arm_and_is_drawn(crystal_trial: ExperimentResult) -> None:
@@ -130,6 +159,21 @@ def test_a_trial_on_crystals_has_every_arm_and_is_drawn(crystal_trial: Experimen
     assert crystal_trial.mean(obow_on_crystals.BAG + "composition") < 1.0
 
 
+def test_bags_of_crystals_are_judged_against_what_needs_no_training() -> None:
+    experiment = obow_on_crystals.EXPERIMENT
+    arms = {obow_on_crystals.TYPE + arm: 0.5 for arm in obow_on_crystals.FEATURES}
+    arms |= {obow_on_crystals.ENERGY + arm: 0.5 for arm in obow_on_crystals.FEATURES}
+    good = {
+        **arms,
+        obow_on_crystals.TYPE + obow_on_crystals.OBOW: 0.6,
+        obow_on_crystals.TYPE + obow_on_crystals.BESIDE_RADIAL: 0.7,
+        obow_on_crystals.ENERGY + obow_on_crystals.OBOW: 0.6,
+    }
+    assert [claim.verdict for claim in experiment.claims(made_up(experiment, **good))] == ["holds"] * 5
+    beaten = {**good, obow_on_crystals.TYPE + obow_on_crystals.RADIAL: 0.9}
+    assert [claim.verdict for claim in experiment.claims(made_up(experiment, **beaten))][2:4] == ["fails"] * 2
+
+
 def test_the_bag_of_a_supercell_is_measured_and_an_encoder_of_cells_does_not_pass(
     crystal_trial: ExperimentResult,
 ) -> None:
@@ -138,8 +182,7 @@ def test_the_bag_of_a_supercell_is_measured_and_an_encoder_of_cells_does_not_pas
     from cdvae_kit.representation.methods.local_features import OneLevel
     from cdvae_kit.seeding import seeded_weights
 
-    (claim,) = obow_on_crystals.EXPERIMENT.claims(crystal_trial)
-    assert claim.holds
+    assert crystal_trial.mean(obow_on_crystals.SUPERCELL) < 1e-4
     crystals = load_ionic_prototypes(num_crystals=20, seed=0)
     method = obow_on_crystals.make_method(32, seed=0)
     assert obow_on_crystals.change_in_supercell(method, crystals, seed=0) < 1e-9

@@ -13,6 +13,7 @@ from cdvae_kit.datasets import load_digits
 from cdvae_kit.representation.experiments.random_fields import (
     ARMS,
     KINDS,
+    LOCAL_SHARES,
     STRENGTHS,
     UNTRAINED,
     Kind,
@@ -45,7 +46,7 @@ def made_up(**values: float) -> ExperimentResult:
 
 def test_a_trial_has_every_arm_and_draws_its_figure(experiment: Experiment, trial: ExperimentResult) -> None:
     assert set(trial.arms) == {UNTRAINED, "none", "mild", "mid", "strong"} | {
-        f"{level} {kind}" for level in ("mild", "mid", "strong") for kind in ("shift", "affine")
+        f"{level} {kind}" for level in ("mild", "mid", "strong") for kind in ("local", "ordinary")
     }
     assert all(0.0 <= value <= 1.0 for values in trial.arms.values() for value in values)
     assert trial.mean("mild") > 0.3
@@ -67,38 +68,52 @@ def test_the_same_seed_gives_the_same_numbers(experiment: Experiment, trial: Exp
 def test_local_and_global_arms_move_and_shade_pixels_alike(kind: Kind, level: str) -> None:
     strength = STRENGTHS[level]
     found = measured(kind, strength, torch.zeros(3000, 1, 20, 20), seed=0)
-    assert found["displacement"] == pytest.approx(strength.displacement, rel=0.06)
+    assert found["displacement"] == pytest.approx(strength.displacement, rel=0.08)
     assert found["log_brightness"] == pytest.approx(strength.brightness, rel=0.04)
-    assert (found["folded"] > 1e-3) == (kind == "local" and level != "mild")
+    # one motion for the whole picture folds nothing, fields do once they are strong
+    assert (found["folded"] > 1e-3) == (kind != "ordinary") or level == "mild"
+    assert level != "mild" or found["folded"] < 0.03
 
 
 def test_ordinary_arms_have_no_local_variance_and_fields_no_shared_part() -> None:
     images = torch.zeros(4, 1, 20, 20)
     for kind in KINDS:
-        warp = warp_of(kind, 0.06)
+        warp = warp_of(LOCAL_SHARES[kind], 0.06)
         params = warp.sample(images, generator=make_generator(0))
         varies = any(bool((field.std((2, 3)) > 1e-6).any()) for field in params.values())
-        assert varies == (kind == "local")
-        if kind == "local":
-            assert params["shift"].mean((2, 3)).abs().max() < 1e-6
+        assert varies == (kind != "ordinary")
+        for field in params.values():
+            assert bool((field.mean((2, 3)).abs().max() < 1e-6) == (kind == "local"))
+
+
+@pytest.mark.parametrize("local_share", [0.0, 0.3, 1.0])
+def test_every_parameter_has_its_local_share_of_the_variance(local_share: float) -> None:
+    images = torch.zeros(4000, 1, 8, 8)
+    for name, field in warp_of(local_share, 0.05).sample(images, generator=make_generator(1)).items():
+        local = float((field - field.mean((2, 3), keepdim=True)).square().mean())
+        assert local / float(field.square().mean()) == pytest.approx(local_share, abs=0.02), name
+    with pytest.raises(ValueError, match=r"in \[0, 1\], got 1.5"):
+        warp_of(1.5, 0.05)
 
 
 def test_no_strength_is_noise_alone() -> None:
     images = load_digits(side=20)[0][:20]
-    view = augmentation("local", STRENGTHS["none"])(images, generator=make_generator(0))
+    view = augmentation(STRENGTHS["none"])(images, generator=make_generator(0))
     assert (view - images).std().item() == pytest.approx(0.05, rel=0.05)
     assert torch.allclose(
-        augmentation("affine", STRENGTHS["none"], noise=0.0)(images, generator=make_generator(0)), images, atol=1e-5
+        augmentation(STRENGTHS["none"], local_share=0.0, noise=0.0)(images, generator=make_generator(0)),
+        images,
+        atol=1e-5,
     )
 
 
 def test_claims_hold_and_fail_with_the_numbers(experiment: Experiment) -> None:
-    good = experiment.claims(made_up(none=0.8, mild=0.9, mid=0.9, strong=0.8))
-    assert [claim.holds for claim in good] == [True] * 4
+    good = experiment.claims(made_up(none=0.8, mild=0.9, mid=0.9, strong=0.8, **{"mild local": 0.7}))
+    assert [claim.verdict == "holds" for claim in good] == [True] * 4
     bad = experiment.claims(made_up(mild=0.5))
-    assert [claim.holds for claim in bad] == [False, False, True, True]
-    beaten = experiment.claims(made_up(**{"mild affine": 0.6}))
-    assert [claim.holds for claim in beaten][2:] == [True, False]
+    assert [claim.verdict for claim in bad][:2] == ["fails", "fails"]
+    beaten = experiment.claims(made_up(**{"mild ordinary": 0.6, "mild local": 0.7}))
+    assert [claim.verdict for claim in beaten][2:] == ["fails", "holds"]
 
 
 def test_users_of_images_load_neither_pymatgen_nor_the_crystals() -> None:
@@ -122,5 +137,5 @@ def test_mild_fields_help_and_strong_ones_destroy(experiment: Experiment, tmp_pa
             return []
 
     found = run_experiment(Hump(), seeds=[0, 1, 2])
-    assert found.difference("mild", "none") > 0.02
-    assert found.difference("mild", "strong") > 0.03
+    assert found.mean("mild") - found.mean("none") > 0.02
+    assert found.mean("mild") - found.mean("strong") > 0.03

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from cdvae_kit.representation.experiments.relative.arms import carried_back, cross_scores, own_and_stitched
-from cdvae_kit.representation.experiments.relative.on_digits import QUICK, split_digits, stitch_autoencoders
+from cdvae_kit.representation.experiments.relative.on_digits import (
+    QUALITY,
+    QUICK,
+    DigitSizes,
+    measure_quality,
+    split_digits,
+    stitch_autoencoders,
+)
 from cdvae_kit.representation.experiments.relative.relative import EXPERIMENT
 from cdvae_kit.representation.experiments.running import run_experiment
 from cdvae_kit.representation.protocol import Claim, ExperimentResult
@@ -29,7 +36,7 @@ def test_a_trial_has_every_arm_and_is_drawn(trial: ExperimentResult) -> None:
     ):
         assert trial.mean(arm) == trial.mean(arm), arm
     panels = EXPERIMENT.panels(trial)
-    assert len(plot_experiment(panels).axes) >= len(panels) == 12
+    assert len(plot_experiment(panels).axes) >= len(panels) == 13
     assert len(trial.details["crystals"][0]["anchors"]) == 12
 
 
@@ -43,23 +50,34 @@ def test_claims_hold_and_fail_with_their_arms(trial: ExperimentResult) -> None:
         "autoencoders, mean image": 0.07,
         "autoencoders, relative, stitched": 0.03,
         "autoencoders, absolute, stitched": 0.2,
+        QUALITY: 0.9,
+        "crystals, structure type: cosine, own": 0.8,
+        "crystals, structure type: cosine, stitched": 0.7,
+        "crystals, structure type: absolute, stitched": 0.1,
         "crystals: least effective rank": 20.0,
-        "crystals: absolute, stitched": -1.0,
-        "crystals: cosine, stitched": 0.6,
-        "crystals: centred cosine, stitched": 0.6,
-        "crystals: whitened cosine, stitched": 0.6,
+        "crystals: absolute, stitched, median": -1.0,
+        "crystals: cosine, stitched, median": 0.6,
+        "crystals: centred cosine, stitched, median": 0.6,
+        "crystals: whitened cosine, stitched, median": 0.6,
     }
 
     def claims(**changes: float) -> list[Claim]:
-        arms = {**trial.arms, **{arm: (value,) for arm, value in {**good, **changes}.items()}}
-        return list(EXPERIMENT.claims(dataclasses.replace(trial, arms=arms)))
+        arms = {
+            **{arm: found * 3 for arm, found in trial.arms.items()},
+            **{arm: (value,) * 3 for arm, value in {**good, **changes}.items()},
+        }
+        return list(EXPERIMENT.claims(dataclasses.replace(trial, seeds=(0, 1, 2), arms=arms)))
 
-    assert all(claim.holds for claim in claims())
-    bad = {arm: value for arm, value in good.items() if arm.endswith("stitched")}
+    assert all(claim.verdict == "holds" for claim in claims())
+    bad = {arm: value for arm, value in good.items() if arm.endswith(("stitched", "median"))}
     for arm in bad:
-        worse = 1.0 if arm.startswith(("absolute", "autoencoders, relative", "crystals: absolute")) else 0.0
-        assert sum(not claim.holds for claim in claims(**{arm: worse})) == 1, arm
-    assert sum(not claim.holds for claim in claims(**{"crystals: least effective rank": 2.0})) == 1
+        high_is_bad = ("absolute", "autoencoders, relative", "crystals: absolute", "crystals, structure type: absolute")
+        worse = 1.0 if arm.startswith(high_is_bad) else 0.0
+        # cosines of types are compared with absolute codes and with their own head
+        num_claims = 2 if arm == "crystals, structure type: cosine, stitched" else 1
+        assert sum(claim.verdict != "holds" for claim in claims(**{arm: worse})) == num_claims, arm
+    assert sum(claim.verdict != "holds" for claim in claims(**{"crystals: least effective rank": 2.0})) == 1
+    assert sum(claim.verdict != "holds" for claim in claims(**{QUALITY: -0.2})) == 1
 
 
 def test_a_part_and_a_seed_decide_the_result() -> None:
@@ -98,6 +116,14 @@ def test_samples_carried_back_are_read_by_the_head_of_that_space() -> None:
     assert float(carried_back(spaces, heads, torch.arange(20), agreement).min()) == 1.0
     # the control: without the anchors the turned space is not read
     assert float(cross_scores([test for _, test in spaces], heads, agreement)[0, 1]) < 0.9
+
+
+def test_encoders_of_unequal_length_of_training_differ_and_likeness_is_measured_for_each() -> None:
+    sizes = DigitSizes(num_samples=600, num_anchors=40, epochs=20)
+    found = measure_quality(sizes, 0, None)
+    epochs, likeness, accuracies = (found.details[name] for name in ("epochs", "likeness", "accuracy"))
+    assert epochs == [1, 2, 3, 6, 20] and len(likeness) == len(accuracies) == 5
+    assert accuracies[-1] > accuracies[0] + 0.1 and -1.0 <= found.values[QUALITY] <= 1.0
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 
 from cdvae_kit.io.results.files import DamagedResultError
 from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
-from cdvae_kit.representation.experiments.running import RESULTS, as_json, read_results, run_experiment
+from cdvae_kit.representation.experiments.running import RESULTS, as_json, judged, read_results, run_experiment
 from cdvae_kit.representation.protocol import Claim, ExperimentResult, PartResult, standard_error
 from tests.representation.toy import Toy
 
@@ -29,17 +29,19 @@ def test_every_arm_has_every_seed_with_mean_and_standard_error(tmp_path: Path) -
         "text": "best beats none",
         "relation": "at least",
         "threshold": 0.5,
+        "per_seed": [1.0, 1.75, 2.5],
         "value": 1.75,
-        "holds": True,
+        "standard_error": pytest.approx(0.75 / 3**0.5),
+        "verdict": "holds",
     }
     assert content["arms"]["nan"]["per_seed"] == [None] * 3
-    assert content["claims"][1]["holds"] is False and content["claims"][1]["value"] is None
+    assert content["claims"][1]["verdict"] == "undecided" and content["claims"][1]["value"] is None
     assert content["details"]["first"][2] == {"curve": [1, 2, 2]}
     assert content["notes"] == []
     assert [path.name for path in (tmp_path / "out").iterdir()] == [RESULTS]
     again, claims = read_results(tmp_path / "out")
     assert again.arms["best"] == result.arms["best"] and again.seeds == result.seeds
-    assert [claim.holds for claim in claims] == [True, False]
+    assert [claim.verdict for claim in claims] == ["holds", "undecided"]
 
 
 def test_a_trial_and_few_seeds_say_that_they_support_no_claim() -> None:
@@ -61,6 +63,26 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, error: type[BaseE
     assert resumed.arms["best"] == whole.arms["best"] and resumed.arms["none"] == whole.arms["none"]
     assert all(math.isnan(value) for value in resumed.arms["nan"])
     assert resumed.details["first"] == whole.details["first"]
+
+
+def test_processes_side_by_side_find_the_same_and_keep_what_is_there(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(Toy(dies_at=("first", 1)), seeds=[0, 1, 2], folder=tmp_path / "out")
+    told: list[tuple[int, int]] = []
+    here = Toy()
+    found = run_experiment(
+        here,
+        seeds=[0, 1, 2],
+        folder=tmp_path / "out",
+        num_workers=2,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    # nothing was computed in this process, and seed 0 was there already
+    assert here.calls == [] and told[0][0] > 33 and told == sorted(told) and told[-1] == (100, 100)
+    alone = run_experiment(Toy(), seeds=[0, 1, 2])
+    assert found.arms["best"] == alone.arms["best"] and found.details["first"] == alone.details["first"]
+    with pytest.raises(ValueError, match="at least one process"):
+        run_experiment(Toy(), seeds=[0], num_workers=0)
 
 
 def test_a_damaged_part_is_computed_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -132,13 +154,28 @@ def test_arms_of_one_name_and_arms_that_come_and_go_are_faults() -> None:
         run_experiment(Fickle(), seeds=[0, 1])
 
 
+# the standard error of 0, 0.1, 0.2 is 0.0577
 @pytest.mark.parametrize(
-    ("value", "relation", "holds"),
-    [(0.5, "at least", True), (0.4, "at least", False), (0.5, "at most", True), (0.6, "at most", False)],
+    ("shift", "verdict"), [(0.51, "holds"), (0.52, "holds"), (0.4, "undecided"), (0.5, "undecided"), (0.27, "fails")]
 )
-def test_a_claim_holds_on_the_right_side_of_its_threshold(value: float, relation: Any, holds: bool) -> None:
-    assert Claim("", value, 0.5, relation).holds is holds
-    assert Claim("", math.nan, 0.5, relation).holds is False
+def test_a_claim_is_decided_by_two_standard_errors(shift: float, verdict: str) -> None:
+    per_seed = [shift, shift + 0.1, shift + 0.2]
+    assert Claim("", per_seed, 0.49).verdict == verdict
+    assert Claim("", [-value for value in per_seed], -0.49, "at most").verdict == verdict
+
+
+def test_no_difference_few_seeds_and_what_is_no_number_decide_nothing() -> None:
+    assert Claim("", [0.0] * 3).verdict == Claim("", [0.1 + 0.2] * 3, 0.3).verdict == "undecided"
+    assert Claim("", [1.0, 1.1]).verdict == Claim("", [1.0, 1.0, math.nan]).verdict == "undecided"
+    assert Claim("", [1.0, math.inf, 1.0]).verdict == "undecided"
+    with pytest.raises(ValueError, match="no number of any seed"):
+        Claim("empty", [])
+
+
+def test_a_trial_claims_nothing(tmp_path: Path) -> None:
+    result = run_experiment(Toy(), seeds=[0, 1, 2], folder=tmp_path, quick=True)
+    assert judged(Toy(), result) == [] == json.loads((tmp_path / RESULTS).read_text())["claims"]
+    assert len(judged(Toy(), run_experiment(Toy(), seeds=[0, 1, 2]))) == 2
 
 
 def test_the_standard_error_is_that_of_the_mean() -> None:

@@ -34,8 +34,8 @@ class Toy(Experiment):
 
     def claims(self, result: ExperimentResult) -> Sequence[Claim]:
         return [
-            Claim("best beats none", result.difference("best", "none"), 0.5),
-            Claim("nan is small", result.mean("nan"), 0.5, "at most"),
+            Claim("best beats none", result.differences("best", "none"), 0.5),
+            Claim("nan is small", result.per_seed("nan"), 0.5, "at most"),
         ]
 
 

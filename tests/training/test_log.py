@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cdvae_kit.io.results.files import DamagedResultError
-from cdvae_kit.training.log import DAMAGED_METRICS, MetricsLog, plot_losses, read_metrics, tensorboard_logger
+from cdvae_kit.training.log import DAMAGED_METRICS, MetricsLog, make_loggers, plot_losses, read_metrics
 
 
 def write(log: MetricsLog, *steps: int) -> None:
@@ -53,7 +53,7 @@ def test_losses_are_drawn_however_many_there_are(tmp_path: Path, steps: tuple[in
 
 def test_tensorboard_is_used_only_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert tensorboard_logger(tmp_path) is None
+    assert make_loggers(tmp_path, None) == []
 
 
 def test_a_damaged_line_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -75,3 +75,36 @@ def test_a_damaged_first_line_is_told_and_costs_a_resumed_run_its_log(
     write(MetricsLog(path, last_step=2), 3)
     assert [row["step"] for row in read_metrics(path)] == [3]
     assert (tmp_path / DAMAGED_METRICS).exists() and DAMAGED_METRICS in caplog.text
+
+
+def test_the_picture_of_the_loss_has_labels_and_legends_that_hide_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *words, **options: (drawn.append(self), save(self, *words, **options))
+    )
+    path = tmp_path / "metrics.csv"
+    write(MetricsLog(path), *range(1, 60))
+    plot_losses(read_metrics(path), tmp_path / "loss.png", prior=[(1, 2.0, 3.0), (2, 1.0, 2.0)])
+    (figure,) = drawn
+    drawn_on = [panel for panel in figure.axes if panel.lines]
+    assert len(drawn_on) >= 2
+    for panel in drawn_on:
+        assert panel.get_xlabel() and panel.get_ylabel() and panel.get_title()
+        # in pixels: the legend begins where the axes end
+        assert panel.get_legend().get_window_extent().x0 >= panel.get_window_extent().x1
+
+
+def test_loggers_are_those_that_are_asked_for_and_missing_ones_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert make_loggers(tmp_path, ()) == make_loggers(tmp_path, ("csv",)) == []
+    (logger,) = make_loggers(tmp_path, ("csv", "tensorboard", "tensorboard"))
+    assert type(logger).__name__ == "TensorBoardLogger"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"wandb needs the package wandb.*cdvae-kit\[wandb\]"):
+        make_loggers(tmp_path, ("wandb",))

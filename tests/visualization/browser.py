@@ -36,13 +36,20 @@ def browser() -> str:
     pytest.skip(f"no browser is installed (looked for {', '.join(NAMES)})")
 
 
-def open_page(page: Path, *, size: tuple[int, int] = (1280, 900), save: tuple[str, ...] = ("--dump-dom",)) -> Opened:
+def open_page(
+    page: Path,
+    *,
+    size: tuple[int, int] = (1280, 900),
+    save: tuple[str, ...] = ("--dump-dom",),
+    dark: bool = False,
+) -> Opened:
     """Opens a file, lets its scripts run for some seconds of its own time, and says what came of it.
 
     Args:
         page: an HTML file.
         size: of the window, pixels.
         save: what the browser is to do at the end.
+        dark: whether its user likes pages dark.
     """
     with tempfile.TemporaryDirectory() as profile:
         command = [
@@ -51,6 +58,7 @@ def open_page(page: Path, *, size: tuple[int, int] = (1280, 900), save: tuple[st
             f"--user-data-dir={profile}",
             f"--window-size={size[0]},{size[1]}",
             "--virtual-time-budget=20000",
+            *(["--blink-settings=preferredColorScheme=0"] if dark else []),
             *save,
             page.resolve().as_uri(),
         ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -44,7 +44,11 @@ def shown(name: str = "toy", *, value: float = 0.2, quick: bool = False, skipped
     arms = {"a <b>": (0.1, 0.2, 0.3), "nan": (math.nan, 0.0, 0.0)}
     details = {"part": ({"skipped": "no <data>"},) * 3} if skipped else {}
     result = ExperimentResult(name, "Nobody, Nothing & all, arXiv 2405.01234", quick, (3, 4, 5), arms, details, 61.0)
-    claims = [Claim("a < b", value, 0.1), Claim("never", 1.0, 0.5, "at most")]
+    claims = [
+        Claim("a < b", (value,) * 3, 0.1),
+        Claim("never", (1.0,) * 3, 0.5, "at most"),
+        Claim("nobody knows", (0.0, 0.5, 1.0), 0.4),
+    ]
     return ShownExperiment("one <i>against</i> another", result, claims, [Bars("bars & <b>", "x", arms)], "run <it>")
 
 
@@ -70,8 +74,15 @@ def test_text_of_a_result_is_no_markup(page: Path) -> None:
 
 def test_claims_are_counted_and_one_that_fails_is_printed_as_failing(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert "1 of 4 claims hold" in text and "1 of 2</td>" in text and "0 of 2</td>" in text
-    assert len(re.findall('class="verdict yes"', text)) == 1 and len(re.findall('class="verdict no"', text)) == 3
+    assert "Of 6 claims 1 hold, 3 fail and 2 are undecided, on 3 seeds; 2 experiments" in text
+    counts = {"holds": 1, "fails": 3, "undecided": 2}
+    assert {verdict: text.count(f'class="verdict {verdict}"') for verdict in counts} == counts
+    assert "0.5 ± 0.2887" in text
+
+
+def test_the_head_says_that_nothing_is_judged_where_nothing_is(tmp_path: Path) -> None:
+    bare = dataclasses.replace(shown(), claims=[])
+    assert "No claim is judged here; 1 experiments" in write_experiment_page([bare], tmp_path / "x.html").read_text()
 
 
 def test_what_was_left_out_and_trials_are_said(tmp_path: Path, page: Path) -> None:
@@ -104,9 +115,17 @@ def test_a_browser_opens_it_without_a_complaint(page: Path) -> None:
 
 
 def test_the_table_for_a_text_has_a_row_a_claim() -> None:
-    table = claims_as_markdown([*shown().claims, Claim("a | b", math.nan, 0.5)]).splitlines()
+    table = claims_as_markdown([*shown().claims, Claim("a | b", [math.nan] * 3, 0.5)]).splitlines()
     assert table[2:] == [
-        "| a < b | at least 0.1 | 0.2 | yes |",
-        "| never | at most 0.5 | 1 | **no** |",
-        "| a \\| b | at least 0.5 | – | **no** |",
+        "| a < b | at least 0.1 | 0.2 ± 0 | holds |",
+        "| never | at most 0.5 | 1 ± 0 | **fails** |",
+        "| nobody knows | at least 0.4 | 0.5 ± 0.2887 | undecided |",
+        "| a \\| b | at least 0.5 | – ± – | undecided |",
     ]
+
+
+def test_pictures_are_there_when_the_page_is_printed(tmp_path: Path) -> None:
+    """One that loads when it is scrolled to comes out empty."""
+    write_experiment_page([shown()], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "<img" in text and 'loading="lazy"' not in text

@@ -338,3 +338,41 @@ def test_the_page_has_rules_for_phones_for_dark_and_for_paper(tmp_path: Path) ->
     styles = report_of(evaluation(), tmp_path).styles
     for rule in ("@media screen and (max-width: 600px)", "prefers-color-scheme: dark", "@media print"):
         assert rule in styles
+
+
+def _contrast(first: str, second: str) -> float:
+    """Of two colours, 1 to 21 (WCAG 2.2, relative luminance)."""
+
+    def luminance(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dim, bright = sorted((luminance(first), luminance(second)))
+    return (bright + 0.05) / (dim + 0.05)
+
+
+def test_words_are_readable_on_light_and_dark_screens_and_on_paper() -> None:
+    """4.5 to 1 for words, 3 to 1 for marks (WCAG 2.2, 1.4.3 and 1.4.11)."""
+    from cdvae_kit.visualization.report.html_page import resource
+
+    assert _contrast("#000000", "#ffffff") == pytest.approx(21.0)
+    styles = resource("report.css")
+    blocks = re.findall(r":root(\[data-paper\])? \{([^}]*)\}", styles)
+    assert len(blocks) == 4
+    light = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", blocks[0][1]))
+    for _, block in blocks:
+        colors = light | dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", block))
+        for ground in ("paper", "ground", "badge"):
+            for words in ("ink", "soft", "generated", "good", "bad"):
+                assert _contrast(colors[words], colors[ground]) >= 4.5, (words, ground, colors)
+        for mark in ("generated", "published"):
+            assert _contrast(colors[mark], colors["paper"]) >= 3.0, (mark, colors)
+
+
+def test_paper_has_the_same_colours_for_figures_and_for_words() -> None:
+    from cdvae_kit.visualization.report.html_page import resource
+
+    blocks = re.findall(r":root(?:\[data-paper\])? \{\s*color-scheme: light;([^}]*)\}", resource("report.css"))
+    figures, words = (dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", block)) for block in blocks)
+    assert {name: figures[name] for name in words} == words

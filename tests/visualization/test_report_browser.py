@@ -89,6 +89,34 @@ def test_without_webgl_the_pictures_stand_still_and_the_page_says_so(report: Pat
     assert 'class="turn"' not in opened.dom and opened.dom.count('class="still"') > 8
 
 
+def colors_of_figures(dom: str) -> set[str]:
+    """What figures draw with, as the browser writes it: `fill: rgb(31, 41, 51)` of words, `stroke: ...` of lines."""
+    places = dom.split('<div class="figure')[1:]
+    drawn = "".join(place.split("<figcaption")[0] for place in places)
+    return set(re.findall(r"(?:fill|stroke): rgb\([^)]*\)", drawn))
+
+
+INK, INK_IN_THE_DARK = "fill: rgb(31, 41, 51)", "fill: rgb(230, 235, 240)"
+# lines alone: the ends of a colour scale stay as they are
+GENERATED, GENERATED_IN_THE_DARK = "stroke: rgb(22, 104, 184)", "stroke: rgb(108, 178, 242)"
+PRINTED = """<script>
+addEventListener("load", () => setTimeout(() => dispatchEvent(new Event("beforeprint")), 8000));
+</script></body>"""
+
+
+def test_figures_take_the_colours_of_the_screen(report: Path) -> None:
+    light, dark = (colors_of_figures(open_page(report, dark=dark).dom) for dark in (False, True))
+    assert {INK, GENERATED} <= light and not {INK_IN_THE_DARK, GENERATED_IN_THE_DARK} & light
+    assert {INK_IN_THE_DARK, GENERATED_IN_THE_DARK} <= dark and GENERATED not in dark
+
+
+def test_what_is_printed_from_a_dark_screen_has_the_colours_of_paper(report: Path) -> None:
+    opened = open_page(changed(report, "printed.html", "</body>", PRINTED), dark=True)
+    assert opened.errors == [] and 'data-paper="yes"' in opened.dom
+    found = colors_of_figures(opened.dom)
+    assert {INK, GENERATED} <= found and not {INK_IN_THE_DARK, GENERATED_IN_THE_DARK} & found
+
+
 @pytest.fixture
 def listener() -> Iterator[tuple[str, list[str]]]:
     """A server on the loopback, and what it was asked for."""

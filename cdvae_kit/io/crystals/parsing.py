@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from cdvae_kit.crystal.arrays import CrystalArrays, join, right_handed
+from cdvae_kit.crystal.arrays import CrystalArrays, right_handed
+from cdvae_kit.crystal.batch import batch_of_arrays
 from cdvae_kit.crystal.errors import CrystalError, EmptyCrystalError
 from cdvae_kit.crystal.faults import NON_FINITE, CellLimits, crystal_faults
 from cdvae_kit.io.crystals.cif import CifError, read_cif
@@ -73,7 +74,7 @@ def parse_records(records: Sequence[Record], options: ParseOptions) -> ParsedRec
 
     parsed: list[_Parsed | ReadFailure] = [_parse_guarded(record, options) for record in records]
     sound = [i for i, item in enumerate(parsed) if isinstance(item, _Parsed)]
-    batch = join([parsed[i].crystal for i in sound], dtype=torch.float64)  # type: ignore[union-attr]
+    batch = batch_of_arrays([parsed[i].crystal for i in sound], dtype=torch.float64)  # type: ignore[union-attr]
     faults = crystal_faults(
         batch, max_atoms=options.max_atoms, min_distance=options.min_distance, limits=options.limits
     )
@@ -84,7 +85,7 @@ def parse_records(records: Sequence[Record], options: ParseOptions) -> ParsedRec
         elif options.reduce == "niggli":
             parsed[i] = _reduced(parsed[i], record)  # type: ignore[arg-type]
     if options.reduce is not None or any(fault is not None for fault in faults):
-        batch = join([item.crystal for item in parsed if isinstance(item, _Parsed)], dtype=torch.float64)
+        batch = batch_of_arrays([item.crystal for item in parsed if isinstance(item, _Parsed)], dtype=torch.float64)
     return _gathered(batch, records, parsed)
 
 
@@ -137,7 +138,7 @@ def _reduced(parsed: _Parsed, record: Record) -> _Parsed | ReadFailure:
     lattice, frac_coords = right_handed(crystal.lattice, crystal.frac_coords)
     plain = CrystalArrays(lattice, frac_coords, crystal.atomic_numbers)
     try:
-        structure = niggli_reduce(join([plain], dtype=torch.float64).structures()[0])
+        structure = niggli_reduce(batch_of_arrays([plain], dtype=torch.float64).structures()[0])
     except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         # pymatgen's search can fail to end where rounding plays with it
         return ReadFailure(record.source, record.record, f"its Niggli reduction failed: {error}")

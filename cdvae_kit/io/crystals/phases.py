@@ -72,9 +72,8 @@ def has_formation_energies(path: str | os.PathLike[str]) -> bool:
     if kind != ".csv":
         return False
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            columns = next(csv.reader([file.readline().decode("utf-8-sig")]), [])
-    except (OSError, EOFError, ValueError) as error:
+        columns = next(_rows(_text(path)), [])
+    except (UnreadableSourceError, csv.Error) as error:
         raise ReadError(f"cannot read phases from {path}: {error}") from error
     return _FORMATION in columns
 

@@ -6,8 +6,9 @@ Paths are cut into records by `containers`, as `formats` lists; what a record sa
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,12 +30,12 @@ from cdvae_kit.io.crystals.records import (
     bytes_limit,
     current_max_bytes,
 )
+from cdvae_kit.typing import OpenProgress
+
+logger = logging.getLogger(__name__)
 
 _RECORDS_A_TASK = 64
 _TASKS_A_WAVE = 8
-
-Progress = Callable[[int, int | None], None]
-"""Called with the number of records done and of all records (None while the files are still being cut)."""
 
 
 class ReadError(Exception):
@@ -102,7 +103,7 @@ def read_crystals(
     id_column: str = DEFAULT_ID_COLUMN,
     max_bytes: int | None = None,
     num_workers: int = 1,
-    progress: Progress | None = None,
+    progress: OpenProgress | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> ReadResult:
     """All crystals of a file, a folder or an archive, and what is wrong with the records that give none.
@@ -127,7 +128,7 @@ def read_crystals(
         id_column: the column of the names in tables.
         max_bytes: what a file may hold or unpack to; by default what a `bytes_limit` block says, or else a gibibyte.
         num_workers: processes that parse.
-        progress: called after each part of the work.
+        progress: called after each part of the work with the records done and in all, None while files are being cut.
         dtype: of coordinates, lattices and properties.
 
     Raises:
@@ -174,6 +175,29 @@ def read_crystals(
         )
     notes = tuple(note for run in parsed for note in run.notes)
     return ReadResult(_assemble(parsed, dtype), failures, tuple(failed_at), notes)
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    format: ReadFormat = "auto",
+    strict: bool = False,
+    max_atoms: int | None = None,
+    lenient: bool = False,
+) -> CrystalBatch:
+    """The crystals of a file, a folder or an archive; a warning says how many records give none, and why the first.
+
+    `read_crystals` gives every failure, and has more settings; the arguments are its own.
+    """
+    result = read_crystals(path, format=format, strict=strict, max_atoms=max_atoms, lenient=lenient)
+    if result.failures:
+        logger.warning(
+            "%d of %d records of %s are left out; the first: %s",
+            *(len(result.failures), result.num_records, path, result.failures[0]),
+        )
+    for note in result.notes:
+        logger.info("note: %s", note)
+    return result.crystals
 
 
 def _failures(runs: Sequence[list[ReadFailure] | ParsedRecords]) -> tuple[list[ReadFailure], list[int]]:

@@ -13,13 +13,13 @@ from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast, get_args
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 
 from cdvae_kit.crystal.batch import CrystalBatch, concatenate
-from cdvae_kit.io.atomic import atomic_file, atomic_folder, errors_naming, refuse_existing, sync
+from cdvae_kit.io.atomic import atomic_file, atomic_folder, errors_naming, sync
 from cdvae_kit.io.crystals import encoding
 from cdvae_kit.io.crystals.formats import (
     FILE_SUFFIX_IN_FOLDER,
@@ -27,14 +27,13 @@ from cdvae_kit.io.crystals.formats import (
     WriteFormat,
     format_named,
     function,
-    packable_suffixes,
-    write_format_of_suffix,
-    written_suffixes,
 )
 from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
 from cdvae_kit.io.crystals.reading import ReadError, read_crystals
 from cdvae_kit.io.crystals.records import UnreadableSourceError, read_text
 from cdvae_kit.io.crystals.tables import JOURNAL_PLACE, check_journal_header, journal_row
+from cdvae_kit.io.crystals.targets import choose_format as choose_format
+from cdvae_kit.io.crystals.targets import journal_of, refuse_journal, refuse_target
 from cdvae_kit.io.result_folder import held
 
 logger = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ def write_crystals(
     """
     path = Path(path)
     format = choose_format(path, format)
-    _refuse_target(path, format, overwrite=overwrite)
+    refuse_target(path, format, overwrite=overwrite)
     if not len(crystals):
         raise ValueError(f"there are no crystals to write to {path}: the batch is empty")
     # a crystal that is not finite is written as it is; reading it back says so
@@ -91,50 +90,6 @@ def _write(crystals: CrystalBatch, path: Path, format: WriteFormat, *, overwrite
             temporary.write_bytes(content)
 
 
-def choose_format(path: Path, format: WriteFormat = "auto") -> WriteFormat:
-    """The format that a path asks for by its ending.
-
-    >>> choose_format(Path("crystals.json.gz"))
-    'json'
-    """
-    if format not in get_args(WriteFormat):
-        raise ValueError(f"unknown format {format!r}; choose one of {', '.join(get_args(WriteFormat))}")
-    if format != "auto":
-        return format
-    if path.is_dir():
-        return "cif_folder"
-    name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
-    found = write_format_of_suffix(name.suffix.lower())
-    packed = name is not path
-    if found is None or (packed and found.writes != "text"):
-        raise ValueError(
-            f"cannot tell what to write by the ending of {path.name!r}; use {', '.join(written_suffixes())} "
-            f"(.gz after {', '.join(packable_suffixes())}), a name without an ending for a folder of CIFs, "
-            "or name the format"
-        )
-    return cast(WriteFormat, found.name)
-
-
-def _refuse_target(path: Path, format: WriteFormat, *, overwrite: bool) -> None:
-    if format not in FILE_SUFFIX_IN_FOLDER:
-        refuse_existing(path, overwrite=overwrite)
-        if path.is_dir():
-            raise IsADirectoryError(f"cannot write the file {path}: a folder has that name; choose another path")
-        return
-    if path.is_dir():
-        suffix = FILE_SUFFIX_IN_FOLDER[format]
-        children = list(path.iterdir())
-        foreign = sorted(child.name for child in children if child.suffix != suffix or not child.is_file())
-        if foreign:
-            raise FileExistsError(
-                f"the folder {path} holds other things than {suffix} files ({', '.join(foreign[:3])}); replacing it "
-                "would delete them: choose a folder that is new or empty"
-            )
-        if not children:
-            return
-    refuse_existing(path, overwrite=overwrite)
-
-
 class CrystalWriter:
     """Takes crystals as they are made and leaves one valid file of them, however the `with` block ends.
 
@@ -162,15 +117,11 @@ class CrystalWriter:
         resume: bool = False,
     ) -> None:
         self.path = Path(path)
-        self.journal = self.path.with_name(self.path.name + ".partial.jsonl")
+        self.journal = journal_of(self.path)
         self._format = choose_format(self.path, format)
         self._overwrite = overwrite or resume
-        _refuse_target(self.path, self._format, overwrite=self._overwrite)
-        if self.journal.exists() and not self._overwrite:
-            raise FileExistsError(
-                f"{self.journal} holds the crystals of a run that was killed; go on from it (resume=True), read it "
-                "with read_crystals, or drop it by overwriting (overwrite=True)"
-            )
+        refuse_target(self.path, self._format, overwrite=self._overwrite)
+        refuse_journal(self.path, overwrite=self._overwrite)
         self._resume = resume
         self.num_crystals = 0
         self._batches: list[CrystalBatch] = []

@@ -40,7 +40,7 @@ from cdvae_kit.typing import Progress, ShareDone
 logger = logging.getLogger(__name__)
 
 RESULTS = "results.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _PARTS = "parts"
 
 
@@ -51,6 +51,7 @@ def run_experiment(
     folder: str | os.PathLike[str] | None = None,
     quick: bool = False,
     overwrite: bool = False,
+    num_workers: int = 1,
     draw: Callable[[ExperimentResult, Path], object] | None = None,
     progress: Progress | None = None,
 ) -> ExperimentResult:
@@ -63,16 +64,19 @@ def run_experiment(
             over; made if it is not there.
         quick: the sizes of a trial.
         overwrite: start anew where the folder holds results or parts of another run.
+        num_workers: processes of one thread each that parts are computed in, side by side; 1 stays in this one.
         draw: called with the result and the folder before `results.json` appears; if it fails, the parts are there
             still.
         progress: told the percentage that is done, and 100.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"expected at least one seed, all different, got {list(seeds)}")
+    if num_workers < 1:
+        raise ValueError(f"expected at least one process, got {num_workers}")
     if folder is None:
-        return _run(experiment, seeds, quick, None, progress)[0]
+        return _run(experiment, seeds, quick, None, num_workers, progress)[0]
     with _PartsOnDisk(Path(folder), experiment, quick=quick, overwrite=overwrite) as keep:
-        whole, claims = _run(experiment, seeds, quick, keep, progress)
+        whole, claims = _run(experiment, seeds, quick, keep, num_workers, progress)
         if draw is not None:
             draw(whole, Path(folder))
         keep.finish(whole, claims)
@@ -80,15 +84,25 @@ def run_experiment(
 
 
 def _run(
-    experiment: Experiment, seeds: Sequence[int], quick: bool, keep: _PartsOnDisk | None, progress: Progress | None
+    experiment: Experiment,
+    seeds: Sequence[int],
+    quick: bool,
+    keep: _PartsOnDisk | None,
+    num_workers: int,
+    progress: Progress | None,
 ) -> tuple[ExperimentResult, Sequence[Claim]]:
     """Every part that is not kept already, and what follows from all of them."""
     parts = list(experiment.parts(quick=quick))
     total = len(parts) * len(seeds)
     found: dict[str, list[PartResult]] = {part: [] for part in parts}
     seconds = 0.0
-    for done, (seed, part) in enumerate((seed, part) for seed in seeds for part in parts):
-        result, spent = _one_part(experiment, part, seed, quick, keep, _percentage(progress, done, total))
+    order = [(seed, part) for seed in seeds for part in parts]
+    computed = {} if num_workers == 1 else _side_by_side(experiment, order, quick, keep, num_workers, progress)
+    for done, (seed, part) in enumerate(order):
+        if (seed, part) in computed:
+            result, spent = computed[seed, part]
+        else:
+            result, spent = _one_part(experiment, part, seed, quick, keep, _percentage(progress, done, total))
         found[part].append(result)
         seconds += spent
     if progress is not None:
@@ -102,7 +116,38 @@ def _run(
         {part: tuple(result.details for result in results) for part, results in found.items()},
         seconds,
     )
-    return whole, experiment.claims(whole)
+    return whole, judged(experiment, whole)
+
+
+def _side_by_side(
+    experiment: Experiment,
+    order: Sequence[tuple[int, str]],
+    quick: bool,
+    keep: _PartsOnDisk | None,
+    num_workers: int,
+    progress: Progress | None,
+) -> dict[tuple[int, str], tuple[PartResult, float]]:
+    """The parts that are not kept yet, each kept as soon as it comes."""
+    from joblib import Parallel, delayed
+
+    missing = [(seed, part) for seed, part in order if keep is None or keep.read(part, seed) is None]
+    tasks = (delayed(_in_one_thread)(experiment, seed, part, quick) for seed, part in missing)
+    computed: dict[tuple[int, str], tuple[PartResult, float]] = {}
+    for seed, part, result, spent in Parallel(n_jobs=num_workers, return_as="generator_unordered")(tasks):
+        if keep is not None:
+            keep.write(part, seed, result, spent)
+        computed[seed, part] = (result, spent)
+        if progress is not None:
+            progress(100 * (len(order) - len(missing) + len(computed)) // len(order), 100)
+    return computed
+
+
+def _in_one_thread(experiment: Experiment, seed: int, part: str, quick: bool) -> tuple[int, str, PartResult, float]:
+    # several networks at once, each too small to feed two threads
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    result = experiment.run(part, seed, quick=quick)
+    return seed, part, result, time.monotonic() - start
 
 
 def _one_part(
@@ -152,6 +197,7 @@ def run_experiments(
     folder: str | os.PathLike[str],
     quick: bool = False,
     overwrite: bool = False,
+    num_workers: int = 1,
     draw: Callable[[Experiment, ExperimentResult, Path], object] | None = None,
     progress: Progress | None = None,
 ) -> list[tuple[ExperimentResult, list[Claim]]]:
@@ -163,6 +209,7 @@ def run_experiments(
         folder: made if it is not there; results of other seeds or sizes within it are refused before anything runs.
         quick: the sizes of a trial.
         overwrite: start all of them anew.
+        num_workers: as for `run_experiment`.
         draw: called with each experiment that is run, its result and its folder.
         progress: told how much of the work is done and how much there is, all experiments counting alike.
     """
@@ -183,12 +230,18 @@ def run_experiments(
                 folder=places[name],
                 quick=quick,
                 overwrite=overwrite,
+                num_workers=num_workers,
                 draw=None if draw is None else partial(draw, experiment),
                 progress=None if progress is None else _share_of(progress, i, len(experiments)),
             )
     if progress is not None and experiments:
         progress(total, total)
-    return [(finished[one.name], list(one.claims(finished[one.name]))) for one in experiments]
+    return [(finished[one.name], judged(one, finished[one.name])) for one in experiments]
+
+
+def judged(experiment: Experiment, result: ExperimentResult) -> list[Claim]:
+    """The claims of an experiment; none of a trial, which supports none."""
+    return [] if result.quick else list(experiment.claims(result))
 
 
 def _share_of(progress: Progress, place: int, count: int) -> Progress:
@@ -315,8 +368,10 @@ def as_json(result: ExperimentResult, claims: Sequence[Claim]) -> dict[str, Any]
                 "text": claim.text,
                 "relation": claim.relation,
                 "threshold": claim.threshold,
+                "per_seed": list(claim.per_seed),
                 "value": claim.value,
-                "holds": bool(claim.holds),
+                "standard_error": claim.standard_error,
+                "verdict": claim.verdict,
             }
             for claim in claims
         ],
@@ -349,7 +404,12 @@ def _from_json(content: Mapping[str, Any]) -> tuple[ExperimentResult, list[Claim
         float(content["seconds"]),
     )
     claims = [
-        Claim(str(claim["text"]), _number(claim["value"]), _number(claim["threshold"]), claim["relation"])
+        Claim(
+            str(claim["text"]),
+            tuple(_number(value) for value in claim["per_seed"]),
+            _number(claim["threshold"]),
+            claim["relation"],
+        )
         for claim in content["claims"]
     ]
     return result, claims

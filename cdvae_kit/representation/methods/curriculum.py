@@ -11,7 +11,8 @@ Where we differ, beside the sizes:
 * The policy's training loss mixes the losses of the operations, sum_k p_k loss(f(op_k(x))), which is the expectation of
   the loss that is trained on; the paper mixes the images, f(sum_k p_k op_k(x)), here `relaxation="image"`.
 * Magnitudes are drawn at random unless they are asked to be learnt, by their true gradient or by the paper's, which
-  says that every pixel grows with the magnitude.
+  says that every pixel grows with the magnitude. Of an operation that has no gradient the magnitude is drawn about the
+  policy's, and learnt by the score function (Williams 1992).
 * The step that is differentiated is one of plain gradient descent, without the optimiser's momentum.
 * The policy starts uniform, and reads the model as it is, not a snapshot of it.
 """
@@ -25,11 +26,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cdvae_kit.representation.methods.encoder import Objective, embed
+from cdvae_kit.representation.methods.hypergradient import Forward, one_step_hypergradient
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms.base import (
     Generator,
@@ -37,6 +37,7 @@ from cdvae_kit.transforms.base import (
     RandomChoice,
     Transform,
     join_samples,
+    normal,
     num_samples,
     select_samples,
     uniform,
@@ -44,13 +45,13 @@ from cdvae_kit.transforms.base import (
 
 Relaxation = Literal["loss", "image"]
 Magnitudes = Literal["random", "learned", "straight_through"]
-Forward: TypeAlias = Callable[[Any], Tensor]
-"""A batch to what the model says of it, under weights that are not its own."""
 SampleLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(output, labels) to one loss a sample, (b,)."""
 
 _NOISE = 0.3
 """By which a learnt magnitude is varied either way, as published."""
+_DEVIATION = _NOISE / math.sqrt(3.0)
+"""Of normal noise that is as wide."""
 
 
 class PolicyOutput(NamedTuple):
@@ -68,7 +69,7 @@ class AugmentationPolicy(nn.Module):
     Args:
         in_features: of the encoder.
         num_operations: the length of their list.
-        temperature: divides the logits; the paper takes 2 or 3.
+        temperature: divides the logits while the policy is trained (explore); see `CurriculumSettings` for the other.
 
     >>> policy = AugmentationPolicy(8, 4)
     >>> policy(torch.zeros(1, 8)).probabilities
@@ -138,49 +139,6 @@ def curriculum_fraction(step: float, timescale: float, *, floor: float = 0.01) -
     return min(1.0, math.tanh(step / timescale) + floor)
 
 
-def one_step_hypergradient(
-    model: nn.Module,
-    train_loss: Callable[[Forward], Tensor],
-    validation_loss: Callable[[Forward], Tensor],
-    policy_parameters: Sequence[Tensor],
-    *,
-    learning_rate: float,
-) -> list[Tensor]:
-    """The gradient, by the policy, of the validation loss after one step of gradient descent on the training loss.
-
-    With θ' = θ − η ∇_θ L_train(θ, h) it is dL_val(θ')/dh = −η ∂_h ⟨∇_θ L_train(θ, h), ∇L_val(θ')⟩: what makes the two
-    gradients agree is rewarded. The model, its buffers included, is left as it is, and no `.grad` is written.
-
-    Args:
-        model: its parameters that require a gradient take the step.
-        train_loss: given the forward pass, the scalar loss; it depends on the policy.
-        validation_loss: the same for validation samples; it does not.
-        policy_parameters: the gradient is taken by these.
-        learning_rate: η, of the step.
-
-    Returns:
-        One tensor for each policy parameter, zeros where the loss does not depend on it.
-    """
-    weights = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.requires_grad}
-    if not weights:
-        raise ValueError("the model has no parameter that requires a gradient, so that no step can be taken")
-
-    def forward_under(parameters: dict[str, Tensor]) -> Forward:
-        # running averages are written in place: into copies
-        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        return lambda batch: functional_call(model, {**parameters, **buffers}, (batch,))
-
-    # the fused attention of the CPU has no second derivative
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        loss = train_loss(forward_under(weights))
-        slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=True, materialize_grads=True)
-        stepped = {
-            name: weight - learning_rate * slope for (name, weight), slope in zip(weights.items(), slopes, strict=True)
-        }
-        value = validation_loss(forward_under(stepped))
-        return list(torch.autograd.grad(value, list(policy_parameters), materialize_grads=True))
-
-
 @dataclass(frozen=True)
 class CurriculumSettings:
     """How the policy is used and trained.
@@ -189,7 +147,10 @@ class CurriculumSettings:
         timescale: of the curriculum, steps.
         num_applied: operations on an augmented sample, drawn without replacement; the paper takes 2.
         magnitudes: uniform in [0, 1]; or the policy's, learnt by the gradient through the operations that are
-            `differentiable`, or by the paper's, for which every pixel grows with the magnitude.
+            `differentiable` and by the score function of the others, or by the paper's gradient, for which every pixel
+            grows with the magnitude.
+        exploit_temperature: divides the logarithms of a learnt policy's probabilities where operations are drawn for
+            the model (exploit); the paper takes 2 or 3, and 1 where the policy is trained.
         relaxation: whether the policy's training loss mixes losses, or images as published.
         policy_every: steps of the model for one of the policy; 3 or 5 in the paper.
         policy_learning_rate: of Adam.
@@ -201,6 +162,7 @@ class CurriculumSettings:
     timescale: float
     num_applied: int = 1
     magnitudes: Magnitudes = "random"
+    exploit_temperature: float = 1.0
     relaxation: Relaxation = "loss"
     policy_every: int = 3
     policy_learning_rate: float = 5e-3
@@ -212,8 +174,11 @@ class CurriculumSettings:
         curriculum_fraction(0.0, self.timescale)
         if min(self.num_applied, self.policy_every, self.validation_batch_size) < 1:
             raise ValueError(f"numbers of operations, steps and validation samples start from 1, got {self}")
-        if not min(self.policy_learning_rate, self.inner_learning_rate) > 0.0 or self.policy_weight_decay < 0.0:
-            raise ValueError(f"learning rates must be positive, and the weight decay not negative, got {self}")
+        positive = (self.policy_learning_rate, self.inner_learning_rate, self.exploit_temperature)
+        if not min(positive) > 0.0 or self.policy_weight_decay < 0.0:
+            raise ValueError(
+                f"learning rates and the temperature must be positive, and the weight decay not negative, got {self}"
+            )
 
 
 class PolicyRecord(NamedTuple):
@@ -332,7 +297,8 @@ class AdaptiveAugmentation(nn.Module, Objective):
         count = len(plan.probabilities)
         # the largest of log p and Gumbel noise: draws without replacement
         noise = uniform(generator, count, plan.probabilities.shape[1], like=plan.probabilities)
-        score = plan.probabilities.log() - (-noise.log()).log()
+        temperature = self.settings.exploit_temperature if self._learns else 1.0
+        score = plan.probabilities.log() / temperature - (-noise.log()).log()
         for operation in score.topk(self.settings.num_applied, dim=1).indices.T:
             magnitude = uniform(generator, count, like=plan.magnitudes)
             if self.settings.magnitudes != "random":
@@ -384,15 +350,24 @@ class AdaptiveAugmentation(nn.Module, Objective):
         self.history.append(PolicyRecord(self._step, self._share, shares))
         return plan
 
-    def _views(self, samples: Any, labels: Tensor, plan: PolicyOutput) -> tuple[list[Any], list[Tensor]]:
-        """The batch under each operation; the magnitudes carry the gradient that the settings ask for."""
-        views, targets = [], []
+    def _views(self, samples: Any, labels: Tensor, plan: PolicyOutput) -> tuple[list[Any], list[Tensor], Tensor]:
+        """The batch under each operation, its labels, and weights (k, b).
+
+        The magnitudes carry the gradient that the settings ask for; those of operations without one, the weights, all
+        of which are 1.
+        """
+        views, targets, weights = [], [], []
         for k, operation in enumerate(self.choice.transforms):
             magnitude = plan.magnitudes[:, k]
+            weight = torch.ones_like(magnitude)
             if self.settings.magnitudes == "random":
                 magnitude = uniform(self._generator, len(magnitude), like=magnitude)
-            elif self.settings.magnitudes == "straight_through" or not operation.differentiable:
+            elif self.settings.magnitudes == "straight_through":
                 magnitude = magnitude.detach()
+            elif not operation.differentiable:
+                noise = _DEVIATION * normal(self._generator, len(magnitude), like=magnitude)
+                drawn = magnitude.detach() + noise
+                weight, magnitude = _score_weights(drawn, magnitude), drawn.clamp(0.0, 1.0)
             params = operation.sample(samples, magnitude=magnitude, generator=self._generator)
             view = operation.apply(samples, params)
             if self.settings.magnitudes == "straight_through":
@@ -400,23 +375,38 @@ class AdaptiveAugmentation(nn.Module, Objective):
                 view = _need_tensor(view, "straight-through magnitudes") + slope.reshape(-1, *[1] * (view.ndim - 1))
             views.append(view)
             targets.append(operation.act_on_target(labels, params))
-        return views, targets
+            weights.append(weight)
+        return views, targets, torch.stack(weights)
 
     def _mixed_losses(self, samples: Any, labels: Tensor, plan: PolicyOutput) -> Callable[[Forward], Tensor]:
-        views, targets = self._views(samples, labels, plan)
+        views, targets, weights = self._views(samples, labels, plan)
         everything, every_target = join_samples(views), torch.cat(targets)
 
         def loss(forward: Forward) -> Tensor:
             losses = self.sample_loss(forward(everything), every_target).reshape(len(views), -1)
-            return (plan.probabilities.T * losses).sum(0).mean()
+            return (plan.probabilities.T * weights * losses).sum(0).mean()
 
         return loss
 
     def _mixed_images(self, samples: Any, labels: Tensor, plan: PolicyOutput) -> Callable[[Forward], Tensor]:
-        views, _ = self._views(samples, labels, plan)
+        views, _, weights = self._views(samples, labels, plan)
         stacked = torch.stack([_need_tensor(view, "mixed images") for view in views], dim=1)
         mixture = torch.einsum("bk,bk...->b...", plan.probabilities, stacked)
-        return lambda forward: self.sample_loss(forward(mixture), labels).mean()
+        # each weight is 1, with a gradient of its own
+        weight = 1.0 + (weights - 1.0).sum(0)
+        return lambda forward: (weight * self.sample_loss(forward(mixture), labels)).mean()
+
+
+def _score_weights(drawn: Tensor, mean: Tensor) -> Tensor:
+    """(b,) ones, whose gradient by `mean` is that of the logarithm of the normal density of what was drawn.
+
+    Times a loss, it is the score-function estimator of the gradient of the expected loss. Less the mean over the other
+    samples of the batch, which estimates nothing and takes away from the noise.
+    """
+    score = -(drawn - mean).square() / (2.0 * _DEVIATION**2)
+    if len(score) > 1:
+        score = len(score) / (len(score) - 1.0) * (score - score.mean())
+    return 1.0 + (score - score.detach())
 
 
 def _cross_entropy(output: Tensor, labels: Tensor) -> Tensor:

@@ -32,7 +32,10 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class LocalEncoder(Encoder, Protocol):
-    """An encoder that also gives the features before they are pooled: of positions, atoms, nodes."""
+    """An encoder that also gives the features before they are pooled: of positions, atoms, nodes.
+
+    Where these are not as wide as the pooled ones, an attribute `local_width` says how wide they are.
+    """
 
     def local_features(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Features (points, c), and the sample (points,) long that each belongs to, in order."""

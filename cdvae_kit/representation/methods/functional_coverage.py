@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
+from scipy.stats import binom
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -207,6 +208,56 @@ def in_domain_coverage(task: TwoHopTask, num_train: int, *, min_evidence: int) -
     )
     inside = covered[split.unseen_facts == 0]
     return float(inside.double().mean())
+
+
+def evidence_beyond_chance(
+    tokens: Tensor,
+    labels: Tensor,
+    *,
+    most_links: float = 1.0,
+    max_contradictions: int = 0,
+    fragments: Sequence[Sequence[int]] | None = None,
+) -> int:
+    """The smallest k for which fewer than `most_links` pairs of fragments are expected to be linked by chance.
+
+    A count, made before anything is learnt: two fragments that have nothing to do with each other and share s contexts
+    agree in at least k of them, and differ in at most `max_contradictions`, with the probability of a binomial
+    distribution, at each context that of two inputs at random having one label. Chains of such links cover inputs about
+    which the training set says nothing.
+
+    Args:
+        tokens: as `equivalence_classes`.
+        labels: as `equivalence_classes`; how often each occurs is all that matters here.
+        most_links: by chance, over all sets of positions together.
+        max_contradictions: as `equivalence_classes`.
+        fragments: as `functional_coverage`.
+
+    >>> tokens = torch.cartesian_prod(torch.arange(6), torch.arange(6))
+    >>> evidence_beyond_chance(tokens, torch.arange(36) % 2), evidence_beyond_chance(tokens, torch.arange(36))
+    (1, 1)
+    """
+    rows, values = _checked(tokens, labels)
+    _check_evidence(1, max_contradictions)
+    if not most_links > 0.0:
+        raise ValueError(f"the number of links by chance must be positive, got {most_links}")
+    positions = _checked_fragments(fragments, rows.shape[1])
+    agree = float(np.square(np.bincount(values) / len(values)).sum())
+    num_pairs = np.zeros(1)
+    for chosen in positions:
+        others = tuple(position for position in range(rows.shape[1]) if position not in chosen)
+        fragment, context = _numbered(rows[:, chosen]), _numbered(rows[:, others])
+        seen_in = _incidence(fragment, context, int(fragment.max()) + 1)
+        shared = np.bincount(sparse.triu(seen_in @ seen_in.T, k=1).data)
+        size = max(len(shared), len(num_pairs))
+        num_pairs = np.pad(num_pairs, (0, size - len(num_pairs))) + np.pad(shared, (0, size - len(shared)))
+    contexts = np.arange(len(num_pairs))
+    k = 1
+    while True:
+        # at most so many contradictions, and with them at least k agreements
+        allowed = np.minimum(max_contradictions, contexts - k)
+        if float((num_pairs * binom.cdf(allowed, contexts, 1.0 - agree)).sum()) < most_links:
+            return k
+        k += 1
 
 
 def scaling_exponent(sizes: Sequence[int], required: Sequence[float]) -> float:

@@ -66,23 +66,32 @@ class LevelledEncoder(Protocol):
 
 
 class OneLevel(nn.Module):
-    """A `LocalEncoder` as a `LevelledEncoder` of one level, whose width is that of the pooled features.
+    """A `LocalEncoder` as a `LevelledEncoder` of one level.
 
     Args:
         encoder: module with `out_features` and `local_features`.
+        local_width: of the local features; what the encoder says in an attribute of that name, or the width of the
+            pooled features, unless given.
     """
 
-    def __init__(self, encoder: Any) -> None:
+    def __init__(self, encoder: Any, *, local_width: int | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.out_features = encoder.out_features
-        self.level_features = (encoder.out_features,)
+        self.level_features = (local_width or getattr(encoder, "local_width", encoder.out_features),)
 
     def forward(self, batch: Any) -> Tensor:
         return self.encoder(batch)
 
     def levels(self, batch: Any) -> list[LocalFeatures]:
-        return [LocalFeatures(*self.encoder.local_features(batch))]
+        found = LocalFeatures(*self.encoder.local_features(batch))
+        if found.features.shape[1:] != self.level_features:
+            raise ValueError(
+                f"the local features of {type(self.encoder).__name__} are {tuple(found.features.shape)}, expected "
+                f"{self.level_features[0]} columns; where they are not as wide as the pooled ones, give the encoder an "
+                "attribute local_width, or wrap it in OneLevel(encoder, local_width=...)"
+            )
+        return [found]
 
 
 def as_levelled(encoder: Any) -> Any:

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from cdvae_kit import __version__
 from cdvae_kit.io.atomic import atomic_file, refuse_existing
 from cdvae_kit.representation.panels import Panel
-from cdvae_kit.representation.protocol import SEEDS_OF_A_CLAIM, Claim, ExperimentResult
+from cdvae_kit.representation.protocol import ERRORS_OF_A_CLAIM, SEEDS_OF_A_CLAIM, Claim, ExperimentResult, Verdict
 from cdvae_kit.visualization.experiments import plot_experiment
 from cdvae_kit.visualization.report.html_page import Section, document, fragment
 
@@ -65,18 +66,37 @@ def write_experiment_page(
     if not shown:
         raise ValueError("there are no experiments to show")
     refuse_existing(path, overwrite=overwrite)
-    held = sum(claim.holds for one in shown for claim in one.claims)
-    count = sum(len(one.claims) for one in shown)
     seconds = math.fsum(one.result.seconds for one in shown)
     pieces = document(
         title,
-        lead=f"{held} of {count} claims hold; {len(shown)} experiments, {seconds / 60:.0f} minutes of work.",
+        lead=f"{_counted(shown)} {len(shown)} experiments, {seconds / 60:.0f} minutes of work.",
         sections=[_overview(shown), *(_section(one) for one in shown)],
-        foot=f"cdvae_kit {__version__}. A claim that fails is printed as failing.",
+        foot=(
+            f"cdvae_kit {__version__}. A claim holds or fails where its mean lies {ERRORS_OF_A_CLAIM:g} standard "
+            "errors over seeds on one side of what is asked for; else it is undecided."
+        ),
     )
     with atomic_file(path, overwrite=overwrite) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(pieces)
     return Path(path)
+
+
+def _counted(shown: Sequence[ShownExperiment]) -> str:
+    """The verdicts, and how many seeds stand behind them."""
+    claims = [claim for one in shown for claim in one.claims]
+    if not claims:
+        return "No claim is judged here;"
+    numbers = sorted({len(one.result.seeds) for one in shown if one.claims})
+    seeds = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    held, failed, open_ = (_count(claims, verdict) for verdict in get_args(Verdict))
+    return (
+        f"Of {len(claims)} claims {held} hold, {failed} fail and {open_} are undecided, "
+        f"on {seeds} seed{'s' * (seeds != '1')};"
+    )
+
+
+def _count(claims: Sequence[Claim], verdict: Verdict) -> int:
+    return sum(claim.verdict == verdict for claim in claims)
 
 
 def _overview(shown: Sequence[ShownExperiment]) -> Section:
@@ -86,8 +106,7 @@ def _overview(shown: Sequence[ShownExperiment]) -> Section:
             "anchor": _anchor(one.result.experiment),
             "paper": _paper(one.result.paper),
             "summary": one.summary,
-            "num_true": sum(claim.holds for claim in one.claims),
-            "num_claims": len(one.claims),
+            **{verdict: _count(one.claims, verdict) for verdict in get_args(Verdict)},
         }
         for one in shown
     ]
@@ -105,9 +124,9 @@ def _section(one: ShownExperiment) -> Section:
         claims=[
             {
                 "text": claim.text,
-                "value": _number(claim.value),
+                "value": _with_error(claim),
                 "bound": f"{claim.relation} {_number(claim.threshold)}",
-                "holds": claim.holds,
+                "verdict": claim.verdict,
             }
             for claim in one.claims
         ],
@@ -160,11 +179,15 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4g}"
 
 
+def _with_error(claim: Claim) -> str:
+    return f"{_number(claim.value)} ± {_number(claim.standard_error)}"
+
+
 def claims_as_markdown(claims: Sequence[Claim]) -> str:
-    """A table `| claim | asked for | ours | holds |`, for a text."""
-    rows = ["| claim | asked for | ours | holds |", "|---|---|---|---|"]
+    """A table `| claim | asked for | ours | verdict |`, for a text."""
+    rows = ["| claim | asked for | ours | verdict |", "|---|---|---|---|"]
     for claim in claims:
         text = claim.text.replace("|", "\\|")
-        bound = f"{claim.relation} {_number(claim.threshold)}"
-        rows.append(f"| {text} | {bound} | {_number(claim.value)} | {'yes' if claim.holds else '**no**'} |")
+        verdict = f"**{claim.verdict}**" if claim.verdict == "fails" else claim.verdict
+        rows.append(f"| {text} | {claim.relation} {_number(claim.threshold)} | {_with_error(claim)} | {verdict} |")
     return "\n".join(rows) + "\n"

@@ -12,29 +12,47 @@
 
   const figures = [...document.querySelectorAll(".figure")];
 
-  function dress(layout) {
-    const look = {"font.color": shade("--ink"), "font.size": narrow.matches ? 10 : 13};
+  // what the drawing calls generated, reference and published has another shade on a dark screen
+  const SHADES = {"#1668b8": "--generated", "#8d99a6": "--reference", "#c2570c": "--published"};
+
+  function themed(value) {
+    if (typeof value === "string") return Object.hasOwn(SHADES, value) ? shade(SHADES[value]) : value;
+    if (Array.isArray(value)) return value.map(themed);
+    if (value === null || typeof value !== "object") return value;
+    // the ink on a coloured cell was chosen for the scale as it is
+    const inner = ([key, part]) => [key, key === "colorscale" ? part : themed(part)];
+    return Object.fromEntries(Object.entries(value).map(inner));
+  }
+
+  function dressed(layout, more = {}) {
+    const look = {...layout, ...more, font: {...layout.font, color: shade("--ink"), size: narrow.matches ? 10 : 13}};
     for (const axis of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
-      look[axis + ".gridcolor"] = shade("--grid");
+      look[axis] = {...layout[axis], gridcolor: shade("--grid")};
     }
     return look;
   }
 
+  const SETTINGS = {
+    displaylogo: false,
+    responsive: true,
+    scrollZoom: false,
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+  };
+
   async function drawFigures() {
     for (const place of figures) {
       const {data, layout} = read(place.id + "-data");
-      await Plotly.newPlot(place, data, layout, {
-        displaylogo: false,
-        responsive: true,
-        scrollZoom: false,
-        modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
-      });
-      await Plotly.relayout(place, dress(layout));
+      await Plotly.newPlot(place, themed(data), dressed(layout), SETTINGS);
     }
     document.documentElement.dataset.drawn = figures.length;
   }
 
-  for (const query of [dark, narrow]) query.addEventListener("change", () => figures.forEach((place) => Plotly.relayout(place, dress(place.layout))));
+  // in one step: a page that is printed does not wait
+  function redress(place, more) {
+    Plotly.react(place, themed(read(place.id + "-data").data), dressed(place.layout, more), SETTINGS);
+  }
+
+  for (const query of [dark, narrow]) query.addEventListener("change", () => figures.forEach((place) => redress(place)));
 
   // the crystals
 
@@ -165,16 +183,15 @@
   }
   if (!hasWebGL) document.querySelectorAll(".no-webgl").forEach((note) => { note.hidden = false; });
 
-  // paper: figures as wide as the page
+  // paper: figures as wide as the page, and in its colours
 
   addEventListener("beforeprint", () => {
-    for (const place of figures) {
-      const wide = !place.closest(".two");
-      Plotly.relayout(place, {...dress(place.layout), width: wide ? 640 : 305});
-    }
+    document.documentElement.dataset.paper = "yes";
+    for (const place of figures) redress(place, {width: place.closest(".two") ? 305 : 640});
   });
   addEventListener("afterprint", () => {
-    for (const place of figures) Plotly.relayout(place, {...dress(place.layout), width: null, autosize: true});
+    delete document.documentElement.dataset.paper;
+    for (const place of figures) redress(place, {width: undefined, autosize: true});
   });
 
   drawFigures();

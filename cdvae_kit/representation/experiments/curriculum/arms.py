@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,6 +25,7 @@ from cdvae_kit.representation.methods.curriculum import (
     Relaxation,
     average_records,
 )
+from cdvae_kit.representation.methods.encoder import embed
 from cdvae_kit.representation.methods.fitting import FitSettings, accuracy, fit
 from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import seeded_weights
@@ -69,14 +71,15 @@ class ArmSizes:
         num_steps: of the model, whatever the number of samples.
         fit: the rest; its number of epochs is set by the steps.
         curriculum: of the policies that say nothing else.
-        label_smoothing: of the loss, of model and policy; the paper takes 0.1.
+        label_smoothing: of the loss, of model and policy, as published. Without it the loss of a sample of which
+            nothing is left knows no bound, and its gradient leads the policy astray.
         num_points: of the curves over training.
     """
 
     num_steps: int
     fit: FitSettings
     curriculum: CurriculumSettings
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.1
     num_points: int = 20
 
 
@@ -90,6 +93,7 @@ class Arm:
         validation: what the policy is trained on, samples as they are served or as they are trained on.
         relaxation: of the learnt policy.
         magnitudes: of the learnt policy.
+        exploit_temperature: of the learnt policy, where it draws for the model.
     """
 
     policy: Literal["none", "uniform", "right", "learned"]
@@ -97,11 +101,13 @@ class Arm:
     validation: Literal["served", "plain"] = "served"
     relaxation: Relaxation = "loss"
     magnitudes: Magnitudes = "learned"
+    exploit_temperature: float = 1.0
 
 
 NONE, UNIFORM, RIGHT, POLICY = "none", "uniform", "right operations alone", "policy"
 RANDOM = "policy, random magnitudes"
 IMAGES = "policy, mixed images as published"
+WARM = "policy, drawn at temperature 3 as published"
 PLAIN = "policy, validated on training samples' kind"
 ALL_LABELS = "train and validation labels"
 ARMS: dict[str, Arm] = {
@@ -112,6 +118,7 @@ ARMS: dict[str, Arm] = {
     RANDOM: Arm("learned", magnitudes="random"),
     IMAGES: Arm("learned", relaxation="image", magnitudes="straight_through"),
     "policy, mixed images": Arm("learned", relaxation="image", magnitudes="random"),
+    WARM: Arm("learned", exploit_temperature=3.0),
     PLAIN: Arm("learned", validation="plain"),
     ALL_LABELS: Arm("none", labels="train and validation"),
     f"{ALL_LABELS}, uniform": Arm("uniform", labels="train and validation"),
@@ -157,7 +164,12 @@ def train_arm(
         head,
         list(task.operations.values()),
         _policy(task, arm, int(encoder.out_features)),  # type: ignore[arg-type]
-        replace(sizes.curriculum, relaxation=arm.relaxation, magnitudes=arm.magnitudes),
+        replace(
+            sizes.curriculum,
+            relaxation=arm.relaxation,
+            magnitudes=arm.magnitudes,
+            exploit_temperature=arm.exploit_temperature,
+        ),
         sample_loss=partial(functional.cross_entropy, reduction="none", label_smoothing=sizes.label_smoothing),
         validation=task.validation if arm.validation == "served" else task.plain_validation,
         seed=seed,
@@ -174,7 +186,7 @@ def train_arm(
     settings = replace(sizes.fit, num_epochs=max(1, round(sizes.num_steps / steps_an_epoch)))
     fit(objective, data, settings, seed=seed, progress=look)
     values = {prefix + name: accuracy(objective, task.test)}
-    details: dict[str, Any] = {"accuracy": curve}
+    details: dict[str, Any] = {"accuracy": curve, "by class": accuracy_by_class(objective, task.test)}
     if objective.history:
         weights = objective.plan(task.train[0]).probabilities.detach().double().mean(0).tolist()
         values |= {
@@ -186,6 +198,20 @@ def train_arm(
             for record in average_records(objective.history, sizes.num_points)
         ]
     return PartResult(values, details)
+
+
+def accuracy_by_class(model: nn.Module, data: Labelled) -> list[list[float]]:
+    """The accuracy on each class, on the samples at even places and on those at odd ones.
+
+    On two halves, so that how hard a class is and how much it gains can be asked of different samples.
+    """
+    samples, labels = data
+    right = embed(model, samples).argmax(1) == labels
+    place = torch.arange(len(labels)) % 2
+    return [
+        [float(right[(labels == label) & (place == half)].double().mean()) for label in labels.unique().tolist()]
+        for half in (0, 1)
+    ]
 
 
 def _policy(task: Task, arm: Arm, width: int) -> nn.Module:

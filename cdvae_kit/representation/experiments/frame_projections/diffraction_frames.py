@@ -56,7 +56,8 @@ AUGMENTATIONS: dict[str, Transform[Tensor]] = {
     "jitter and stretch": Compose([Jitter(0.2), Amplify(0.3), Resample(1.1)]),
 }
 FRAME_SETS = {"frames": ("fourier", "morlet")}
-"""The Fourier view of a pattern is what pair distribution functions are made of, the wavelets' that of EXAFS."""
+"""As in the paper. Over Q = 4π sin θ / λ the Fourier view would be a pair distribution function; the grid is of 2θ,
+over which the period of a wave means no distance."""
 SYSTEM, TYPE, LATTICE = "system", "structure type", "lattice"
 _FRAMES = "frames, concatenated"
 _STRAIN, _COPIES, _NOISE, _LABELS = 1, 2, 3, 4  # keys of draws
@@ -228,7 +229,7 @@ def _nearest(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Ten
 
 
 class FramesOnDiffraction(Experiment):
-    """Three questions to the patterns of strained prototypes, for each arm's features."""
+    """Three questions to the patterns of strained prototypes, for each arm's features; ours, and its answer is no."""
 
     name = "diffraction-frames"
     paper = (
@@ -262,7 +263,7 @@ class FramesOnDiffraction(Experiment):
                 ("the best row without a trained network", [arm for arm in asked if _is_plain(arm)]),
             ):
                 best = max(arms, key=result.mean)
-                claims.append(Claim(f"frames beat {what} ({best})", result.difference(own, best), 0.0))
+                claims.append(Claim(f"frames beat {what} ({best})", result.differences(own, best), 0.0))
         return claims
 
     def panels(self, result: ExperimentResult) -> Sequence[Panel]:

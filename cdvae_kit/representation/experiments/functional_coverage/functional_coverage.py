@@ -1,13 +1,15 @@
 """Experiment `functional-coverage`: does what a training set says bound what a network learns from it?
 
 Chang et al., "The coverage principle" (2025, arXiv 2505.20278). The data needed to cover 99 % of the in-domain inputs,
-by the evidence asked for; two networks trained on one set of composed tables and tested by how deeply an input is
-covered; the task that is no tree. The measure for one's own data is in `methods.functional_coverage`.
+by the evidence asked for; networks trained on one set of composed tables and tested by how deeply an input is covered,
+one of them with twenty times the parameters; the task that is no tree; a bridge that is said aloud. The measure for
+one's own data is in `methods.functional_coverage`.
 
 Ours is small: 20 tokens for their 50, and a transformer of two layers for their eight. The first network has the
 task's wiring built in, so that it tests the order of coverage and not whether bridges are found; the second has not.
-An input counts as covered where two contexts speak for it, since one alone links fragments by chance. Among so few
-tokens two do so often as well: most inputs with k = 2 hold an unseen fact, and no learner knows them.
+An input counts as covered from the k at which no link by chance is to be expected: a count of the training inputs
+alone, made before anything is learnt (`evidence_beyond_chance`). At k = 2 links by chance are many among so few tokens,
+and a good part of what they cover holds an unseen fact, which no learner knows.
 """
 
 from __future__ import annotations
@@ -22,10 +24,17 @@ import torch
 from torch import Tensor, nn
 
 from cdvae_kit.datasets.two_hop import Structure, TwoHopTask
+from cdvae_kit.representation.experiments.functional_coverage.chain_of_thought import (
+    STRUCTURES,
+    bridge_cosine,
+    compare_thought,
+    thought_arm,
+)
 from cdvae_kit.representation.experiments.functional_coverage.token_learners import TokenTransformer, WiredMLP
 from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
 from cdvae_kit.representation.methods.functional_coverage import (
     coverage_depth,
+    evidence_beyond_chance,
     predicted_exponent,
     required_samples,
     scaling_exponent,
@@ -37,8 +46,10 @@ from cdvae_kit.typing import ShareDone
 
 EVIDENCE = (1, 2, 3)
 DEPTHS = tuple(range(1, 15))
-INSIDE = 2
-"""The depth from which an input counts as covered."""
+LARGER = 20
+"""Times as many parameters has the large network."""
+LEARNERS = ("wired network", "large network", "transformer")
+BRIDGE_COSINE = "transformer: cosine of states within bridges less between"
 FEWEST_CASES = 30
 """Inputs that a depth needs to be compared."""
 
@@ -65,24 +76,30 @@ class Setup:
     Attributes:
         sizes: numbers of tokens whose need of data is measured.
         mlp: of the wired network, on the two-hop and the non-tree task.
+        large: of the wired network of more parameters, on the two-hop task.
         transformer: of the transformer, on the two-hop task.
+        thought: of transformers that say the bridge and that do not, on the two-hop and the non-tree task.
     """
 
     sizes: tuple[int, ...] = (16, 24, 32, 48, 64)
     mlp: Learning = Learning(20, 2000, FitSettings(300, 250, 2e-3, weight_decay=1.0, schedule="constant"))
+    large: Learning = Learning(20, 2000, FitSettings(80, 250, 1e-3, weight_decay=1.0, schedule="constant"))
     transformer: Learning = Learning(20, 2800, FitSettings(400, 250, 2e-3, weight_decay=1.0, schedule="cosine"))
+    thought: Learning = Learning(20, 1600, FitSettings(200, 250, 2e-3, weight_decay=1.0, schedule="cosine"))
 
     def quick(self) -> Setup:
         """Seconds, and no effect."""
         return Setup(
             (12, 16),
             Learning(10, 300, replace(self.mlp.fit, num_epochs=5)),
+            Learning(10, 300, replace(self.large.fit, num_epochs=1)),
             Learning(10, 300, replace(self.transformer.fit, num_epochs=2)),
+            Learning(10, 300, replace(self.thought.fit, num_epochs=1)),
         )
 
 
 class FunctionalCoverage(Experiment):
-    """The three comparisons of one setup."""
+    """The comparisons of one setup."""
 
     name = "functional-coverage"
     paper = "Chang et al., The coverage principle, 2025, arXiv 2505.20278"
@@ -92,7 +109,7 @@ class FunctionalCoverage(Experiment):
         self.setup = Setup() if setup is None else setup
 
     def parts(self, *, quick: bool) -> Sequence[str]:
-        return ["data needed", "wired network", "transformer"]
+        return ["data needed", "wired network", "large network", "transformer", "chain of thought"]
 
     def run(self, part: str, seed: int, *, quick: bool, progress: ShareDone | None = None) -> PartResult:
         setup = self.setup.quick() if quick else self.setup
@@ -100,13 +117,18 @@ class FunctionalCoverage(Experiment):
             return data_needed(setup.sizes, seed, progress)
         if part == "wired network":
             return _wired_network(setup.mlp, seed, progress)
+        if part == "chain of thought":
+            thought = setup.thought
+            return compare_thought(thought.num_tokens, thought.num_train, thought.fit, seed, progress)
+        if part == "large network":
+            return _large_network(setup.large, seed, progress)
         return _transformer(setup.transformer, seed, progress)
 
     def claims(self, result: ExperimentResult) -> Sequence[Claim]:
         found = [
             Claim(
                 f"the data needed grow with 2.5 − 0.5/k, k = {k}: distance of the slope from it",
-                abs(result.mean(f"slope, k = {k}") - predicted_exponent(k)),
+                [abs(slope - predicted_exponent(k)) for slope in result.per_seed(f"slope, k = {k}")],
                 0.2,
                 "at most",
             )
@@ -115,26 +137,30 @@ class FunctionalCoverage(Experiment):
         found += [
             Claim(
                 "the task that is no tree needs more data: over that of two hops, k = 2",
-                result.mean("data needed: non-tree over two-hop"),
+                result.per_seed("data needed: non-tree over two-hop"),
                 1.5,
             ),
             Claim(
                 "from the same number of inputs, accuracy in-domain with two hops less that without a tree",
-                result.difference("wired network: in-domain", "wired network: in-domain, non-tree"),
+                result.differences("wired network: in-domain", "wired network: in-domain, non-tree"),
                 0.2,
             ),
         ]
-        for learner in ("wired network", "transformer"):
+        found.append(
+            Claim(
+                "what k beyond chance covers holds no unseen fact: their share",
+                result.per_seed("unseen facts among what k beyond chance covers"),
+                0.05,
+                "at most",
+            )
+        )
+        for learner in LEARNERS:
             of = f"{learner}: {{}}".format
             found += [
+                Claim(f"the {learner} knows what k beyond chance covers", result.per_seed(of("inside")), 0.75),
                 Claim(
-                    f"the {learner} does well in-domain: on inputs whose facts it knows",
-                    result.mean(of("in-domain")),
-                    0.75,
-                ),
-                Claim(
-                    f"the {learner} is at chance out of it: on inputs with an unseen fact",
-                    result.mean(of("an unseen fact")),
+                    f"the {learner} does not know inputs with an unseen fact",
+                    result.per_seed(of("an unseen fact")),
                     0.15,
                     "at most",
                 ),
@@ -143,14 +169,34 @@ class FunctionalCoverage(Experiment):
                     _order(result, learner),
                     0.9,
                 ),
-                # at k = 2 links by chance are still many in a table of this size
-                Claim(f"the {learner} does well on all that k ≥ {INSIDE} covers", result.mean(of("inside")), 0.75),
-                Claim(f"the {learner} is at chance where k < {INSIDE}", result.mean(of("outside")), 0.15, "at most"),
             ]
+        two_hop, non_tree = (
+            result.differences(thought_arm(structure, aloud=True), thought_arm(structure, aloud=False))
+            for structure in STRUCTURES
+        )
+        found += [
+            Claim(
+                "the transformer's states know the bridge: cosine within bridges less between",
+                result.per_seed(BRIDGE_COSINE),
+            ),
+            Claim("a bridge that is said helps two hops: accuracy gained in-domain", two_hop),
+            Claim(
+                "it helps less where the task is no tree: gain on two hops less gain there",
+                [a - b for a, b in zip(two_hop, non_tree, strict=True)],
+            ),
+        ]
+        found.append(
+            Claim(
+                f"{LARGER} times the parameters do not reach beyond coverage: accuracy gained on unseen facts",
+                result.differences("large network: an unseen fact", "wired network: an unseen fact"),
+                0.05,
+                "at most",
+            )
+        )
         return found
 
     def panels(self, result: ExperimentResult) -> Sequence[Panel]:
-        names = [arm for arm in result.arms if arm.startswith(("wired", "transformer"))]
+        names = [a for a in result.arms if a.startswith((*LEARNERS, *STRUCTURES)) and a != BRIDGE_COSINE]
         sizes = result.details["data needed"][0]["sizes"]
         needed = result.details["data needed"]
         curves = {f"k = {k}": _mean_curve(sizes, [found["two-hop"][str(k)] for found in needed]) for k in EVIDENCE}
@@ -163,7 +209,7 @@ class FunctionalCoverage(Experiment):
                 "accuracy by what covers an input",
                 "largest k",
                 "accuracy",
-                {learner: _by_depth(result, learner) for learner in ("wired network", "transformer")},
+                {learner: _by_depth(result, learner) for learner in LEARNERS},
             ),
             Bars("inside and outside", "accuracy", {name: result.per_seed(name) for name in names}),
         ]
@@ -212,15 +258,21 @@ class Scored:
         depth: (q,) long, as `coverage_depth`, up to the last of `DEPTHS`.
         in_domain: (q,) bool, whether all facts occur in training.
         correct: (q,) bool.
+        inside: the smallest k at which no link by chance is to be expected.
     """
 
     depth: Tensor
     in_domain: Tensor
     correct: Tensor
+    inside: int
 
     def accuracy(self, chosen: Tensor) -> float:
         """Of some inputs; not a number where there are none."""
         return float(self.correct[chosen].double().mean())
+
+    def unseen_share(self, k: int) -> float:
+        """Of what depth `k` covers, the share that holds an unseen fact."""
+        return float((~self.in_domain[self.depth >= k]).double().mean())
 
     def by_depth(self) -> dict[str, list[int]]:
         """Numbers of inputs and of correct ones for each depth from 0."""
@@ -254,7 +306,8 @@ def learn(
     depth = coverage_depth(
         split.train_tokens, split.train_labels, split.test_tokens, split.test_labels, evidence=DEPTHS
     )
-    return Scored(depth, split.unseen_facts == 0, answers == split.test_labels)
+    inside = evidence_beyond_chance(split.train_tokens, split.train_labels)
+    return Scored(depth, split.unseen_facts == 0, answers == split.test_labels, inside)
 
 
 def _wired_network(learning: Learning, seed: int, progress: ShareDone | None) -> PartResult:
@@ -267,8 +320,27 @@ def _wired_network(learning: Learning, seed: int, progress: ShareDone | None) ->
         scored[structure] = learn(encoder, task, learning, seed=seed, progress=_half(progress, done))
     name = "wired network"
     other = scored["non_tree"]
-    values = _values(name, scored["two_hop"]) | {f"{name}: in-domain, non-tree": other.accuracy(other.in_domain)}
-    return PartResult(values, {**scored["two_hop"].by_depth(), "non-tree": other.by_depth()})
+    own = scored["two_hop"]
+    values = _values(name, own) | {f"{name}: in-domain, non-tree": other.accuracy(other.in_domain)}
+    values |= {
+        "k beyond chance": float(own.inside),
+        "unseen facts among what k = 2 covers": own.unseen_share(2),
+        "unseen facts among what k beyond chance covers": own.unseen_share(own.inside),
+    }
+    return PartResult(values, {**own.by_depth(), "non-tree": other.by_depth()})
+
+
+def _large_network(learning: Learning, seed: int, progress: ShareDone | None) -> PartResult:
+    task = TwoHopTask(learning.num_tokens, "two_hop", seed)
+    with seeded_weights(seed):
+        encoder = large_network(task)
+    scored = learn(encoder, task, learning, seed=seed, progress=progress)
+    return PartResult(_values("large network", scored), scored.by_depth())
+
+
+def large_network(task: TwoHopTask) -> WiredMLP:
+    """The wired network, each layer some 4.6 times as wide: `LARGER` times as many parameters."""
+    return WiredMLP(task.wiring, num_tokens=task.num_tokens, width=460, state=600)
 
 
 def _transformer(learning: Learning, seed: int, progress: ShareDone | None) -> PartResult:
@@ -276,14 +348,14 @@ def _transformer(learning: Learning, seed: int, progress: ShareDone | None) -> P
     with seeded_weights(seed):
         encoder = TokenTransformer(arity=task.arity, num_tokens=task.num_tokens)
     scored = learn(encoder, task, learning, seed=seed, progress=progress)
-    return PartResult(_values("transformer", scored), scored.by_depth())
+    cosine = bridge_cosine(encoder, task, task.split(learning.num_train).train_tokens)
+    return PartResult(_values("transformer", scored) | {BRIDGE_COSINE: cosine}, scored.by_depth())
 
 
 def _values(name: str, scored: Scored) -> dict[str, float]:
     return {
-        f"{name}: inside": scored.accuracy(scored.depth >= INSIDE),
+        f"{name}: inside": scored.accuracy(scored.depth >= scored.inside),
         f"{name}: in-domain": scored.accuracy(scored.in_domain),
-        f"{name}: outside": scored.accuracy(scored.depth < INSIDE),
         f"{name}: an unseen fact": scored.accuracy(~scored.in_domain),
     }
 
@@ -292,9 +364,8 @@ def _half(progress: ShareDone | None, done: int) -> ShareDone | None:
     return None if progress is None else lambda share: progress(0.5 * (done + share))
 
 
-def _pooled(result: ExperimentResult, part: str) -> list[tuple[int, int, int]]:
-    """(depth, inputs, correct) of all seeds, where there are enough inputs."""
-    found: Sequence[Mapping[str, Any]] = result.details[part]
+def _enough(found: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, int]]:
+    """(depth, inputs, correct) of some seeds together, where there are enough inputs."""
     rows = zip(
         found[0]["depth"],
         np.sum([details["inputs"] for details in found], axis=0).tolist(),
@@ -305,20 +376,22 @@ def _pooled(result: ExperimentResult, part: str) -> list[tuple[int, int, int]]:
 
 
 def _by_depth(result: ExperimentResult, part: str) -> Curve:
-    rows = _pooled(result, part)
+    rows = _enough(result.details[part])
     shares = [correct / inputs for _, inputs, correct in rows]
     errors = [math.sqrt(share * (1.0 - share) / row[1]) for share, row in zip(shares, rows, strict=True)]
     return Curve([depth for depth, _, _ in rows], shares, errors)
 
 
-def _order(result: ExperimentResult, part: str) -> float:
-    """Spearman's correlation of depth and accuracy over the depths inside; not a number for fewer than three."""
+def _order(result: ExperimentResult, part: str) -> list[float]:
+    """Spearman's correlation of depth and accuracy from k = 2, one a seed; not a number for fewer than three depths."""
     from scipy.stats import spearmanr
 
-    rows = [row for row in _pooled(result, part) if row[0] >= INSIDE]
-    if len(rows) < 3:
-        return math.nan
-    return float(spearmanr([row[0] for row in rows], [row[2] / row[1] for row in rows]).statistic)
+    found = []
+    for details in result.details[part]:
+        rows = [row for row in _enough([details]) if row[0] >= 2]
+        shares = [row[2] / row[1] for row in rows]
+        found.append(float(spearmanr([row[0] for row in rows], shares).statistic) if len(rows) > 2 else math.nan)
+    return found
 
 
 def _mean_curve(x: Sequence[int], values: Sequence[Sequence[int]]) -> Curve:

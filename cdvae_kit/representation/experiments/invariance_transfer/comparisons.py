@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from cdvae_kit.datasets.composed_images import ComposedImages, Ingredient, make_random_pixels, make_sprites, paired_by
 from cdvae_kit.representation.methods.encoder import ConvEncoder
-from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
+from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, accuracy, fit
 from cdvae_kit.representation.methods.invariance_measures import ProbeData, Table, sensitivity_of_pairs, transfer_matrix
 from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
@@ -23,6 +24,9 @@ from cdvae_kit.transforms.images import GROUPS, Translate
 from cdvae_kit.typing import ShareDone
 
 GROUP_NAMES = {name: tuple(kind().name for kind in kinds) for name, kinds in GROUPS.items()}
+OTHER_CLASSES, OWN_CLASSES, BOTH_CLASSES = "other classes", "own classes", "own and other classes"
+HALF_OF_THE_CLASSES = "half of the own classes"
+FEWER_IMAGES, DEEPER = "other classes, a tenth of the images", "other classes, one layer more"
 _TRAIN_SEED, _TARGET_SEED, _PAIR_SEED = 1, 2, 3
 _SMALL, _AT_THE_CORNER = 0.4, "upper_right"
 _FITTING = FitSettings(num_epochs=1, batch_size=64, learning_rate=1e-2)
@@ -58,6 +62,7 @@ class Setup:
         irrelevant: features of ten classes each.
         transfer: for networks of a single transform.
         num_probe: labelled images of the target that a probe is fitted on, and as many that judge it.
+        tuning_passes: how often each of them is seen where the whole network is fine-tuned on them.
         num_pairs: pairs that a sensitivity is measured on.
         image_size: pixels a side, but where a comparison enlarges it.
         fitting: of the networks.
@@ -69,10 +74,11 @@ class Setup:
     """
 
     factors: Sizes = Sizes(num_classes=20)
-    nested: Sizes = Sizes(num_classes=5, num_train=40_000, num_passes=4, widths=(24, 48, 96, 96), enlarged=2)
+    nested: Sizes = Sizes(num_classes=5, num_train=36_000, num_passes=2, widths=(24, 48, 96, 96), enlarged=2)
     irrelevant: Sizes = Sizes(num_train=12_000)
     transfer: Sizes = Sizes(num_train=15_000)
     num_probe: int = 1000
+    tuning_passes: int = 10
     num_pairs: int = 1000
     image_size: int = 16
     fitting: FitSettings = _FITTING
@@ -90,7 +96,9 @@ class Setup:
     def quick(self) -> Setup:
         """The sizes of a trial."""
         few = Sizes(num_classes=5, num_train=256, widths=(8, 16))
-        return replace(self, factors=few, nested=few, irrelevant=few, transfer=few, num_probe=100, num_pairs=60)
+        return replace(
+            self, factors=few, nested=few, irrelevant=few, transfer=few, num_probe=100, num_pairs=60, tuning_passes=1
+        )
 
 
 @dataclass(frozen=True)
@@ -173,6 +181,19 @@ class _Bench:
             self._progress(self._done / self._num_networks)
         return encoder
 
+    def tuned(self, network: nn.Module, target: ProbeData) -> float:
+        """The accuracy of a copy of the network whose weights, and a new last layer, are all trained on the target."""
+        with seeded_weights(self.seed):
+            objective = Supervision(copy.deepcopy(network), int(target.train_labels.max()) + 1)
+        # as for the linear probe before it, a gentle rate: what was learnt is a start, not noise
+        fitting = replace(
+            self.setup.fitting,
+            num_epochs=self.setup.tuning_passes,
+            learning_rate=0.2 * self.setup.fitting.learning_rate,
+        )
+        fit(objective, (target.train, target.train_labels), fitting, seed=self.seed)
+        return accuracy(objective, (target.test, target.test_labels))
+
     def target(self, objects: _Objects, transforms: Sequence[Any], **options: Any) -> ProbeData:
         num = self.setup.num_probe
         images, labels = self.images(objects, transforms, 2 * num, _TARGET_SEED, **options).tensors()
@@ -208,29 +229,33 @@ def a_third(seed: int) -> tuple[str, ...]:
 def compare_factors(setup: Setup, seed: int, progress: ShareDone | None = None) -> PartResult:
     """The target's transforms or others, against classes, number of images and depth of the network.
 
-    All networks are probed on the same target. Arms are `same: FACTOR` and `disjoint: FACTOR`.
+    All networks are probed on the same target. Arms are `same: FACTOR` and `disjoint: FACTOR`; of the first factor also
+    `fine-tuned, same` and `fine-tuned, disjoint`, where the whole network goes on to learn from the probe's images.
     """
     own, foreign = two_choices(seed)
     bench = _Bench(setup, setup.factors, seed, 2 * 6, progress)
     wanted, others = bench.objects()
     both = _Objects(wanted.classes + others.classes, torch.cat([wanted.pictures, others.pictures]))
     factors: dict[str, dict[str, Any]] = {
-        "other classes": {"objects": others},
-        "own classes": {"objects": wanted},
-        "half of the own classes": {"objects": wanted.part(0, (setup.factors.num_classes + 1) // 2)},
-        "own and other classes": {"objects": both},
-        "other classes, a tenth of the images": {"objects": others, "fewer": 10},
-        "other classes, one layer more": {
+        OTHER_CLASSES: {"objects": others},
+        OWN_CLASSES: {"objects": wanted},
+        HALF_OF_THE_CLASSES: {"objects": wanted.part(0, (setup.factors.num_classes + 1) // 2)},
+        BOTH_CLASSES: {"objects": both},
+        FEWER_IMAGES: {"objects": others, "fewer": 10},
+        DEEPER: {
             "objects": others,
             "widths": (*setup.factors.widths, setup.factors.widths[-1]),
         },
     }
     target = {"target": bench.target(wanted, own)}
-    values = {}
+    values, tuned = {}, {}
     for name, options in factors.items():
         for relation, transforms in (("same", own), ("disjoint", foreign)):
             network = bench.train(transforms=transforms, **options)
             values[f"{relation}: {name}"] = transfer_matrix({"network": network}, target)["network", "target"]
+            if name == OTHER_CLASSES:
+                tuned[f"fine-tuned, {relation}"] = bench.tuned(network, target["target"])
+    values |= tuned
     return PartResult(values, {"target_transforms": own, "disjoint_transforms": foreign, "factors": list(factors)})
 
 

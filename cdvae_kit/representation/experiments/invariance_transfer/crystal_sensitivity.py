@@ -144,12 +144,8 @@ class CrystalSensitivity(Experiment):
         return PartResult(values)
 
     def claims(self, result: ExperimentResult) -> Sequence[Claim]:
-        symmetries = (("as given", _EXACT), ("primitive cells", (*_EXACT, "supercell")))
-        exact = [(part, kind, name) for part, names in symmetries for kind in ("ideal", "distorted") for name in names]
-        return [
-            Claim(f"sensitivity to {name}, {part}, {kind}", result.mean(f"{part}, {kind}: {name}"), EXACT, "at most")
-            for part, kind, name in exact
-        ]
+        # the exact symmetries are the network's by construction, which tests hold it to; the rest has no right number
+        return []
 
     def panels(self, result: ExperimentResult) -> Sequence[Panel]:
         exact = {name: result.per_seed(name) for name in result.arms if ":" in name}

@@ -1,8 +1,9 @@
 """Stitching on crystals: the part of `relative` that trains CDVAEs, on the package's own ionic prototypes.
 
 The prior and the KL term of a CDVAE are the same in every rotated latent space, so that the axes of z mean nothing and
-two trainings share none. Three small ones are trained from different seeds; a head for the Ewald energy is trained on
-the codes of one and reads those of another. The codes are the posterior's means; the anchors are crystals, stratified
+two trainings share none. Three small ones are trained from different seeds; a head for the structure type, and one for
+the Ewald energy, is trained on the codes of one and reads those of another. An R² knows no lower bound: that of the
+energy stands with its median over the pairs. The codes are the posterior's means; the anchors are crystals, stratified
 by structure type, and listed by name in the details.
 """
 
@@ -22,6 +23,7 @@ from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.models import CDVAE, CDVAEConfig
 from cdvae_kit.representation.experiments.relative.arms import (
     SIMILARITIES,
+    Space,
     carried_back,
     compare_all,
     cross_scores,
@@ -33,6 +35,7 @@ from cdvae_kit.representation.experiments.relative.arms import (
 from cdvae_kit.representation.methods.anchors import select_anchors
 from cdvae_kit.representation.methods.encoder import CrystalVAEEncoder, Objective, embed
 from cdvae_kit.representation.methods.fitting import FitSettings, fit
+from cdvae_kit.representation.methods.relative import off_diagonal
 from cdvae_kit.representation.methods.similarity import effective_rank
 from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
@@ -41,6 +44,8 @@ from cdvae_kit.typing import ShareDone
 
 _NUM_MODELS = 3
 _HEAD = (64, 1)
+TYPES = "crystals, structure type: "
+"""Before the names of arms whose number is the accuracy of a classifier."""
 
 
 @dataclass(frozen=True)
@@ -146,16 +151,49 @@ def stitch_crystals(sizes: CrystalSizes, seed: int, progress: ShareDone | None) 
     matrices["carried back to absolute"] = carried_back(spaces, heads, chosen, explained, center=True)
     for name, matrix in matrices.items():
         values |= own_and_stitched(f"crystals: {name}", matrix)
+        values[f"crystals: {name}, stitched, median"] = float(off_diagonal(matrix).median())
     values |= compare_all("crystals, absolute spaces", [space for _, space in spaces])
     values |= compare_all("crystals, centred cosines", [space for _, space in project(spaces, chosen, "cosine", True)])
+    of_types, chance = _stitch_types(spaces, train, test, chosen, sizes, seed)
+    for name, matrix in of_types.items():
+        values |= own_and_stitched(f"{TYPES}{name}", matrix)
+    values[f"{TYPES}commonest"] = chance
     names = train.material_ids or []
     details = {
         "effective ranks": ranks,
         "width": spaces[0][0].shape[1],
         "anchors": [names[i] for i in chosen.tolist()],
         "matrices": {name: matrix.tolist() for name, matrix in matrices.items()},
+        "matrices of types": {name: matrix.tolist() for name, matrix in of_types.items()},
     }
     return PartResult(values, details)
+
+
+def _stitch_types(
+    spaces: Sequence[Space], train: CrystalBatch, test: CrystalBatch, chosen: Tensor, sizes: CrystalSizes, seed: int
+) -> tuple[dict[str, Tensor], float]:
+    """Accuracies of heads that name the structure type, by coordinates, and that of naming the commonest always."""
+    kinds = [[name.split(".")[0] for name in crystals.material_ids or []] for crystals in (train, test)]
+    known = sorted({*kinds[0], *kinds[1]})
+    labels, truth = (torch.tensor([known.index(name) for name in names]) for names in kinds)
+
+    def right(output: Tensor) -> float:
+        return float((output.argmax(1) == truth).double().mean())
+
+    def matrix(features: Sequence[Space]) -> Tensor:
+        heads = fit_heads(
+            [x for x, _ in features],
+            labels,
+            functional.cross_entropy,
+            outputs=(*_HEAD[:-1], len(known)),
+            num_epochs=sizes.head_epochs,
+            seed=seed,
+        )
+        return cross_scores([x for _, x in features], heads, right)
+
+    found = {"absolute": matrix(spaces), "cosine": matrix(project(spaces, chosen))}
+    found["whitened cosine"] = matrix(project(spaces, chosen, *SIMILARITIES["whitened cosine"]))
+    return found, float((truth == labels.bincount().argmax()).double().mean())
 
 
 def _share_of_mean(z: Tensor) -> float:

@@ -29,9 +29,15 @@ from cdvae_kit.representation.experiments.relative.arms import (
 )
 from cdvae_kit.representation.methods.anchors import AnchorMethod, select_anchors
 from cdvae_kit.representation.methods.encoder import embed
-from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, fit
+from cdvae_kit.representation.methods.fitting import FitSettings, Supervision, accuracy, fit
 from cdvae_kit.representation.methods.probing import split_samples
-from cdvae_kit.representation.methods.relative import RelativeEncoder, Similarity, relative_head, stitching_matrix
+from cdvae_kit.representation.methods.relative import (
+    RelativeEncoder,
+    Similarity,
+    compare_spaces,
+    relative_head,
+    stitching_matrix,
+)
 from cdvae_kit.representation.protocol import PartResult
 from cdvae_kit.seeding import make_generator, seeded_weights
 from cdvae_kit.typing import ShareDone
@@ -43,6 +49,9 @@ _NUM_CLASSES = 10
 _NUM_PIXELS = 64
 _NUM_SHOWN = 8
 _NUM_POINTS = 200
+QUALITY = "quality without training: rank correlation of likeness and accuracy"
+QUALITY_SHARES = (0.02, 0.03, 0.05, 0.08, 0.15, 0.3, 1.0)
+"""Of the epochs, that encoders of unequal quality are trained for."""
 _METHODS: tuple[AnchorMethod, ...] = ("stratified", "farthest", "kmeans")
 
 
@@ -139,7 +148,7 @@ def stitch_classifiers(sizes: DigitSizes, seed: int, progress: ShareDone | None)
     digits = split_digits(sizes.num_samples, seed=seed)
     chosen = select_anchors(len(digits.train), sizes.num_anchors, generator=make_generator(seed, 1))
 
-    def accuracy(logits: Tensor) -> float:
+    def score(logits: Tensor) -> float:
         return float((logits.argmax(1) == digits.test_labels).double().mean())
 
     def train(anchors: Tensor | None, share: tuple[float, float]) -> tuple[list[Any], list[nn.Module]]:
@@ -156,10 +165,10 @@ def stitch_classifiers(sizes: DigitSizes, seed: int, progress: ShareDone | None)
         )
 
     encoders, heads = train(None, (0.0, 0.25))
-    absolute = stitching_matrix(encoders, heads, digits.test, accuracy)
-    together = stitching_matrix(*train(digits.train[chosen], (0.25, 0.5)), digits.test, accuracy)
+    absolute = stitching_matrix(encoders, heads, digits.test, score)
+    together = stitching_matrix(*train(digits.train[chosen], (0.25, 0.5)), digits.test, score)
     spaces = [(embed(encoder, digits.train), embed(encoder, digits.test)) for encoder in encoders]
-    frozen = _Frozen(digits, spaces, accuracy, sizes, seed)
+    frozen = _Frozen(digits, spaces, score, sizes, seed)
     relative = frozen.matrix(chosen)
     name = f"{sizes.num_anchors} anchors"
     values = own_and_stitched("absolute", absolute)
@@ -169,7 +178,7 @@ def stitch_classifiers(sizes: DigitSizes, seed: int, progress: ShareDone | None)
         "price in own accuracy, frozen": _mean_own(absolute) - _mean_own(relative),
     }
     values |= frozen.variants(within(progress, 0.6, 1.0))
-    values |= own_and_stitched("carried back to absolute, frozen", carried_back(spaces, heads, chosen, accuracy))
+    values |= own_and_stitched("carried back to absolute, frozen", carried_back(spaces, heads, chosen, score))
     comparisons, points = _look_at_spaces(spaces, chosen, digits.test_labels)
     details = {
         "num_anchors": sizes.num_anchors,
@@ -249,6 +258,41 @@ def _look_at_spaces(spaces: Sequence[Space], chosen: Tensor, labels: Tensor) -> 
             ((space[:_NUM_POINTS] - mean) @ directions.T).double().round(decimals=3).tolist() for space in features
         ]
     return values, points
+
+
+# -- quality without training ---------------------------------------------------------------------------------------
+
+
+def measure_quality(sizes: DigitSizes, seed: int, progress: ShareDone | None) -> PartResult:
+    """Does likeness to a good training's relative space tell how good an encoder is, without a label or a head?
+
+    Encoders from other seeds, trained for longer and longer, beside a reference that is trained to the end. The number
+    is the rank correlation, over encoders, of the mean cosine between relative coordinates of the same test sample with
+    the accuracy of the encoder's own head.
+    """
+    from scipy.stats import spearmanr
+
+    digits = split_digits(sizes.num_samples, seed=seed)
+    chosen = select_anchors(len(digits.train), sizes.num_anchors, generator=make_generator(seed, 1))
+    lengths = sorted({max(1, round(sizes.epochs * share)) for share in QUALITY_SHARES})
+    spaces: list[Tensor] = []
+    accuracies: list[float] = []
+    for i, num_epochs in enumerate([sizes.epochs, *lengths]):
+        with seeded_weights(100 * seed + i):
+            encoder = _encoder("relu", sizes.width)
+            learner = Supervision(encoder, head=nn.Linear(sizes.width, _NUM_CLASSES))
+        settings = FitSettings(num_epochs, learning_rate=1e-3, schedule="constant")
+        fit(learner, (digits.train, digits.train_labels), settings, seed=100 * seed + i)
+        space = (embed(encoder, digits.train), embed(encoder, digits.test))
+        spaces.append(project([space], chosen)[0][1])
+        accuracies.append(accuracy(learner, (digits.test, digits.test_labels)))
+        if progress is not None:
+            progress((i + 1) / (len(lengths) + 1))
+    likeness = [compare_spaces(space, spaces[0]).cosine for space in spaces[1:]]
+    return PartResult(
+        {QUALITY: float(spearmanr(likeness, accuracies[1:]).statistic)},
+        {"epochs": lengths, "likeness": likeness, "accuracy": accuracies[1:], "reference": accuracies[0]},
+    )
 
 
 # -- autoencoders ----------------------------------------------------------------------------------------------------

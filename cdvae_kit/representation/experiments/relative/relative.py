@@ -1,7 +1,7 @@
 """Experiment `relative`: does the head of one training read the encoder of another, and at what price?
 
 Moschella et al., "Relative representations enable zero-shot latent space communication" (ICLR 2023, arXiv 2209.15430).
-Three parts: classifiers and autoencoders of digits (`on_digits`), CDVAEs on ionic prototypes
+Four parts: classifiers, autoencoders and the quality of encoders on digits (`on_digits`), CDVAEs on ionic prototypes
 (`on_crystals`). The method for one's own encoders and data is in `methods.relative`.
 
 Theirs are convolutional networks, transformers and word embeddings on MNIST to CIFAR-100, WikiMatrix and Amazon, with
@@ -19,8 +19,10 @@ import torch
 
 from cdvae_kit.representation.experiments.relative.on_digits import (
     ACTIVATIONS,
+    QUALITY,
     QUICK,
     DigitSizes,
+    measure_quality,
     stitch_autoencoders,
     stitch_classifiers,
 )
@@ -28,7 +30,9 @@ from cdvae_kit.representation.panels import Bars, Curve, Lines, Matrix, Panel, P
 from cdvae_kit.representation.protocol import Claim, Experiment, ExperimentResult, PartResult
 from cdvae_kit.typing import ShareDone
 
-_CLASSIFIERS, _AUTOENCODERS, _CRYSTALS = "classifiers", "autoencoders", "crystals"
+_CLASSIFIERS, _AUTOENCODERS, _QUALITY, _CRYSTALS = "classifiers", "autoencoders", "quality", "crystals"
+_DIGITS = {_CLASSIFIERS: stitch_classifiers, _AUTOENCODERS: stitch_autoencoders, _QUALITY: measure_quality}
+_TYPES = "crystals, structure type: {}, {}".format
 _LARGEST_LOSS = 0.05
 _KINDS_OF_CODES = ("absolute", "cosine", "centred cosine", "distance", "whitened cosine", "carried back to absolute")
 
@@ -44,7 +48,7 @@ class RelativeStitching(Experiment):
     summary = "heads of one training on the encoder of another, in absolute and in relative coordinates"
 
     def parts(self, *, quick: bool) -> Sequence[str]:
-        return [_CLASSIFIERS, _AUTOENCODERS, _CRYSTALS]
+        return [*_DIGITS, _CRYSTALS]
 
     def run(self, part: str, seed: int, *, quick: bool, progress: ShareDone | None = None) -> PartResult:
         if part == _CRYSTALS:
@@ -53,41 +57,61 @@ class RelativeStitching(Experiment):
 
             return crystals.stitch_crystals(crystals.QUICK if quick else crystals.CrystalSizes(), seed, progress)
         sizes = QUICK if quick else DigitSizes()
-        return (stitch_classifiers if part == _CLASSIFIERS else stitch_autoencoders)(sizes, seed, progress)
+        return _DIGITS[part](sizes, seed, progress)
 
     def claims(self, result: ExperimentResult) -> Sequence[Claim]:
         anchors = _num_anchors(result)
         claims = [
             Claim(
                 f"{anchors} anchors, {how}: accuracy with the own head less that with another's",
-                result.difference(f"{anchors} anchors, {how}, own", f"{anchors} anchors, {how}, stitched"),
+                result.differences(f"{anchors} anchors, {how}, own", f"{anchors} anchors, {how}, stitched"),
                 _LARGEST_LOSS,
                 "at most",
             )
             for how in ("trained together", "frozen")
         ]
         claims.append(
-            Claim("absolute features: accuracy with another's head", result.mean("absolute, stitched"), 0.30, "at most")
+            Claim(
+                "absolute features: accuracy with another's head",
+                result.per_seed("absolute, stitched"),
+                0.30,
+                "at most",
+            )
         )
-        mean_image = result.mean("autoencoders, mean image")
         claims += [
             Claim(
                 "autoencoders, relative: error with another's decoder over that of the mean image",
-                result.mean("autoencoders, relative, stitched") / mean_image,
+                _ratio(result, "autoencoders, relative, stitched", "autoencoders, mean image"),
                 1.0,
                 "at most",
             ),
             Claim(
                 "autoencoders, absolute: error with another's decoder over that of the mean image",
-                result.mean("autoencoders, absolute, stitched") / mean_image,
+                _ratio(result, "autoencoders, absolute, stitched", "autoencoders, mean image"),
                 1.0,
             ),
             Claim(
-                "crystals: least effective rank of a latent space", result.mean("crystals: least effective rank"), 8.0
+                "how alike relative spaces are tells which encoder is better: rank correlation",
+                result.per_seed(QUALITY),
             ),
             Claim(
-                "crystals: R² of absolute codes with another's head",
-                result.mean("crystals: absolute, stitched"),
+                "crystals, structure types: accuracy with another's head, published cosines less absolute codes",
+                result.differences(_TYPES("cosine", "stitched"), _TYPES("absolute", "stitched")),
+                0.3,
+            ),
+            Claim(
+                "crystals, structure types: published cosines, accuracy with another's head over that with the own",
+                _ratio(result, _TYPES("cosine", "stitched"), _TYPES("cosine", "own")),
+                0.5,
+            ),
+            Claim(
+                "crystals: least effective rank of a latent space",
+                result.per_seed("crystals: least effective rank"),
+                8.0,
+            ),
+            Claim(
+                "crystals: R² of absolute codes with another's head, median of the pairs",
+                result.per_seed("crystals: absolute, stitched, median"),
                 0.0,
                 "at most",
             ),
@@ -97,8 +121,8 @@ class RelativeStitching(Experiment):
             ("centred cosine", "centred cosines"),
             ("whitened cosine", "whitened cosines"),
         ):
-            stitched = result.mean(f"crystals: {kind}, stitched")
-            claims.append(Claim(f"crystals: R² of {name} with another's head", stitched, 0.5))
+            stitched = result.per_seed(f"crystals: {kind}, stitched, median")
+            claims.append(Claim(f"crystals: R² of {name} with another's head, median of the pairs", stitched, 0.5))
         return claims
 
     def panels(self, result: ExperimentResult) -> Sequence[Panel]:
@@ -112,6 +136,16 @@ class RelativeStitching(Experiment):
             _by_number(result),
             _pictures(autoencoders["pictures"]),
             Bars(
+                "structure types from codes of three CDVAEs",
+                "accuracy on unseen compositions",
+                {
+                    f"{kind}, {whose}": result.per_seed(_TYPES(kind, whose))
+                    for kind in ("absolute", "cosine", "whitened cosine")
+                    for whose in ("own", "stitched")
+                },
+                ("the commonest", result.mean("crystals, structure type: commonest")),
+            ),
+            Bars(
                 "R² of the Ewald energy from codes of three CDVAEs",
                 "R² on unseen compositions, cut at −1",
                 {
@@ -122,6 +156,10 @@ class RelativeStitching(Experiment):
                 ("the mean of all", 0.0),
             ),
         ]
+
+
+def _ratio(result: ExperimentResult, arm: str, other: str) -> list[float]:
+    return [a / b for a, b in zip(result.per_seed(arm), result.per_seed(other), strict=True)]
 
 
 def _num_anchors(result: ExperimentResult) -> int:
