@@ -84,7 +84,8 @@ class TrainingConfig(BaseModel):
     prior_check_every: int = Field(100, ge=1)
     """Steps between looks at the prior's loss on codes of the validation crystals, by which its weights are chosen."""
     critic_steps: int = Field(2000, ge=0)
-    """Steps of fitting the critic of the prior's compositions, if the model has one; 0 leaves it as it is."""
+    """Steps of fitting the critic of the prior's compositions, if the model has one; never more than the prior had. 0
+    leaves it as it is."""
     seed: int = 0
     """Of shuffling, noise and augmentation; the weights' own start is the model's."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"

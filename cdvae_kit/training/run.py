@@ -177,7 +177,9 @@ def _fit(
             prior = fit_prior(model, train, val, config, graphs=graphs, progress=advance)
         critic = None
         if prior is not None and isinstance(model, Critical) and model.critic is not None and config.critic_steps:
-            critic = fit_critic(model, train, val, config)
+            # a prior of a few steps has nothing to be judged by
+            steps = min(config.critic_steps, config.prior_steps)
+            critic = fit_critic(model, train, val, config.model_copy(update={"critic_steps": steps}))
         module.cpu()
     set_precision(module, half=False)
     result = FitResult(
