@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from filelock import FileLock
 
@@ -386,7 +386,7 @@ class _PromptSecureHandler(urllib.request.HTTPSHandler):
 _OPENER = urllib.request.build_opener(_PromptHandler, _PromptSecureHandler)
 
 
-def _open_part(part: Path, mode: str) -> BinaryIO:
+def _open_part(part: Path, mode: str) -> IO[bytes]:
     """The unfinished file, opened for writing; a link in its place is not followed."""
     try:
         descriptor = os.open(part, (os.O_RDWR if mode == "r+b" else os.O_WRONLY | os.O_CREAT | os.O_TRUNC) | _NO_LINKS)
