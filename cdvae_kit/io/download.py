@@ -12,21 +12,19 @@ import http.client
 import logging
 import os
 import re
-import socket
-import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from filelock import FileLock
 
 from cdvae_kit.io.atomic import errors_naming, sync, temporary_beside
+from cdvae_kit.io.connections import OPENER
 from cdvae_kit.typing import OpenProgress
 
 logger = logging.getLogger(__name__)
@@ -276,7 +274,7 @@ class _Fetch:
             if self._validator is not None:
                 request.add_header("If-Range", self._validator)
         try:
-            response = _OPENER.open(request, timeout=self.timeout)
+            response = OPENER.open(request, timeout=self.timeout)
         except urllib.error.HTTPError as error:
             with error:
                 self._refused(error, url, part, at_hand)
@@ -349,41 +347,6 @@ class _Fetch:
     def _tell(self, done: int, total: int | None) -> None:
         if self.progress is not None:
             self.progress(done, total)
-
-
-class _PromptConnection(http.client.HTTPConnection):
-    """Hangs up where the head of an answer takes longer than the time-out, a byte now and then."""
-
-    def getresponse(self) -> http.client.HTTPResponse:
-        timer = threading.Timer(self.timeout or 0.0, self._hang_up)
-        timer.daemon = True
-        timer.start()
-        try:
-            return super().getresponse()
-        finally:
-            timer.cancel()
-
-    def _hang_up(self) -> None:
-        if self.sock is not None:
-            with suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RDWR)
-
-
-class _PromptSecureConnection(_PromptConnection, http.client.HTTPSConnection):
-    pass
-
-
-class _PromptHandler(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_PromptConnection, req)
-
-
-class _PromptSecureHandler(urllib.request.HTTPSHandler):
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_PromptSecureConnection, req)
-
-
-_OPENER = urllib.request.build_opener(_PromptHandler, _PromptSecureHandler)
 
 
 def _open_part(part: Path, mode: str) -> IO[bytes]:

@@ -122,7 +122,8 @@ def _tensors(content: bytes) -> dict[str, Any]:
 
         result = _follow(archive.read(program_name), storage)
     except _DAMAGE as error:
-        raise UnreadableSourceError(f"is a damaged file of tensors ({error})") from error
+        told = f" ({error})" if isinstance(error, _ProgramError) else ""
+        raise UnreadableSourceError(f"is a damaged file of tensors{told}; fetch it again") from error
     if not isinstance(result, dict):
         raise UnreadableSourceError("holds no table of tensors; expected what CDVAE's scripts save")
     return {str(name): value for name, value in result.items() if isinstance(name, str)}
