@@ -2,10 +2,14 @@
 
 The odds of the best classifier of two samples are the ratio of their densities. Codes whose composition is accepted
 with a probability in proportion to this ratio come in the proportions of the real ones, as far as the classifier tells
-them apart (discriminator rejection sampling: Azadi et al., arXiv 1810.06758). What a flow over codes learns last,
-balanced charges for one, is easily seen in a composition: the features of its elements, weighted by share, add up.
+them apart (discriminator rejection sampling: Azadi et al., arXiv 1810.06758). What a flow over codes learns last
+is whether charges balance. The critic is told how nearly they do by the known oxidation states; how much this counts it
+learns from the real compositions, of which many are no salts.
 """
 
+from functools import lru_cache
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,11 +17,85 @@ from cdvae_kit.models.limits import NUM_ELEMENTS
 from cdvae_kit.nn.mlp import dropout, mlp
 
 _ELEMENT_WIDTH = 64
+NUM_FACTS = 4
+"""Numbers of `charge_facts`."""
+_MANY_CHOICES = 5000
 _DROPOUT = 0.1
 
 
+def charge_facts(counts: Tensor) -> Tensor:
+    """(num_crystals, NUM_FACTS) of counts (num_crystals, num_elements): what oxidation states say of a composition.
+
+    The least net charge an atom by the common states, and by all known ones; whether some neutral choice has every
+    cation below every anion in electronegativity; whether all elements are metals. One charge an element.
+
+    >>> salt = torch.zeros(1, NUM_ELEMENTS, dtype=torch.long)
+    >>> salt[0, 10], salt[0, 16] = 1, 1
+    >>> charge_facts(salt).tolist()
+    [[0.0, 0.0, 1.0, 0.0]]
+    """
+    rows = []
+    for row in counts.cpu().numpy():
+        elements = np.flatnonzero(row)
+        divisor = np.gcd.reduce(row[elements]) if len(elements) else 1
+        rows.append(_facts_of(tuple(zip((elements + 1).tolist(), (row[elements] // divisor).tolist(), strict=True))))
+    return torch.tensor(rows, device=counts.device).view(-1, NUM_FACTS)
+
+
+@lru_cache(maxsize=200_000)
+def _facts_of(composition: tuple[tuple[int, int], ...]) -> tuple[float, ...]:
+    num_atoms = sum(count for _, count in composition)
+    known = [_element_facts(number) for number, _ in composition]
+    is_metal = all(facts[3] for facts in known)
+    if len(composition) < 2:
+        return 0.0, 0.0, 1.0, float(is_metal)
+    least = []
+    for kind in (0, 1):
+        charge = np.zeros(1)
+        for (_, count), facts in zip(composition, known, strict=True):
+            states = facts[0] if kind == 0 else facts[1]
+            charge = np.unique(charge[:, None] + count * np.array(states))
+        least.append(min(float(np.abs(charge).min()) / num_atoms, 1.0))
+    return least[0], least[1], float(least[1] == 0.0 and _is_ordered(composition, known)), float(is_metal)
+
+
+_ElementFacts = tuple[tuple[float, ...], tuple[float, ...], float, bool]
+
+
+def _is_ordered(composition: tuple[tuple[int, int], ...], known: list[_ElementFacts]) -> bool:
+    """Whether some neutral choice of charges puts cations below anions in electronegativity."""
+    charge, cation, anion = np.zeros(1), np.full(1, -np.inf), np.full(1, np.inf)
+    for (_, count), (_, states, electronegativity, _) in zip(composition, known, strict=True):
+        own = np.array(states)
+        charge = (charge[:, None] + count * own).ravel()
+        cation = np.maximum(cation[:, None], np.where(own > 0, electronegativity, -np.inf)).ravel()
+        anion = np.minimum(anion[:, None], np.where(own < 0, electronegativity, np.inf)).ravel()
+        fits = cation < anion
+        charge, cation, anion = charge[fits], cation[fits], anion[fits]
+        if len(charge) > _MANY_CHOICES:
+            # of choices that are alike one will do
+            charge, cation, anion = np.unique(np.stack([charge, cation, anion]), axis=1)
+        if not len(charge):
+            return False
+    return bool((charge == 0.0).any())
+
+
+@lru_cache(maxsize=NUM_ELEMENTS)
+def _element_facts(number: int) -> _ElementFacts:
+    """Common and all known oxidation states (0 where there are none), electronegativity, whether it is a metal."""
+    from pymatgen.core import Element
+
+    element = Element.from_Z(number)
+    all_states = tuple(map(float, element.oxidation_states)) or (0.0,)
+    common = tuple(map(float, element.common_oxidation_states)) or all_states
+    # where there is none, as of helium, it stands neither below nor above
+    value = float(element.data.get("X") or 2.2)
+    return common, all_states, value, bool(element.is_metal)
+
+
 class CompositionCritic(nn.Module):
-    """Log-odds that a composition is a real one: features of elements and counts, summed, then a function of the sums.
+    """Log-odds that a composition is a real one: features of elements and counts, summed, then a function of the sums
+    and of how nearly the charges balance.
 
     >>> critic = CompositionCritic(8)
     >>> counts = torch.zeros(1, NUM_ELEMENTS, dtype=torch.long)
@@ -26,14 +104,14 @@ class CompositionCritic(nn.Module):
     [0.0]
     """
 
-    ceiling = 2.0
+    ceiling = 3.0
     """A composition that is so many times more frequent among real ones is always accepted."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.element = nn.Embedding(NUM_ELEMENTS, _ELEMENT_WIDTH)
         self.of_element = mlp([_ELEMENT_WIDTH + 2, hidden, hidden])
-        self.out = mlp([hidden + 2 * _ELEMENT_WIDTH + 1, hidden, hidden, 1])
+        self.out = mlp([hidden + 2 * _ELEMENT_WIDTH + 1 + NUM_FACTS, hidden, hidden, 1])
         last = self.out[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
@@ -52,7 +130,7 @@ class CompositionCritic(nn.Module):
             return values.new_zeros(len(counts), values.shape[1]).index_add(0, row, values)
 
         balance = summed(share * own)
-        pooled = torch.cat([summed(features), balance, balance.abs(), total.log()], dim=-1)
+        pooled = torch.cat([summed(features), balance, balance.abs(), total.log(), charge_facts(counts)], dim=-1)
         if generator is not None:
             pooled = dropout(pooled, _DROPOUT, generator)
         return self.out(pooled).squeeze(-1)

@@ -39,7 +39,7 @@ _PAIRS_AT_ONCE = 400_000
 """Pairs of atoms in a batch of the automatic size: some 2 GiB at the default width."""
 
 _LATENT_STREAM, _START_STREAM, _LATTICE_STREAM, _CRITIC_STREAM = 1 << 40, 1 << 41, 1 << 43, 1 << 44
-_CODE_TRIES = 8
+_CODE_TRIES = 16
 _MAX_DRAWS, _CODES_AT_ONCE = 1000, 256
 _MIN_DISTANCE = 0.5
 _SAME_GROUP = 0.01

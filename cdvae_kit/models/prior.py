@@ -89,7 +89,7 @@ class LatentPrior(nn.Module):
         return (self.velocity(noisy, t, told) - (noise - z)).square().mean()
 
     def transport(
-        self, noise: Tensor, *, told: Tensor | None = None, guidance: float = 1.0, num_steps: int = 10
+        self, noise: Tensor, *, told: Tensor | None = None, guidance: float = 1.0, num_steps: int = 6
     ) -> Tensor:
         """Codes (num_crystals, latent_dim) from standard normal noise of the same shape.
 
