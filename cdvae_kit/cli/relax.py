@@ -52,11 +52,12 @@ def relax(
     A table beside the output, NAME.relaxation.csv, has one line a crystal. Ctrl-C keeps what is done; the same command
     goes on from there.
     """
-    refuse_output(output, format, overwrite=overwrite)
+    from cdvae_kit.io.atomic import is_unfinished, refuse_several
+
+    refuse_output(output, format, overwrite=overwrite or is_unfinished(output))
 
     from cdvae_kit.cli.evaluation_inputs import find_calculator, no_store
     from cdvae_kit.generation.relaxing import relax_to_file, table_path
-    from cdvae_kit.io.atomic import refuse_several
     from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.relaxation import RelaxationSettings
 

@@ -18,6 +18,7 @@ from cdvae_kit.cli.options import (
     Checkpoint,
     Device,
     Format,
+    Lenient,
     Output,
     Overwrite,
     Sampler,
@@ -78,6 +79,7 @@ def sample(
         ),
     ] = 0.2,
     allow_outside: AllowOutside = False,
+    lenient: Lenient = False,
     steps: Steps = None,
     sampler: Sampler = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="Below 1: more typical and less diverse crystals.")] = 1.0,
@@ -166,7 +168,7 @@ def sample(
     model = CDVAE.from_pretrained(checkpoint, device=device)
     seeds = None
     if like is not None:
-        given = read_batch(like)
+        given = read_batch(like, lenient=lenient, for_model=True)
         if allow_outside:
             tell_outside(model, given)
         seeds = seeds_of(model, given, distance=distance, allow_outside=allow_outside)
@@ -245,12 +247,11 @@ def refuse_relaxed(output: Path, calculator: str, device: str, *, overwrite: boo
     """Raises what relaxing afterwards would raise, before anything is sampled."""
     from cdvae_kit.cli.evaluation_inputs import find_calculator
     from cdvae_kit.generation.relaxing import relaxed_path, table_path
-    from cdvae_kit.io.atomic import refuse_existing
+    from cdvae_kit.io.atomic import refuse_several
 
     if not output.suffix:
         raise typer.BadParameter(f"relaxed crystals stand beside a file, got {output}", param_hint="--relax")
-    for path in (relaxed_path(output), table_path(output)):
-        refuse_existing(path, overwrite=overwrite)
+    refuse_several([relaxed_path(output), table_path(output)], overwrite=overwrite)
     find_calculator(calculator, device)
 
 

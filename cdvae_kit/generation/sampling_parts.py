@@ -25,6 +25,7 @@ from cdvae_kit.generation.drawing import CHUNK, Draws
 from cdvae_kit.io.atomic import atomic_file
 from cdvae_kit.io.crystals.reading import read_crystals
 from cdvae_kit.io.crystals.writing import write_crystals
+from cdvae_kit.io.result_folder import LOCK_FILE, held
 from cdvae_kit.io.results.files import write_json
 from cdvae_kit.metrics.computing.cluster import Backend, workers
 from cdvae_kit.metrics.computing.parallel import _computed
@@ -97,6 +98,7 @@ def sample_to_parts(
         progress: called with (crystals done, crystals in all).
 
     Raises:
+        InUseError: another process works in the folder.
         FileExistsError: there are files in the folder, and neither `overwrite` nor `resume` is given.
         ValueError: an option is out of range, or the folder is of another run; it is left as it is.
         WorkerLostError: workers died again and again; the parts that were done stay.
@@ -115,26 +117,30 @@ def sample_to_parts(
     keep(portable, model, device=device)
     place = Path(folder)
     manifest = _manifest(portable, draws, size, at_once)
-    _prepare(place, manifest, overwrite=overwrite, resume=resume)
-    bounds = [(first, min(first + size, num_crystals)) for first in range(0, num_crystals, size)]
-    there = _parts_there(place, bounds, num_crystals)
-    missing = [number for number in range(len(bounds)) if number not in there]
-    done = sum(bounds[number][1] - bounds[number][0] for number in there)
-    if progress is not None:
-        progress(done, num_crystals)
-    maker = _PartMaker(portable, draws, at_once, chunk, device)
-    with (
-        workers(backend, address=address, num_workers=num_workers),
-        # 1 means those of the context
-        closing(_computed(maker, bounds, missing, 1)) as made,
-    ):
-        for number, content in chain.from_iterable(made):
-            with atomic_file(place / part_name(number), overwrite=True) as temporary:
-                temporary.write_bytes(content)
-            done += bounds[number][1] - bounds[number][0]
-            if progress is not None:
-                progress(done, num_crystals)
-    return SampledParts(place, num_crystals, len(bounds), len(missing))
+    if place.exists() and not place.is_dir():
+        raise NotADirectoryError(f"parts go into a folder, and {place} is a file; choose another path")
+    place.mkdir(parents=True, exist_ok=True)
+    with held(place / LOCK_FILE, os.fspath(place)):
+        _prepare(place, manifest, overwrite=overwrite, resume=resume)
+        bounds = [(first, min(first + size, num_crystals)) for first in range(0, num_crystals, size)]
+        there = _parts_there(place, bounds, num_crystals)
+        missing = [number for number in range(len(bounds)) if number not in there]
+        done = sum(bounds[number][1] - bounds[number][0] for number in there)
+        if progress is not None:
+            progress(done, num_crystals)
+        maker = _PartMaker(portable, draws, at_once, chunk, device)
+        with (
+            workers(backend, address=address, num_workers=num_workers),
+            # 1 means those of the context
+            closing(_computed(maker, bounds, missing, 1)) as made,
+        ):
+            for number, content in chain.from_iterable(made):
+                with atomic_file(place / part_name(number), overwrite=True) as temporary:
+                    temporary.write_bytes(content)
+                done += bounds[number][1] - bounds[number][0]
+                if progress is not None:
+                    progress(done, num_crystals)
+        return SampledParts(place, num_crystals, len(bounds), len(missing))
 
 
 def part_name(number: int) -> str:
@@ -203,10 +209,8 @@ def _manifest(portable: PortableModel, draws: Draws, size: int, at_once: int | N
 
 
 def _prepare(folder: Path, manifest: dict[str, Any], *, overwrite: bool, resume: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"parts go into a folder, and {folder} is a file; choose another path")
     path = folder / MANIFEST
-    names = sorted(child.name for child in folder.iterdir()) if folder.is_dir() else []
+    names = sorted(child.name for child in folder.iterdir() if child.name != LOCK_FILE)
     ours = [name for name in names if name == MANIFEST or (name.startswith("part-") and name.endswith(".parquet"))]
     # what a killed process left half-written
     foreign = [name for name in names if name not in ours and not name.startswith(".tmp-")]
@@ -222,7 +226,6 @@ def _prepare(folder: Path, manifest: dict[str, Any], *, overwrite: bool, resume:
         return
     for name in ours:
         (folder / name).unlink()
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(manifest, path)
 
 

@@ -77,6 +77,12 @@ def several_files(paths: Sequence[str | os.PathLike[str]], *, overwrite: bool = 
 _notes_of_this_process: set[Path] = set()
 
 
+def is_unfinished(path: str | os.PathLike[str]) -> bool:
+    """Whether a killed `several_files` left this file, the first of its set."""
+    path = Path(path)
+    return path.name in _left_unfinished([path])
+
+
 def _note(paths: Sequence[Path]) -> Path:
     return paths[0].with_name(f".{paths[0].name}.unfinished")
 

@@ -3,6 +3,7 @@
 import csv
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +15,7 @@ from typer.testing import Result
 from cdvae_kit.cli.relax import OptimizerName
 from cdvae_kit.crystal.conversion import atoms_to_batch
 from cdvae_kit.io import read_crystals, write_crystals
+from cdvae_kit.io.atomic import several_files
 from cdvae_kit.relaxation.result import Optimizer
 
 Run = Callable[..., Result]
@@ -56,6 +58,18 @@ def test_what_runs_out_of_steps_is_written_and_said(run: Run, file: Path) -> Non
     result = run("relax", file, "--calculator", "emt", "--fmax", 0.001, "--max-steps", 2, "--output", "out.cif")
     assert result.exit_code == 0 and "2 out of steps" in result.stdout
     assert [row["outcome"] for row in table("out.relaxation.csv")] == ["out of steps", "failed", "out of steps"]
+
+
+def test_crystals_that_were_left_without_their_table_are_replaced(run: Run, file: Path) -> None:
+    crystals = Path("relaxed.extxyz")
+    with suppress(RuntimeError), several_files([crystals, Path("relaxed.relaxation.csv")]):
+        crystals.write_text("half of a set")
+        raise RuntimeError
+    again = run("relax", file, "--calculator", "emt", "--max-steps", 0)
+    assert again.exit_code == 0, again.output
+    assert len(table("relaxed.relaxation.csv")) == 3
+    # a whole set is not
+    assert run("relax", file, "--calculator", "emt", "--max-steps", 0).exit_code == 2
 
 
 def test_the_cell_stays_where_it_is_asked_to(run: Run, file: Path) -> None:

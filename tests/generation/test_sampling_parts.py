@@ -17,6 +17,7 @@ from cdvae_kit.generation.drawing import Draws
 from cdvae_kit.generation.nearby import Seeds
 from cdvae_kit.generation.sampling_parts import read_parts, sample_to_parts
 from cdvae_kit.io import read_crystals
+from cdvae_kit.io.result_folder import InUseError
 from cdvae_kit.models import CDVAE
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.portable import PortableModel
@@ -187,6 +188,18 @@ def test_what_is_there_is_kept_unless_it_may_be_overwritten(model: CDVAE, tmp_pa
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"other files \(notes.txt\)"):
         sample_to_parts(model, folder, DRAWS, num_crystals=2, batch_size=2, overwrite=True)
+
+
+def test_a_second_run_in_the_folder_is_refused_while_the_first_one_works(model: CDVAE, tmp_path: Path) -> None:
+    refused: list[bool] = []
+
+    def try_another(done: int, total: int) -> None:
+        with pytest.raises(InUseError, match="is in use by"):
+            sample_to_parts(model, tmp_path / "parts", DRAWS, num_crystals=2, batch_size=2, resume=True)
+        refused.append(True)
+
+    sample_to_parts(model, tmp_path / "parts", DRAWS, num_crystals=2, batch_size=2, progress=try_another)
+    assert refused and sorted(contents(tmp_path / "parts")) == ["part-000000.parquet", "run.json"]
 
 
 def test_each_row_tells_what_was_asked_for_and_whether_it_holds(model: CDVAE, tmp_path: Path) -> None:
