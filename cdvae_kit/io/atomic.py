@@ -15,7 +15,6 @@ import os
 import platform
 import secrets
 import shutil
-import sqlite3
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -172,8 +171,12 @@ def errors_naming(path: str | os.PathLike[str], temporary: Path | None = None) -
         ):
             error.filename = os.fspath(path)
         raise
-    except sqlite3.Error as error:
-        raise OSError(f"cannot write {os.fspath(path)}: {error}") from error
+    except Exception as error:
+        # an error of a database can come from one that is loaded alone
+        sqlite3 = sys.modules.get("sqlite3")
+        if sqlite3 is not None and isinstance(error, sqlite3.Error):
+            raise OSError(f"cannot write {os.fspath(path)}: {error}") from error
+        raise
 
 
 def temporary_beside(path: str | os.PathLike[str]) -> Path:

@@ -14,8 +14,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from cdvae_kit.io.atomic import is_temporary, remove
 
 logger = logging.getLogger(__name__)
@@ -100,6 +98,9 @@ def held(lock_file: str | os.PathLike[str], what: str) -> Iterator[None]:
         InUseError: another process, or another part of this one, holds it.
     """
     lock_file = Path(lock_file)
+    # it brings a database along, which processes that compute have no need of
+    from filelock import FileLock, Timeout
+
     lock = FileLock(lock_file, timeout=0)
     is_held = False
     try:

@@ -53,7 +53,7 @@ def test_an_oracle_of_ones_own_is_optimised_within_constraints(checkpoint: Path,
         held = read_crystals(folder / "run" / "candidates.extxyz", min_distance=None).crystals
         assert int(held.num_atoms.max()) <= 4
     code, told = bayesian(checkpoint, "--property", "volume", "--num-atoms", "1-4")
-    assert code == 2 and "exists already" in told
+    assert code == 2 and "holds files already" in told
     code, told = bayesian(checkpoint, "--property", "volume", "--num-atoms", "1-4", "--resume")
     assert code == 0, told
 

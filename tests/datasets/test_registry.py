@@ -108,8 +108,8 @@ def test_a_mirror_serves_a_public_data_set(
 
 def test_a_mirror_with_other_content_is_refused(shared_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "mirror/carbon_24").mkdir(parents=True)
-    shutil.copy(shared_dir / "data/perov_5/val.csv.gz", tmp_path / "mirror/carbon_24/val.csv.gz")
-    with pytest.raises(DownloadError, match="git blob id 4a2c8dde98347dd0e01fa83dcf3982c2abe98f9f, expected b3e29b92"):
+    shutil.copy(shared_dir / "data/carbon_24/test.csv.gz", tmp_path / "mirror/carbon_24/val.csv.gz")
+    with pytest.raises(DownloadError, match=r"git blob id [0-9a-f]{40}, expected b3e29b92"):
         download_dataset("carbon_24", tmp_path / "out", source=tmp_path / "mirror", splits=["val"])
     assert not (tmp_path / "out/carbon_24/val.csv").exists()
 

@@ -168,7 +168,7 @@ def test_training_ends_early_when_validation_no_longer_gains(
     few = known.select(range(20)).replace(properties={})
     write_crystals(few, tmp_path / "mine.csv")
     # a step too long to gain anything
-    words = ["max_steps=40", "check_every=1", "patience=2", "learning_rate=5", "warmup_steps=0", "prior_steps=0"]
+    words = ["max_steps=40", "check_every=1", "patience=2", "learning_rate=0.1", "warmup_steps=0", "prior_steps=0"]
     result = train_model(
         data=tmp_path / "mine.csv", output=tmp_path / "run", init=checkpoint, overrides=words, device="cpu"
     )

@@ -114,14 +114,18 @@ def test_no_random_wish_breaks(model: CDVAE, known: CrystalBatch) -> None:
 )
 def test_wishes_break_where_the_heads_are_not_held(model: CDVAE, wish: Conditions) -> None:
     """The negative control: the prior is told the wish all the same, and decoding does not keep to it."""
-    ids = torch.arange(16)
-    codes = decoding.sample_codes(model, ids, seed=0, conditions=wish)
+    ids = torch.arange(64)
+    if wish.without:
+        # what a model of random weights draws
+        drawn = decoding.decode(model, decoding.sample_codes(model, ids, seed=0), num_steps=1).atomic_numbers
+        wish = Conditions(without=(int(drawn.mode().values),))
+    codes = decoding.sample_codes(model, ids, seed=0, conditions=wish, tries=1)
     broken = decoding.decode(model, codes, num_steps=1)
     assert not all(all(one.values()) for one in check_crystals(wish, broken))
     held = decoding.decode(model, codes, num_steps=1, limits=wish.limits())
     # a special place in a cell that is drawn at random may have more symmetry than its group: see `max_tries`
     kept = [all(one.values()) for one in check_crystals(wish, held)]
-    assert all(kept) or (wish.space_group is not None and sum(kept) >= 12)
+    assert all(kept) or (wish.space_group is not None and sum(kept) >= 48)
 
 
 def test_each_of_many_wishes_holds(model: CDVAE, known: CrystalBatch) -> None:

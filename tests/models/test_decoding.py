@@ -253,6 +253,7 @@ def test_the_default_sampler_suits_the_noise() -> None:
 
 def test_overlapping_crystals_are_drawn_anew_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
+    model.critic = None
     once = model.sample(5, seed=3, max_tries=1)
     judged: list[int] = []
 

@@ -39,7 +39,7 @@ def fitted() -> LatentPrior:
 
 @torch.no_grad()
 def test_noise_is_carried_to_the_codes(fitted: LatentPrior) -> None:
-    codes = fitted.transport(torch.randn(2000, 2, generator=make_generator(1)))
+    codes = fitted.transport(torch.randn(2000, 2, generator=make_generator(1)), num_steps=20)
     distance = torch.cdist(codes, CENTRES)
     shares = torch.bincount(distance.argmin(1), minlength=3) / 2000
     torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.06, rtol=0.0)

@@ -98,11 +98,13 @@ def _run(
     seconds = 0.0
     order = [(seed, part) for seed in seeds for part in parts]
     computed = {} if num_workers == 1 else _side_by_side(experiment, order, quick, keep, num_workers, progress)
+    # what was computed side by side has been told of
+    told = progress if num_workers == 1 else None
     for done, (seed, part) in enumerate(order):
         if (seed, part) in computed:
             result, spent = computed[seed, part]
         else:
-            result, spent = _one_part(experiment, part, seed, quick, keep, _percentage(progress, done, total))
+            result, spent = _one_part(experiment, part, seed, quick, keep, _percentage(told, done, total))
         found[part].append(result)
         seconds += spent
     if progress is not None:

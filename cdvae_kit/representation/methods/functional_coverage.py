@@ -28,11 +28,12 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import binom
 from torch import Tensor
 
+from cdvae_kit.representation.methods.row_numbers import find_rows, numbered
+
 if TYPE_CHECKING:
-    from cdvae_kit.datasets.two_hop import TwoHopTask
+from cdvae_kit.datasets.two_hop import TwoHopTask
 
 _PAIRS_AT_ONCE = 1_000_000
-_LARGEST_TABLE = 20_000_000
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -245,7 +246,7 @@ def evidence_beyond_chance(
     num_pairs = np.zeros(1)
     for chosen in positions:
         others = tuple(position for position in range(rows.shape[1]) if position not in chosen)
-        fragment, context = _numbered(rows[:, chosen]), _numbered(rows[:, others])
+        fragment, context = numbered(rows[:, chosen]), numbered(rows[:, others])
         seen_in = _incidence(fragment, context, int(fragment.max()) + 1)
         shared = np.bincount(sparse.triu(seen_in @ seen_in.T, k=1).data)
         size = max(len(shared), len(num_pairs))
@@ -291,9 +292,9 @@ class _Evidence:
     ) -> None:
         self.positions = positions
         self.others = tuple(position for position in range(tokens.shape[1]) if position not in positions)
-        fragment, context = _numbered(tokens[:, positions]), _numbered(tokens[:, self.others])
+        fragment, context = numbered(tokens[:, positions]), numbered(tokens[:, self.others])
         self.fragments = tokens[:, positions][np.unique(fragment, return_index=True)[1]]
-        outcome = _numbered(np.column_stack([context, labels]))
+        outcome = numbered(np.column_stack([context, labels]))
         seen_with = _incidence(fragment, outcome, len(self.fragments))
         # only pairs that agree somewhere can be linked: far fewer than those that share a context
         agree = sparse.triu(seen_with @ seen_with.T, k=1).tocoo()
@@ -325,8 +326,8 @@ class _SubstitutionGraph:
         self.num_inputs = len(tokens)
         self.evidence = evidence
         # of each input at each set of positions: its fragment, and what must stay: label and context
-        self.fragment = [_find_rows(found.fragments, tokens[:, found.positions]) for found in evidence]
-        self.rest = [_numbered(np.column_stack([labels, tokens[:, found.others]])) for found in evidence]
+        self.fragment = [find_rows(found.fragments, tokens[:, found.positions]) for found in evidence]
+        self.rest = [numbered(np.column_stack([labels, tokens[:, found.others]])) for found in evidence]
 
     def covered(self, is_training: Array, min_evidence: int) -> Array:
         rows, columns = [], []
@@ -337,7 +338,7 @@ class _SubstitutionGraph:
             if not len(inputs):
                 continue
             classes = found.classes(min_evidence)
-            group = _numbered(np.column_stack([classes[fragment[inputs]], rest[inputs]]))
+            group = numbered(np.column_stack([classes[fragment[inputs]], rest[inputs]]))
             rows.append(inputs)
             columns.append(group + self.num_inputs + num_groups)
             num_groups += int(group.max()) + 1
@@ -367,38 +368,11 @@ def _graph(first: Array, second: Array, size: int) -> sparse.csr_array:
     return sparse.csr_array((np.ones(len(first), dtype=np.int8), (first, second)), shape=(size, size))
 
 
-def _numbered(rows: Array) -> Array:
-    """The same number for equal rows, from 0 without gaps, in the order of the rows."""
-    sizes = rows.max(axis=0).astype(np.int64) + 1 if len(rows) else np.ones(rows.shape[1], dtype=np.int64)
-    if float(np.prod(sizes.astype(float))) < 2.0**62:
-        return _without_gaps(np.ravel_multi_index(tuple(rows.T), tuple(sizes)))
-    return np.unique(rows, axis=0, return_inverse=True)[1].ravel()
-
-
-def _without_gaps(numbers: Array) -> Array:
-    """The rank of each number among the different ones."""
-    if not len(numbers) or int(numbers.max()) > _LARGEST_TABLE:
-        return np.unique(numbers, return_inverse=True)[1].ravel()
-    # a table of what occurs is ten times faster than sorting
-    occurs = np.zeros(int(numbers.max()) + 1, dtype=np.int32)
-    occurs[numbers] = 1
-    ranks: Array = (occurs.cumsum() - 1)[numbers]
-    return ranks
-
-
-def _find_rows(known: Array, rows: Array) -> Array:
-    """The index of each row among `known`, −1 where it is not there."""
-    number = _numbered(np.concatenate([known, rows]))
-    index = np.full(int(number.max()) + 1 if len(number) else 0, -1)
-    index[number[: len(known)]] = np.arange(len(known))
-    return index[number[len(known) :]]
-
-
 def _united(train: Array, train_labels: Array, query: Array, query_labels: Array) -> tuple[Array, Array, Array]:
     """All different inputs with their labels, and the index of each training input and query among them."""
     tokens = np.concatenate([train, query])
     labels = np.concatenate([train_labels, query_labels])
-    origin = _numbered(tokens)
+    origin = numbered(tokens)
     _, first = np.unique(origin, return_index=True)
     wrong = labels != labels[first][origin]
     if wrong.any():
@@ -420,7 +394,7 @@ def _checked(tokens: Tensor, labels: Tensor) -> tuple[Array, Array]:
     if int(tokens.min()) < 0 or int(labels.min()) < 0:
         raise ValueError(f"tokens and labels count from 0, got {int(tokens.min())} and {int(labels.min())}")
     rows, values = tokens.cpu().long().numpy(), labels.cpu().long().numpy()
-    number = _numbered(rows)
+    number = numbered(rows)
     _, first = np.unique(number, return_index=True)
     wrong = values != values[first][number]
     if wrong.any():
