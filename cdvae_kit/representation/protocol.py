@@ -152,6 +152,9 @@ def standard_error(values: Sequence[float]) -> float:
     count = len(values)
     if count < 2:
         return math.nan
+    if min(values) == max(values):
+        # their mean may differ from them by rounding
+        return 0.0
     mean = math.fsum(values) / count
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1) / count)
 

@@ -311,11 +311,11 @@ def test_a_negative_loss_is_not_put_on_a_logarithmic_axis(tmp_path: Path) -> Non
 def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no log .*metrics\.csv"):
         plot_loss(tmp_path)
-    (tmp_path / "empty.csv").write_text("step,split,epoch,seconds,loss\n")
+    (tmp_path / "empty.csv").write_text("step,split,epoch,seconds,loss,learning_rate,gradient_norm,skipped_steps\n")
     with pytest.raises(ValueError, match="holds no rows yet"):
         plot_loss(tmp_path / "empty.csv")
     (tmp_path / "other.csv").write_text("name,age\n1,2\n")
-    with pytest.raises(ValueError, match="it has no columns step, split"):
+    with pytest.raises(ValueError, match="its first line should name step, split"):
         plot_loss(tmp_path / "other.csv")
 
 

@@ -31,7 +31,7 @@ from torch import Tensor
 from cdvae_kit.representation.methods.row_numbers import find_rows, numbered
 
 if TYPE_CHECKING:
-from cdvae_kit.datasets.two_hop import TwoHopTask
+    from cdvae_kit.datasets.two_hop import TwoHopTask
 
 _PAIRS_AT_ONCE = 1_000_000
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
