@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,33 +57,19 @@ class Draws:
     def draw(self, model: CDVAE, first: int, count: int, *, batch_size: int | None = None) -> CrystalBatch:
         """Crystals number `first` to `first + count - 1`, named after seed and number."""
         names = [name_of(self.seed, first + i) for i in range(count)]
-        if self.seeds is not None:
-            crystals = sample_near(
-                model,
-                count,
-                self.seeds,
-                seed=self.seed,
-                first_id=first,
-                num_atoms=self.num_atoms,
-                conditions=self.conditions,
-                guidance=self.guidance,
-                temperature=self.temperature,
-                sampler=self.make_sampler(model),
-                batch_size=batch_size,
-            )
-        else:
-            crystals = decoding.sample(
-                model,
-                count,
-                seed=self.seed,
-                first_id=first,
-                num_atoms=self.num_atoms,
-                conditions=self.conditions,
-                guidance=self.guidance,
-                temperature=self.temperature,
-                sampler=self.make_sampler(model),
-                batch_size=batch_size,
-            )
+        make = decoding.sample if self.seeds is None else partial(sample_near, seeds=self.seeds)
+        crystals = make(
+            model,
+            count,
+            seed=self.seed,
+            first_id=first,
+            num_atoms=self.num_atoms,
+            conditions=self.conditions,
+            guidance=self.guidance,
+            temperature=self.temperature,
+            sampler=self.make_sampler(model),
+            batch_size=batch_size,
+        )
         if self.conditions is not None:
             # of the primitive cell, whichever is written
             crystals = crystals.replace(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
+from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.diffusion.samplers import Sampler
 from cdvae_kit.models import decoding
 from cdvae_kit.models.conditions import Conditions
@@ -129,31 +129,23 @@ def sample_near(
     Raises:
         ValueError: what is asked for is not in the model.
     """
-    if num_crystals < 1:
-        raise ValueError(f"num_crystals must be at least 1, got {num_crystals}")
-    if max_tries < 1:
-        raise ValueError(f"max_tries must be at least 1, got {max_tries}")
-    if num_steps is not None and sampler is not None:
-        raise ValueError("num_steps is for the default sampler; set the steps of `sampler` itself")
     if num_atoms is not None:
         conditions = replace(conditions or Conditions(), num_atoms=num_atoms)
-    limits = None if conditions is None else conditions.limits()
-    chosen = sampler if sampler is not None else decoding.default_sampler(model, num_steps)
-    crystal_ids = torch.arange(first_id, first_id + num_crystals, device=model.device)
 
-    def draw(ids: Tensor, attempt: int) -> SymmetricCrystals:
-        own = seed + (attempt << 48)
-        z = codes_near(model, seeds, ids, seed=own, conditions=conditions, guidance=guidance, temperature=temperature)
-        return decoding.decode(
-            model, z, seed=own, crystal_ids=ids, sampler=chosen, limits=limits, batch_size=batch_size
+    def codes(ids: Tensor, own: int) -> Tensor:
+        return codes_near(
+            model, seeds, ids, seed=own, conditions=conditions, guidance=guidance, temperature=temperature
         )
 
-    crystals = draw(crystal_ids, 0)
-    for attempt in range(1, max_tries):
-        bad = (decoding._overlapping(crystals) | decoding._in_another_group(crystals, limits)).nonzero().squeeze(-1)
-        if not len(bad):
-            break
-        source = torch.arange(num_crystals, device=model.device)
-        source[bad] = num_crystals + torch.arange(len(bad), device=model.device)
-        crystals = join([crystals, draw(crystal_ids[bad], attempt)]).select(source)
-    return crystals
+    return decoding.sample(
+        model,
+        num_crystals,
+        seed=seed,
+        first_id=first_id,
+        conditions=conditions,
+        num_steps=num_steps,
+        sampler=sampler,
+        max_tries=max_tries,
+        batch_size=batch_size,
+        codes=codes,
+    )

@@ -15,7 +15,7 @@ from cdvae_kit.generation.conditions import check_possible, conditions_from
 from cdvae_kit.models import decoding
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.contents import read_contents
-from cdvae_kit.models.finishing import decode_contents
+from cdvae_kit.models.decoding import decode_contents
 from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:

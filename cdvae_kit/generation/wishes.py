@@ -14,7 +14,7 @@ from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
 from cdvae_kit.models import decoding
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.contents import Contents, read_contents
-from cdvae_kit.models.finishing import decode_contents
+from cdvae_kit.models.decoding import decode_contents
 from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:

@@ -231,18 +231,42 @@ def decode(
         crystal_ids = torch.arange(len(z), device=z.device)
     chosen = sampler if sampler is not None else default_sampler(model, num_steps)
     contents = read_contents(model, z, seed=seed, crystal_ids=crystal_ids, limits=limits)
-    parts, places, done = [], [], 0
+    return decode_contents(
+        model,
+        z,
+        contents,
+        chosen,
+        seed=seed,
+        crystal_ids=crystal_ids,
+        limits=limits,
+        batch_size=batch_size,
+        progress=progress,
+    )
+
+
+@torch.no_grad()
+def decode_contents(
+    model: CDVAE,
+    z: Tensor,
+    contents: Contents,
+    sampler: Sampler,
+    *,
+    seed: int,
+    crystal_ids: Tensor,
+    limits: DecodingLimits | None = None,
+    batch_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SymmetricCrystals:
+    """As `decode`, for codes whose contents have been read."""
+    parts, places = [], []
     for part in batches_by_size(contents.orbits.num_atoms, batch_size):
-        ids = crystal_ids[part]
         path = denoise_contents(
-            model, z[part], contents.select(part), chosen, seed=seed, crystal_ids=ids, limits=limits
+            model, z[part], contents.select(part), sampler, seed=seed, crystal_ids=crystal_ids[part], limits=limits
         )
-        final = deque(path, maxlen=1).pop()
-        parts.append(to_crystals(final))
+        parts.append(to_crystals(deque(path, maxlen=1).pop()))
         places.append(part)
-        done += len(part)
         if progress is not None:
-            progress(done, len(z))
+            progress(sum(map(len, places)), len(z))
     return join(parts).select(torch.cat(places).argsort())
 
 
@@ -360,6 +384,7 @@ def sample(
     sampler: Sampler | None = None,
     max_tries: int = 3,
     batch_size: int | None = None,
+    codes: Callable[[Tensor, int], Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SymmetricCrystals:
     """New crystals number `first_id`, `first_id` + 1, ... of the run `seed`.
@@ -379,12 +404,12 @@ def sample(
             symmetry than the group that was asked for, is drawn anew, code and all, until it has been tried this often;
             1 takes what comes first, also where the critic of the compositions does not accept it.
         batch_size: see `decode`.
+        codes: in place of `sample_codes`: from the crystals' numbers and a seed to their codes.
         progress: called with (crystals done, crystals in all), on the first try.
     """
-    if num_crystals < 1:
-        raise ValueError(f"num_crystals must be at least 1, got {num_crystals}")
-    if max_tries < 1:
-        raise ValueError(f"max_tries must be at least 1, got {max_tries}")
+    for name, value in (("num_crystals", num_crystals), ("max_tries", max_tries)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     if num_steps is not None and sampler is not None:
         raise ValueError("num_steps is for the default sampler; set the steps of `sampler` itself")
     _check_num_atoms(model, num_atoms)
@@ -394,9 +419,8 @@ def sample(
         conditions = replace(conditions or Conditions(), num_atoms=num_atoms)
     limits = None if conditions is None else conditions.limits()
 
-    def draw(ids: Tensor, attempt: int) -> SymmetricCrystals:
-        own = seed + (attempt << 48)
-        z = sample_codes(
+    def from_prior(ids: Tensor, own: int) -> Tensor:
+        return sample_codes(
             model,
             ids,
             seed=own,
@@ -406,6 +430,10 @@ def sample(
             temperature=temperature,
             tries=1 if max_tries == 1 else _CODE_TRIES,
         )
+
+    def draw(ids: Tensor, attempt: int) -> SymmetricCrystals:
+        own = seed + (attempt << 48)
+        z = (codes or from_prior)(ids, own)
         show = progress if attempt == 0 else None
         return decode(
             model, z, seed=own, crystal_ids=ids, sampler=chosen, limits=limits, batch_size=batch_size, progress=show

@@ -24,7 +24,7 @@ from cdvae_kit.crystal.wyckoff import wyckoff_table
 from cdvae_kit.datasets import load_dataset
 from cdvae_kit.metrics import reconstruction
 from cdvae_kit.models.contents import Contents, read_contents, read_num_atoms
-from cdvae_kit.models.decoding import batches_by_size, default_sampler, denoise_contents, join, to_crystals
+from cdvae_kit.models.decoding import decode_contents, default_sampler
 
 Rows = list[Counter[tuple[int, int]]]
 
@@ -48,18 +48,10 @@ def atoms_of(rows: Counter[tuple[int, int]]) -> Counter[int]:
     return table
 
 
-def decode_contents(model: CDVAE, z: torch.Tensor, contents: Contents, seed: int) -> SymmetricCrystals:
+def decoded(model: CDVAE, z: torch.Tensor, contents: Contents, seed: int) -> SymmetricCrystals:
     """Crystals of given contents."""
     ids = torch.arange(len(z))
-    parts, places = [], []
-    for part in batches_by_size(contents.orbits.num_atoms, None):
-        path = denoise_contents(
-            model, z[part], contents.select(part), default_sampler(model, None), seed=seed, crystal_ids=ids[part]
-        )
-        *_, final = path
-        parts.append(to_crystals(final))
-        places.append(part)
-    return join(parts).select(torch.cat(places).argsort())
+    return decode_contents(model, z, contents, default_sampler(model, None), seed=seed, crystal_ids=ids)
 
 
 def quality(again: SymmetricCrystals, crystals: SymmetricCrystals) -> tuple[np.ndarray, np.ndarray]:
@@ -95,9 +87,9 @@ def what_fails(model: CDVAE, crystals: SymmetricCrystals, *, seed: int) -> dict[
     positions = np.array([a == b for a, b in zip(read, truth, strict=True)])
 
     compositions = [atoms_of(a) == atoms_of(b) for a, b in zip(read, truth, strict=True)]
-    own = quality(decode_contents(model, z, contents, seed), crystals)
+    own = quality(decoded(model, z, contents, seed), crystals)
     held = Contents(orbits, crystals.elements, torch.zeros(len(z)))
-    told = quality(decode_contents(model, z, held, seed), crystals)
+    told = quality(decoded(model, z, held, seed), crystals)
 
     def share(values: Any) -> float:
         return round(100.0 * float(np.mean(np.asarray(values, dtype=float))), 2)
