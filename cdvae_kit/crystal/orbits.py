@@ -16,9 +16,10 @@ from torch import Tensor
 from torch_geometric.utils import scatter
 
 from cdvae_kit.crystal.batch import ragged_index
-from cdvae_kit.crystal.lattice import volume, wrap_frac_coords
+from cdvae_kit.crystal.lattice import volume, wrap_displacement, wrap_frac_coords
 from cdvae_kit.crystal.wyckoff import WyckoffTable, wyckoff_table
 
+_MORE_THAN_ELEMENTS = 128
 P1_POSITION = 0
 """The index of the only Wyckoff position of P1."""
 
@@ -100,6 +101,44 @@ class Orbits:
     def is_polar(self) -> Tensor:
         """(num_orbits, 3) bool: along which of x, y, z the group leaves the origin free."""
         return self.table.is_polar.index_select(0, self.space_group).index_select(0, self.batch)
+
+    def numbers(self, elements: Tensor) -> Tensor:
+        """(num_orbits,) long: 0, 1, ... among the orbits of one element and position of a crystal, in their order.
+
+        In the canonical description equal orbits are in the order of their parameters, so that the number says which
+        of them an orbit is.
+        """
+        key = self._kinds(elements)
+        order = key.argsort(stable=True)
+        ranked = key.index_select(0, order)
+        place = torch.arange(len(key), device=key.device)
+        is_first = torch.ones_like(ranked, dtype=torch.bool)
+        is_first[1:] = ranked[1:] != ranked[:-1]
+        numbers = torch.empty_like(key)
+        numbers[order] = place - torch.where(is_first, place, 0).cummax(0).values
+        return numbers
+
+    def anchors(self, elements: Tensor) -> Tensor:
+        """(num_orbits,) long: the row of the orbit from which those of its crystal are seen along polar axes.
+
+        The first one of the element and position that has the fewest orbits.
+        """
+        _, kind, count = torch.unique(self._kinds(elements), return_inverse=True, return_counts=True)
+        # kinds are in the order of crystals, so that one key tells them apart within each
+        key = count.index_select(0, kind) * (len(count) + 1) + kind
+        order = key.argsort(stable=True)
+        order = order[self.batch.index_select(0, order).argsort(stable=True)]
+        first = self.num_orbits.cumsum(0) - self.num_orbits
+        return order.index_select(0, first.index_select(0, self.batch))
+
+    def _kinds(self, elements: Tensor) -> Tensor:
+        """(num_orbits,) long, the same for orbits of one element and position of one crystal."""
+        of_crystal = self.batch * len(self.table.multiplicity) + self.position
+        return of_crystal * _MORE_THAN_ELEMENTS + elements
+
+    def seen_from(self, anchors: Tensor, free: Tensor) -> Tensor:
+        """(num_orbits, 3) parameters in [-0.5, 0.5): along polar axes those of the orbit less its anchor's."""
+        return wrap_displacement(free - torch.where(self.is_polar, free.index_select(0, anchors), 0.0))
 
     def frac_coords(self, free: Tensor) -> Tensor:
         """(num_atoms, 3) fractional coordinates in [0, 1) in the primitive cell, from u (num_orbits, 3)."""

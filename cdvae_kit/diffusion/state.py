@@ -22,6 +22,9 @@ class NoisyCrystals:
         lattice_parameters: (num_crystals, 6), standardised, of the conventional cell.
         lattice: (num_crystals, 3, 3) in angstrom, the primitive cell that `lattice_parameters` stands for.
         pairs: (2, num_pairs) long: atoms as seen from orbits, see `Orbits.pairs`.
+        number: (num_orbits,) long: which of the orbits of its element and position each is, see `Orbits.numbers`; by
+            the elements that are given first, unless it is given.
+        anchors: (num_orbits,) long, see `Orbits.anchors`; likewise.
     """
 
     orbits: Orbits
@@ -30,6 +33,15 @@ class NoisyCrystals:
     lattice_parameters: Tensor
     lattice: Tensor
     pairs: Tensor
+    number: Tensor = None  # type: ignore[assignment]
+    anchors: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        # numbers stay when elements are replaced by others on the way
+        if self.number is None:
+            object.__setattr__(self, "number", self.orbits.numbers(self.elements))
+        if self.anchors is None:
+            object.__setattr__(self, "anchors", self.orbits.anchors(self.elements))
 
     @cached_property
     def frac_coords(self) -> Tensor:

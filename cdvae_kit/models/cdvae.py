@@ -89,7 +89,7 @@ class CDVAE(pretrained.PretrainedModule):
         self.register_buffer("known_elements", torch.zeros(0, dtype=torch.long))
         self.surroundings = Surroundings(NUM_ELEMENTS)
         self.processes = Processes(
-            coordinates=build_coordinate_process(config.noise),
+            coordinates=build_coordinate_process(config),
             types=build_type_process(config.noise),
             lattice=build_lattice_process(config.noise, self.lattice_coding),
         )
@@ -177,9 +177,10 @@ class CDVAE(pretrained.PretrainedModule):
             terms |= {"group": group.mean(), "positions": positions.mean()}
         sites = getattr(self.score_network, "sites", None)
         if isinstance(sites, SiteEmbedding) and self.config.loss_weights.sites:
-            rows = sites(elements, z, orbits)
+            rows = sites(elements, z, orbits, orbits.numbers(elements))
             seen = graph if self.config.encoder.kind == "equivariant" else graph.into(orbits.first_atom)
-            terms["sites"] = sites.loss(rows, self.surroundings(crystals, seen), crystals.free, orbits)
+            around = self.surroundings(crystals, seen)
+            terms["sites"] = sites.loss(rows, around, crystals.free, orbits, orbits.anchors(elements))
         if self.config.properties:
             terms["property"] = self._property_loss(z, crystals)
         draws = self.config.draws_per_crystal
@@ -209,7 +210,8 @@ class CDVAE(pretrained.PretrainedModule):
         if settings.types == "published":
             fractions = self.composition_head.fractions(z, crystals.num_atoms).detach()[batch]
         noisy_elements = processes.types.perturb(elements, t[batch], fractions, generator=generator)
-        noisy = NoisyCrystals(orbits, free, noisy_elements, noisy_parameters, lattice, orbits.pairs())
+        which = orbits.numbers(elements), orbits.anchors(elements)
+        noisy = NoisyCrystals(orbits, free, noisy_elements, noisy_parameters, lattice, orbits.pairs(), *which)
         output = self.score_network(noisy, z, t)
         error = orbits.without_drift((output.free - target) * orbits.is_free).square().sum(-1)
         weight = processes.coordinates.loss_weight(level)[batch]

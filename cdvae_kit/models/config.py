@@ -118,6 +118,10 @@ class CDVAEConfig(_Settings):
     all crystals are taken for ones of P1, as published."""
     tolerance: float = Field(0.05, gt=0.0)
     """By how much atoms may lie off their symmetric places, angstrom (`orbits`); it belongs to the data."""
+    numbered_orbits: bool = False
+    """Whether orbits of one element and Wyckoff position are told apart by their number in the canonical description,
+    so that z says of each by itself where it stands, and noise is not exchanged among them (`orbits`, with the encoder
+    `equivariant` and the score network `fractional`)."""
     composition: Literal["counts", "fractions"] = "counts"
     """`counts`: how many atoms of each element, exactly; `fractions`: each atom's element by itself, as published."""
     lattice: Literal["log_stretch", "lengths_angles"] = "log_stretch"
@@ -154,4 +158,10 @@ class CDVAEConfig(_Settings):
             )
         if self.symmetry == "orbits" and self.lattice != "log_stretch":
             raise ValueError("symmetry='orbits' needs lattice='log_stretch', in which the crystal families are planes")
+        ours = self.symmetry == "orbits" and self.encoder.kind == "equivariant"
+        if self.numbered_orbits and not (ours and self.score_network.kind == "fractional"):
+            raise ValueError(
+                "numbered_orbits needs symmetry='orbits', encoder.kind='equivariant' and score_network.kind="
+                f"'fractional', got {self.symmetry!r}, {self.encoder.kind!r} and {self.score_network.kind!r}"
+            )
         return self

@@ -28,7 +28,7 @@ class EquivariantEncoder(nn.Module):
     cell and the points that it sees are those of the canonical description.
     """
 
-    def __init__(self, config: EncoderConfig, *, latent_dim: int, max_atoms: int) -> None:
+    def __init__(self, config: EncoderConfig, *, latent_dim: int, max_atoms: int, is_numbered: bool = False) -> None:
         super().__init__()
         channels, width = config.channels, config.width
         self.num_frequencies = config.num_frequencies
@@ -61,6 +61,12 @@ class EquivariantEncoder(nn.Module):
         self.readout = nn.Linear(width, 2 * width)
         self.what = nn.Embedding(NUM_ELEMENTS + 1, width)
         self.where = nn.Linear(width, width)
+        self.number = self.by_number = None
+        if is_numbered:
+            # which of several equal orbits one is, added to its features and multiplied into what is bound
+            self.number, self.by_number = nn.Embedding(max_atoms, width), nn.Embedding(max_atoms, width)
+            nn.init.zeros_(self.number.weight)
+            nn.init.zeros_(self.by_number.weight)
         pooled = 4 * width + width
         self.mu = nn.Linear(pooled, latent_dim)
         self.log_var = nn.Linear(pooled, latent_dim)
@@ -82,10 +88,14 @@ class EquivariantEncoder(nn.Module):
         orbits, elements = crystals.orbits, crystals.elements
         batch, of_atom = orbits.batch, orbits.of_atom
         s = self._surroundings(crystals, graph, elements, of_atom)
-        told = orbits.is_free & ~orbits.is_polar
-        position = self.position(orbits.position) + self.place(
-            where_it_stands(crystals.free, told, self.num_frequencies)
-        )
+        free, told = crystals.free, orbits.is_free & ~orbits.is_polar
+        what = self.what(elements)
+        if self.number is not None and self.by_number is not None:
+            free, told = orbits.seen_from(orbits.anchors(elements), free), orbits.is_free
+            number = orbits.numbers(elements)
+            s = s + self.number(number)
+            what = what * (1.0 + self.by_number(number))
+        position = self.position(orbits.position) + self.place(where_it_stands(free, told, self.num_frequencies))
         s = s + position
         condition = self.condition(
             torch.cat([lattice_parameters, self.count(orbits.num_atoms), self.group(orbits.space_group)], dim=-1)
@@ -104,7 +114,7 @@ class EquivariantEncoder(nn.Module):
         share = orbits.multiplicity.to(rows.dtype) / orbits.num_atoms.index_select(0, batch).to(rows.dtype)
         by_atom = scatter(rows * share.unsqueeze(-1), batch, dim=0, dim_size=size, reduce="sum")
         # what stands where, bound together by a product: the symmetry head takes it apart again
-        bound = scatter(self.what(elements) * self.where(position), batch, dim=0, dim_size=size, reduce="sum")
+        bound = scatter(what * self.where(position), batch, dim=0, dim_size=size, reduce="sum")
         pooled = torch.cat([by_orbit, by_atom, condition], dim=-1)
         return self.mu(pooled) + self.of_bound(bound), self.log_var(pooled).clamp(-12.0, 4.0)
 

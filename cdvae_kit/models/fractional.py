@@ -18,7 +18,7 @@ from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.models.config import ScoreNetworkConfig
 from cdvae_kit.models.limits import NUM_ELEMENTS as NUM_ELEMENTS
 from cdvae_kit.models.positions import GroupEmbedding, where_it_stands
-from cdvae_kit.models.sites import SiteEmbedding
+from cdvae_kit.models.sites import NUM_WAVES, SiteEmbedding
 from cdvae_kit.nn.embeddings import NoiseLevelEmbedding, PeriodicFourier
 from cdvae_kit.nn.fractional import FractionalLayer, PairwiseReadout
 from cdvae_kit.nn.mlp import mlp
@@ -27,13 +27,15 @@ from cdvae_kit.nn.mlp import mlp
 class FractionalScoreNetwork(nn.Module):
     """Messages from all atoms of a cell to its orbits, conditioned on z, the noise level, the group and the lattice."""
 
-    def __init__(self, config: ScoreNetworkConfig, *, latent_dim: int, max_atoms: int) -> None:
+    def __init__(
+        self, config: ScoreNetworkConfig, *, latent_dim: int, max_atoms: int, is_numbered: bool = False
+    ) -> None:
         super().__init__()
         width = config.width
         self.knows_noise_level = config.knows_noise_level
         self.num_frequencies = config.num_frequencies
         self.level = NoiseLevelEmbedding(32)
-        self.sites = SiteEmbedding(latent_dim, width, NUM_ELEMENTS)
+        self.sites = SiteEmbedding(latent_dim, width, NUM_ELEMENTS, most_alike=max_atoms if is_numbered else None)
         self.count = nn.Embedding(max_atoms + 1, width)
         self.group = GroupEmbedding(width)
         self.condition = mlp([latent_dim + 32 + 6 + 2 * width, 2 * width, width])
@@ -44,6 +46,7 @@ class FractionalScoreNetwork(nn.Module):
         self.free_out = PairwiseReadout(width, config.num_frequencies)
         self.place_out = mlp([width + 6 * config.num_frequencies, width, 3])
         self.gain = mlp([32, width, 1])
+        self.guess = GuidedByGuess(width) if is_numbered else None
         self.types_out = nn.Linear(width, NUM_ELEMENTS)
         self.lattice_out = mlp([2 * width, width, 6])
 
@@ -61,7 +64,12 @@ class FractionalScoreNetwork(nn.Module):
         condition = self.condition(torch.cat(known, dim=-1))
         told = orbits.is_free & ~orbits.is_polar
         place = where_it_stands(crystals.free, told, self.num_frequencies)
-        h = self.sites(crystals.elements, z, orbits) + condition.index_select(0, batch) + self.place(place)
+        rows = self.sites(crystals.elements, z, orbits, crystals.number)
+        h = rows + condition.index_select(0, batch) + self.place(place)
+        if self.guess is not None:
+            free = orbits.seen_from(crystals.anchors, crystals.free)
+            seen_from_guess = self.sites.seen_from_guess(rows, free, orbits.is_free)
+            h = h + self.guess.features(seen_from_guess)
         atoms, seen_from = crystals.pairs
         first = orbits.first_atom.index_select(0, seen_from)
         frac_coords = crystals.frac_coords
@@ -74,8 +82,29 @@ class FractionalScoreNetwork(nn.Module):
         gain = torch.exp(self.gain(embedded)).index_select(0, batch)
         moved = orbits.pull_first(self.free_out(h, pairs, pair_features))
         moved = moved + self.place_out(torch.cat([h, place], dim=-1))
+        if self.guess is not None:
+            moved = moved + self.guess(h, seen_from_guess)
         return ScoreOutput(
             free=moved * gain * orbits.is_free,
             type_logits=self.types_out(h),
             lattice=self.lattice_out(torch.cat([pooled, condition], dim=-1)),
         )
+
+
+class GuidedByGuess(nn.Module):
+    """What is made of the parameters that z speaks of: features of an orbit, and a part of its way."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        seen = 3 + 6 * NUM_WAVES
+        self.features = nn.Linear(seen, width, bias=False)
+        self.out = mlp([width + seen, width, 6])
+        last = self.out[-1]
+        assert isinstance(last, nn.Linear)
+        for start in (self.features.weight, last.weight, last.bias):
+            nn.init.zeros_(start)
+
+    def forward(self, h: Tensor, seen_from_guess: Tensor) -> Tensor:
+        """(num_orbits, 3): a share of the way from the guess, and what else h says."""
+        share, rest = self.out(torch.cat([h, seen_from_guess], dim=-1)).chunk(2, dim=-1)
+        return share * seen_from_guess[:, :3] + rest

@@ -19,7 +19,12 @@ from cdvae_kit.models.lattice_coding import LatticeCoding
 def build_encoder(config: CDVAEConfig) -> nn.Module:
     """The encoder that `config.encoder.kind` names."""
     if config.encoder.kind == "equivariant":
-        return EquivariantEncoder(config.encoder, latent_dim=config.latent_dim, max_atoms=config.max_atoms)
+        return EquivariantEncoder(
+            config.encoder,
+            latent_dim=config.latent_dim,
+            max_atoms=config.max_atoms,
+            is_numbered=config.numbered_orbits,
+        )
     from cdvae_kit.models.dimenet import DimeNetEncoder
 
     return DimeNetEncoder(config.encoder, latent_dim=config.latent_dim, max_atoms=config.max_atoms)
@@ -29,7 +34,12 @@ def build_score_network(config: CDVAEConfig) -> nn.Module:
     """The score network that `config.score_network.kind` names."""
     settings = config.score_network
     if settings.kind == "fractional":
-        return FractionalScoreNetwork(settings, latent_dim=config.latent_dim, max_atoms=config.max_atoms)
+        return FractionalScoreNetwork(
+            settings,
+            latent_dim=config.latent_dim,
+            max_atoms=config.max_atoms,
+            is_numbered=config.numbered_orbits,
+        )
     if settings.kind == "painn":
         from cdvae_kit.models.painn import PaiNNScoreNetwork
 
@@ -45,10 +55,12 @@ def build_composition_head(config: CDVAEConfig) -> CompositionHead | FractionHea
     return head(config.latent_dim, config.hidden_dim)
 
 
-def build_coordinate_process(noise: NoiseConfig) -> CoordinateProcess:
+def build_coordinate_process(config: CDVAEConfig) -> CoordinateProcess:
     """The process that `noise.coordinates` names."""
+    noise = config.noise
     if noise.coordinates == "straight_path":
-        return StraightPath(match_atoms=noise.match_atoms)
+        # numbered orbits are no longer equal
+        return StraightPath(match_atoms=noise.match_atoms and not config.numbered_orbits)
     return WrappedNormal(
         sigma_min=noise.sigma_min, sigma_max=noise.sigma_max, exact_score=noise.coordinates == "wrapped_normal"
     )

@@ -105,7 +105,7 @@ class Conditioning(nn.Module):
         condition = self.condition(
             torch.cat([z, level_features, crystals.lattice_parameters, self.count(crystals.num_atoms)], dim=-1)
         )
-        of_orbit = self.sites(crystals.elements, z, crystals.orbits)
+        of_orbit = self.sites(crystals.elements, z, crystals.orbits, crystals.number)
         h = of_orbit.index_select(0, crystals.orbits.of_atom) + condition[crystals.batch]
         return h, condition, level_features
 

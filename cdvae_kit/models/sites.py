@@ -30,8 +30,9 @@ _FIRST_BIN, _LAST_BIN, _BIN_WIDTH = 1.0, 5.5, 0.3
 class SiteEmbedding(nn.Module):
     """Features of an orbit from its element, its Wyckoff position and the crystal's code."""
 
-    def __init__(self, latent_dim: int, width: int, num_elements: int) -> None:
+    def __init__(self, latent_dim: int, width: int, num_elements: int, *, most_alike: int | None = None) -> None:
         super().__init__()
+        self.numbered = None if most_alike is None else NumberedOrbits(latent_dim, width, most_alike)
         self.element = nn.Embedding(num_elements + 1, width)
         self.position = PositionEmbedding(width)
         self.code = nn.Linear(latent_dim, width)
@@ -39,20 +40,58 @@ class SiteEmbedding(nn.Module):
         self.surroundings = nn.Sequential(nn.SiLU(), nn.Linear(width, NUM_SURROUNDINGS))
         self.place = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * NUM_WAVES))
 
-    def forward(self, elements: Tensor, z: Tensor, orbits: Orbits) -> Tensor:
-        """(num_orbits, width)."""
+    def forward(self, elements: Tensor, z: Tensor, orbits: Orbits, number: Tensor) -> Tensor:
+        """(num_orbits, width); `number` (num_orbits,) long tells equal orbits apart, where the model does."""
         own = self.element(elements) + self.position(orbits.position)
         of_crystal = self.code(z).index_select(0, orbits.batch)
         # the product lets z say something else to each orbit
-        return self.join(torch.cat([own, of_crystal, own * of_crystal], dim=-1))
+        rows = self.join(torch.cat([own, of_crystal, own * of_crystal], dim=-1))
+        if self.numbered is None:
+            return rows
+        return rows + self.numbered(own, z, number, orbits.batch)
 
-    def loss(self, rows: Tensor, surroundings: Tensor, free: Tensor, orbits: Orbits) -> Tensor:
+    def seen_from_guess(self, rows: Tensor, free: Tensor, is_free: Tensor) -> Tensor:
+        """(num_orbits, 3 + 6 NUM_WAVES): where `free` is, seen from the parameters that `rows` speak of.
+
+        First the way in periods, then sines and cosines of the way, each shorter the less sure the guess is.
+        """
+        here = where_it_stands(free, is_free, NUM_WAVES).view(-1, 3, 2, NUM_WAVES)
+        guess = self.place(rows).view(-1, 3, 2, NUM_WAVES)
+        sine = here[:, :, 0] * guess[:, :, 1] - here[:, :, 1] * guess[:, :, 0]
+        cosine = here[:, :, 1] * guess[:, :, 1] + here[:, :, 0] * guess[:, :, 0]
+        # an angle has no slope at the origin
+        way = torch.atan2(sine[..., 0].detach(), cosine[..., 0].detach()) / (2.0 * torch.pi) * is_free
+        return torch.cat([way, sine.flatten(1), cosine.flatten(1)], dim=-1)
+
+    def loss(self, rows: Tensor, surroundings: Tensor, free: Tensor, orbits: Orbits, anchors: Tensor) -> Tensor:
         """Mean square error of what `rows` say of surroundings and parameters, against the truth: a scalar."""
         told = orbits.is_free & ~orbits.is_polar
+        if self.numbered is not None:
+            free, told = orbits.seen_from(anchors, free), orbits.is_free
         truth = where_it_stands(free, told, NUM_WAVES)
         there = told.unsqueeze(-1).expand(-1, -1, 2 * NUM_WAVES).flatten(1)
         error = ((self.place(rows) - truth) * there).square().sum() / there.sum().clamp_min(1)
         return (self.surroundings(rows) - surroundings).square().mean() + 0.2 * error
+
+
+class NumberedOrbits(nn.Module):
+    """What z says to each of several orbits of one element and position: which numbers of z one reads is learnt."""
+
+    def __init__(self, latent_dim: int, width: int, most_alike: int) -> None:
+        super().__init__()
+        self.number = nn.Embedding(most_alike, width)
+        self.ask = mlp([2 * width, 2 * width, 2 * width])
+        self.code = nn.Linear(latent_dim, 2 * width)
+        self.answer = mlp([2 * width, 2 * width, width])
+        last = self.answer[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, own: Tensor, z: Tensor, number: Tensor, batch: Tensor) -> Tensor:
+        """(num_orbits, width), from features of element and position (num_orbits, width) and z of each crystal."""
+        asked = self.ask(torch.cat([own, self.number(number)], dim=-1))
+        return self.answer(asked * self.code(z).index_select(0, batch))
 
 
 class Surroundings(nn.Module):
