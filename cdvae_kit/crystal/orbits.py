@@ -16,6 +16,7 @@ from torch import Tensor
 from torch_geometric.utils import scatter
 
 from cdvae_kit.crystal.batch import ragged_index
+from cdvae_kit.crystal.elements import chemical_order
 from cdvae_kit.crystal.lattice import volume, wrap_displacement, wrap_frac_coords
 from cdvae_kit.crystal.wyckoff import WyckoffTable, wyckoff_table
 
@@ -103,19 +104,16 @@ class Orbits:
         return self.table.is_polar.index_select(0, self.space_group).index_select(0, self.batch)
 
     def numbers(self, elements: Tensor) -> Tensor:
-        """(num_orbits,) long: 0, 1, ... among the orbits of one element and position of a crystal, in their order.
+        """(num_orbits,) long: 0, 1, ... in a crystal, by element (in Pettifor's order), position, then as they come.
 
-        In the canonical description equal orbits are in the order of their parameters, so that the number says which
-        of them an orbit is.
+        Of the canonical description this is the order of its orbits, equal ones by their parameters: an orbit keeps its
+        number however the crystal is given.
         """
-        key = self._kinds(elements)
-        order = key.argsort(stable=True)
-        ranked = key.index_select(0, order)
-        place = torch.arange(len(key), device=key.device)
-        is_first = torch.ones_like(ranked, dtype=torch.bool)
-        is_first[1:] = ranked[1:] != ranked[:-1]
-        numbers = torch.empty_like(key)
-        numbers[order] = place - torch.where(is_first, place, 0).cummax(0).values
+        order = self._kinds(elements).argsort(stable=True)
+        first = self.num_orbits.cumsum(0) - self.num_orbits
+        numbers = torch.empty_like(order)
+        # crystals come before elements in the key, so that each keeps its rows
+        numbers[order] = torch.arange(len(order), device=order.device) - first.index_select(0, self.batch)
         return numbers
 
     def anchors(self, elements: Tensor) -> Tensor:
@@ -132,9 +130,9 @@ class Orbits:
         return order.index_select(0, first.index_select(0, self.batch))
 
     def _kinds(self, elements: Tensor) -> Tensor:
-        """(num_orbits,) long, the same for orbits of one element and position of one crystal."""
-        of_crystal = self.batch * len(self.table.multiplicity) + self.position
-        return of_crystal * _MORE_THAN_ELEMENTS + elements
+        """(num_orbits,) long, the same for orbits of one element and position of one crystal; in this order."""
+        of_crystal = self.batch * _MORE_THAN_ELEMENTS + chemical_order(elements.device)[elements]
+        return of_crystal * len(self.table.multiplicity) + self.position
 
     def seen_from(self, anchors: Tensor, free: Tensor) -> Tensor:
         """(num_orbits, 3) parameters in [-0.5, 0.5): along polar axes those of the orbit less its anchor's."""

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cdvae_kit.crystal.elements import places_in_pettifors_order
 from cdvae_kit.crystal.symmetry import symmetry_of
 from cdvae_kit.crystal.wyckoff import all_positions, parse_coordinates, position_of, primitive_operations, wyckoff_table
 
@@ -61,7 +62,7 @@ def describe_one(
         tolerance: angstrom; halved as long as moyopy finds no group at it.
     """
     elements = [int(number) for number in atomic_numbers]
-    kinds = [_chemical_order()[element] for element in elements]
+    kinds = [places_in_pettifors_order()[element] for element in elements]
     while tolerance > _SMALLEST_TOLERANCE:
         rough = symmetry_of(lattice.tolist(), frac_coords.tolist(), kinds, tolerance)
         if rough is not None:
@@ -72,21 +73,6 @@ def describe_one(
                     return _canonical(fine, tolerance)
         tolerance *= 0.5
     return Description(1, [0] * len(elements), elements, (frac_coords % 1.0).tolist(), lattice, 0.0)
-
-
-@lru_cache(maxsize=1)
-def _chemical_order() -> tuple[int, ...]:
-    """Where each element, by atomic number, stands in Pettifor's order, the most electronegative ones first.
-
-    What is alike in chemistry is close in it, so that the descriptions of alike compounds are alike.
-    Source: Pettifor, Solid State Commun. 51, 31 (1984), as pymatgen has it.
-    """
-    from pymatgen.core import Element
-
-    # beyond lawrencium it has nothing
-    listed = sorted(range(1, 104), key=lambda number: -Element.from_Z(number).mendeleev_no)
-    places = {number: place for place, number in enumerate([*listed, *range(104, 119)], start=1)}
-    return (0, *(places[number] for number in range(1, 119)))
 
 
 class _Inconsistent(Exception):
@@ -128,7 +114,7 @@ def _canonical(found: Any, tolerance: float) -> Description:
     return Description(
         number,
         [position for _, position, _ in rows],
-        [_chemical_order().index(kind) for kind, _, _ in rows],
+        [places_in_pettifors_order().index(kind) for kind, _, _ in rows],
         [u.tolist() for _, _, u in rows],
         np.linalg.inv(linear).T @ lattice,
         tolerance,

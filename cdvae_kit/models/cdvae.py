@@ -177,10 +177,12 @@ class CDVAE(pretrained.PretrainedModule):
             terms |= {"group": group.mean(), "positions": positions.mean()}
         sites = getattr(self.score_network, "sites", None)
         if isinstance(sites, SiteEmbedding) and self.config.loss_weights.sites:
-            rows = sites(elements, z, orbits, orbits.numbers(elements))
+            number = orbits.numbers(elements)
+            rows = sites(elements, z, orbits, number)
+            waves = sites.waves(rows, z, orbits, number)
             seen = graph if self.config.encoder.kind == "equivariant" else graph.into(orbits.first_atom)
             around = self.surroundings(crystals, seen)
-            terms["sites"] = sites.loss(rows, around, crystals.free, orbits, orbits.anchors(elements))
+            terms["sites"] = sites.loss(rows, waves, around, crystals.free, orbits, orbits.anchors(elements))
         if self.config.properties:
             terms["property"] = self._property_loss(z, crystals)
         draws = self.config.draws_per_crystal

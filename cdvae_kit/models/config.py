@@ -119,9 +119,9 @@ class CDVAEConfig(_Settings):
     tolerance: float = Field(0.05, gt=0.0)
     """By how much atoms may lie off their symmetric places, angstrom (`orbits`); it belongs to the data."""
     numbered_orbits: bool = False
-    """Whether orbits of one element and Wyckoff position are told apart by their number in the canonical description,
-    so that z says of each by itself where it stands, and noise is not exchanged among them (`orbits`, with the encoder
-    `equivariant` and the score network `fractional`)."""
+    """Whether orbits are told apart by their number in the canonical description, also those of one element and Wyckoff
+    position, so that z says of each by itself where it stands, and noise is not exchanged among them (`orbits`, with
+    the encoder `equivariant` and the score network `fractional`)."""
     composition: Literal["counts", "fractions"] = "counts"
     """`counts`: how many atoms of each element, exactly; `fractions`: each atom's element by itself, as published."""
     lattice: Literal["log_stretch", "lengths_angles"] = "log_stretch"

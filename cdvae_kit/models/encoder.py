@@ -15,6 +15,7 @@ from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.models.config import EncoderConfig
 from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.positions import GroupEmbedding, PositionEmbedding, where_it_stands
+from cdvae_kit.models.slots import NUM_WAVES, WaveSlots
 from cdvae_kit.nn.embeddings import BesselBasis, PeriodicFourier
 from cdvae_kit.nn.equivariant import EquivariantConvolution
 from cdvae_kit.nn.fractional import FractionalLayer
@@ -67,6 +68,7 @@ class EquivariantEncoder(nn.Module):
             self.number, self.by_number = nn.Embedding(max_atoms, width), nn.Embedding(max_atoms, width)
             nn.init.zeros_(self.number.weight)
             nn.init.zeros_(self.by_number.weight)
+            self.slots = WaveSlots(max_atoms, latent_dim)
         pooled = 4 * width + width
         self.mu = nn.Linear(pooled, latent_dim)
         self.log_var = nn.Linear(pooled, latent_dim)
@@ -89,12 +91,14 @@ class EquivariantEncoder(nn.Module):
         batch, of_atom = orbits.batch, orbits.of_atom
         s = self._surroundings(crystals, graph, elements, of_atom)
         free, told = crystals.free, orbits.is_free & ~orbits.is_polar
+        slots: Tensor | None = None
         what = self.what(elements)
         if self.number is not None and self.by_number is not None:
             free, told = orbits.seen_from(orbits.anchors(elements), free), orbits.is_free
             number = orbits.numbers(elements)
             s = s + self.number(number)
             what = what * (1.0 + self.by_number(number))
+            slots = self.slots.write(where_it_stands(free, told, NUM_WAVES), number, orbits)
         position = self.position(orbits.position) + self.place(where_it_stands(free, told, self.num_frequencies))
         s = s + position
         condition = self.condition(
@@ -116,7 +120,8 @@ class EquivariantEncoder(nn.Module):
         # what stands where, bound together by a product: the symmetry head takes it apart again
         bound = scatter(what * self.where(position), batch, dim=0, dim_size=size, reduce="sum")
         pooled = torch.cat([by_orbit, by_atom, condition], dim=-1)
-        return self.mu(pooled) + self.of_bound(bound), self.log_var(pooled).clamp(-12.0, 4.0)
+        mu = self.mu(pooled) + self.of_bound(bound)
+        return mu if slots is None else mu + slots, self.log_var(pooled).clamp(-12.0, 4.0)
 
     def _surroundings(
         self, crystals: SymmetricCrystals, graph: PeriodicGraph, elements: Tensor, of_atom: Tensor

@@ -18,7 +18,8 @@ from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.models.config import ScoreNetworkConfig
 from cdvae_kit.models.limits import NUM_ELEMENTS as NUM_ELEMENTS
 from cdvae_kit.models.positions import GroupEmbedding, where_it_stands
-from cdvae_kit.models.sites import NUM_WAVES, SiteEmbedding
+from cdvae_kit.models.sites import SiteEmbedding
+from cdvae_kit.models.slots import NUM_WAVES
 from cdvae_kit.nn.embeddings import NoiseLevelEmbedding, PeriodicFourier
 from cdvae_kit.nn.fractional import FractionalLayer, PairwiseReadout
 from cdvae_kit.nn.mlp import mlp
@@ -35,7 +36,7 @@ class FractionalScoreNetwork(nn.Module):
         self.knows_noise_level = config.knows_noise_level
         self.num_frequencies = config.num_frequencies
         self.level = NoiseLevelEmbedding(32)
-        self.sites = SiteEmbedding(latent_dim, width, NUM_ELEMENTS, most_alike=max_atoms if is_numbered else None)
+        self.sites = SiteEmbedding(latent_dim, width, NUM_ELEMENTS, most_orbits=max_atoms if is_numbered else None)
         self.count = nn.Embedding(max_atoms + 1, width)
         self.group = GroupEmbedding(width)
         self.condition = mlp([latent_dim + 32 + 6 + 2 * width, 2 * width, width])
@@ -68,7 +69,8 @@ class FractionalScoreNetwork(nn.Module):
         h = rows + condition.index_select(0, batch) + self.place(place)
         if self.guess is not None:
             free = orbits.seen_from(crystals.anchors, crystals.free)
-            seen_from_guess = self.sites.seen_from_guess(rows, free, orbits.is_free)
+            waves = self.sites.waves(rows, z, orbits, crystals.number)
+            seen_from_guess = self.sites.seen_from_guess(waves, free, orbits.is_free)
             h = h + self.guess.features(seen_from_guess)
         atoms, seen_from = crystals.pairs
         first = orbits.first_atom.index_select(0, seen_from)

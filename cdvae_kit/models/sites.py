@@ -13,6 +13,7 @@ from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.models.positions import PositionEmbedding, where_it_stands
+from cdvae_kit.models.slots import NUM_WAVES, WaveSlots
 from cdvae_kit.nn.mlp import mlp
 from cdvae_kit.seeding import make_generator
 
@@ -21,8 +22,6 @@ NUM_BINS = 16
 NUM_SIGNS = 4
 """Weighted sums of the surroundings."""
 NUM_SURROUNDINGS = NUM_BINS * NUM_SIGNS
-NUM_WAVES = 3
-"""Harmonics of each free parameter that are asked for."""
 _FIRST_BIN, _LAST_BIN, _BIN_WIDTH = 1.0, 5.5, 0.3
 """Angstrom: from closer than any bond to beyond the second shell, in bins as wide as they are apart."""
 
@@ -30,9 +29,9 @@ _FIRST_BIN, _LAST_BIN, _BIN_WIDTH = 1.0, 5.5, 0.3
 class SiteEmbedding(nn.Module):
     """Features of an orbit from its element, its Wyckoff position and the crystal's code."""
 
-    def __init__(self, latent_dim: int, width: int, num_elements: int, *, most_alike: int | None = None) -> None:
+    def __init__(self, latent_dim: int, width: int, num_elements: int, *, most_orbits: int | None = None) -> None:
         super().__init__()
-        self.numbered = None if most_alike is None else NumberedOrbits(latent_dim, width, most_alike)
+        self.numbered = None if most_orbits is None else NumberedOrbits(latent_dim, width, most_orbits)
         self.element = nn.Embedding(num_elements + 1, width)
         self.position = PositionEmbedding(width)
         self.code = nn.Linear(latent_dim, width)
@@ -48,50 +47,61 @@ class SiteEmbedding(nn.Module):
         rows = self.join(torch.cat([own, of_crystal, own * of_crystal], dim=-1))
         if self.numbered is None:
             return rows
-        return rows + self.numbered(own, z, number, orbits.batch)
+        return rows + self.numbered(own, z, number, orbits)
 
-    def seen_from_guess(self, rows: Tensor, free: Tensor, is_free: Tensor) -> Tensor:
-        """(num_orbits, 3 + 6 NUM_WAVES): where `free` is, seen from the parameters that `rows` speak of.
+    def waves(self, rows: Tensor, z: Tensor, orbits: Orbits, number: Tensor) -> Tensor:
+        """(num_orbits, 6 NUM_WAVES) sines and cosines of the parameters, shorter the less sure they are."""
+        guess = self.place(rows)
+        return guess if self.numbered is None else guess + self.numbered.slots.read(z, number, orbits)
+
+    def seen_from_guess(self, waves: Tensor, free: Tensor, is_free: Tensor) -> Tensor:
+        """(num_orbits, 3 + 6 NUM_WAVES): where `free` is, seen from the parameters that `waves` speak of.
 
         First the way in periods, then sines and cosines of the way, each shorter the less sure the guess is.
         """
         here = where_it_stands(free, is_free, NUM_WAVES).view(-1, 3, 2, NUM_WAVES)
-        guess = self.place(rows).view(-1, 3, 2, NUM_WAVES)
+        guess = waves.view(-1, 3, 2, NUM_WAVES)
         sine = here[:, :, 0] * guess[:, :, 1] - here[:, :, 1] * guess[:, :, 0]
         cosine = here[:, :, 1] * guess[:, :, 1] + here[:, :, 0] * guess[:, :, 0]
         # an angle has no slope at the origin
         way = torch.atan2(sine[..., 0].detach(), cosine[..., 0].detach()) / (2.0 * torch.pi) * is_free
         return torch.cat([way, sine.flatten(1), cosine.flatten(1)], dim=-1)
 
-    def loss(self, rows: Tensor, surroundings: Tensor, free: Tensor, orbits: Orbits, anchors: Tensor) -> Tensor:
-        """Mean square error of what `rows` say of surroundings and parameters, against the truth: a scalar."""
+    def loss(
+        self, rows: Tensor, waves: Tensor, surroundings: Tensor, free: Tensor, orbits: Orbits, anchors: Tensor
+    ) -> Tensor:
+        """Mean square error of what `rows` and `waves` say of surroundings and parameters: a scalar."""
         told = orbits.is_free & ~orbits.is_polar
         if self.numbered is not None:
             free, told = orbits.seen_from(anchors, free), orbits.is_free
         truth = where_it_stands(free, told, NUM_WAVES)
         there = told.unsqueeze(-1).expand(-1, -1, 2 * NUM_WAVES).flatten(1)
-        error = ((self.place(rows) - truth) * there).square().sum() / there.sum().clamp_min(1)
-        return (self.surroundings(rows) - surroundings).square().mean() + 0.2 * error
+        error = ((waves - truth) * there).square().sum() / there.sum().clamp_min(1)
+        # of numbered orbits it is all that they are asked of z at high noise
+        weight = 0.2 if self.numbered is None else 0.5
+        return (self.surroundings(rows) - surroundings).square().mean() + weight * error
 
 
 class NumberedOrbits(nn.Module):
-    """What z says to each of several orbits of one element and position: which numbers of z one reads is learnt."""
+    """What z says to each orbit by its number: which numbers of z one reads is learnt."""
 
-    def __init__(self, latent_dim: int, width: int, most_alike: int) -> None:
+    def __init__(self, latent_dim: int, width: int, most_orbits: int) -> None:
         super().__init__()
-        self.number = nn.Embedding(most_alike, width)
+        self.number = nn.Embedding(most_orbits, width)
         self.ask = mlp([2 * width, 2 * width, 2 * width])
         self.code = nn.Linear(latent_dim, 2 * width)
         self.answer = mlp([2 * width, 2 * width, width])
+        self.slots = WaveSlots(most_orbits, latent_dim)
+        nn.init.normal_(self.slots.maps, std=0.3 / latent_dim**0.5)
         last = self.answer[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(self, own: Tensor, z: Tensor, number: Tensor, batch: Tensor) -> Tensor:
+    def forward(self, own: Tensor, z: Tensor, number: Tensor, orbits: Orbits) -> Tensor:
         """(num_orbits, width), from features of element and position (num_orbits, width) and z of each crystal."""
         asked = self.ask(torch.cat([own, self.number(number)], dim=-1))
-        return self.answer(asked * self.code(z).index_select(0, batch))
+        return self.answer(asked * self.code(z).index_select(0, orbits.batch))
 
 
 class Surroundings(nn.Module):

@@ -7,13 +7,15 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from cdvae_kit.crystal.elements import places_in_pettifors_order
 from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.symmetric import SymmetricCrystals, describe
 from cdvae_kit.diffusion.coordinates import StraightPath
 from cdvae_kit.diffusion.state import NoisyCrystals
 from cdvae_kit.generation.fine_tuning import start_from
 from cdvae_kit.models.cdvae import CDVAE
-from cdvae_kit.models.sites import NUM_WAVES, SiteEmbedding
+from cdvae_kit.models.sites import SiteEmbedding
+from cdvae_kit.models.slots import NUM_WAVES, WaveSlots
 from cdvae_kit.seeding import make_generator
 from tests.crystal.every_group import general_and_special
 from tests.models.crystals import noisy, ordinary_crystals
@@ -34,17 +36,19 @@ def crystals() -> SymmetricCrystals:
     return made.replace(free=made.free.float(), lattice=made.lattice.float())
 
 
+def kinds(orbits: Orbits, elements: Tensor) -> list[tuple[int, int, int]]:
+    """Crystal, place of the element in Pettifor's order, position."""
+    places = [places_in_pettifors_order()[number] for number in elements.tolist()]
+    return list(zip(orbits.batch.tolist(), places, orbits.position.tolist(), strict=True))
+
+
 def brute_numbers(orbits: Orbits, elements: Tensor) -> list[int]:
-    seen: list[tuple[int, int, int]] = []
-    numbers = []
-    for key in zip(orbits.batch.tolist(), orbits.position.tolist(), elements.tolist(), strict=True):
-        numbers.append(seen.count(key))
-        seen.append(key)
-    return numbers
+    keys = [(*kind, row) for row, kind in enumerate(kinds(orbits, elements))]
+    return [sum(other[0] == key[0] and other < key for other in keys) for key in keys]
 
 
 def brute_anchors(orbits: Orbits, elements: Tensor) -> list[int]:
-    keys = list(zip(orbits.batch.tolist(), orbits.position.tolist(), elements.tolist(), strict=True))
+    keys = kinds(orbits, elements)
     best: dict[int, int] = {}
     for row, key in enumerate(keys):
         before = best.get(key[0])
@@ -152,12 +156,11 @@ def test_gradients_are_finite_where_nothing_is_free() -> None:
 
 
 def test_the_way_from_a_sure_guess_is_the_way() -> None:
-    sites = SiteEmbedding(LATENT_DIM, 8, 100, most_alike=4)
+    sites = SiteEmbedding(LATENT_DIM, 8, 100, most_orbits=4)
     generator = make_generator(11)
     guess, way = torch.rand(20, 3, generator=generator), 0.9 * torch.rand(20, 3, generator=generator) - 0.45
     phase = 2.0 * torch.pi * guess.unsqueeze(-1) * torch.arange(1, NUM_WAVES + 1)
     waves = torch.cat([phase.sin(), phase.cos()], dim=-1).flatten(1)
-    sites.register_module("place", torch.nn.Identity())
     is_free = torch.ones(20, 3, dtype=torch.bool)
     is_free[::2, 1] = False
     seen = sites.seen_from_guess(waves, (guess + way) % 1.0, is_free)
@@ -192,3 +195,22 @@ def test_what_a_model_knew_is_kept_when_its_orbits_get_numbers(tmp_path: Path) -
 def test_numbers_need_a_canonical_order_and_networks_that_are_told(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="numbered_orbits needs symmetry='orbits'"):
         tiny_config(numbered_orbits=True, **changes)
+
+
+def test_the_orbits_of_a_canonical_description_come_in_the_order_of_their_numbers() -> None:
+    for some in (describe(ordinary_crystals()), describe(crystals())):
+        first = (some.num_orbits.cumsum(0) - some.num_orbits)[some.orbits.batch]
+        assert torch.equal(some.orbits.numbers(some.elements), torch.arange(len(first)) - first)
+
+
+def test_slots_hold_the_parameters_of_every_orbit_in_one_code() -> None:
+    """With maps that are orthonormal, what is read is what was written."""
+    orbits, elements = random_orbits()
+    slots = WaveSlots(8, 8 * 6 * NUM_WAVES)
+    with torch.no_grad():
+        slots.maps.copy_(torch.eye(8 * 6 * NUM_WAVES).view(8, 6 * NUM_WAVES, -1))
+    waves = torch.randn(len(elements), 6 * NUM_WAVES, generator=make_generator(12))
+    number = orbits.numbers(elements)
+    torch.testing.assert_close(slots.read(slots.write(waves, number, orbits), number, orbits), waves)
+    other = slots.read(slots.write(waves, number, orbits), (number + 1) % 8, orbits)
+    assert float((other - waves).abs().max()) > 1.0
