@@ -62,13 +62,11 @@ class EquivariantEncoder(nn.Module):
         self.readout = nn.Linear(width, 2 * width)
         self.what = nn.Embedding(NUM_ELEMENTS + 1, width)
         self.where = nn.Linear(width, width)
-        self.number = self.by_number = None
+        self.number = None
         if is_numbered:
-            # which of several equal orbits one is, added to its features and multiplied into what is bound
-            self.number, self.by_number = nn.Embedding(max_atoms, width), nn.Embedding(max_atoms, width)
+            # which orbit one is, by its place in the canonical description
+            self.number, self.slots = nn.Embedding(max_atoms, width), WaveSlots(max_atoms, latent_dim)
             nn.init.zeros_(self.number.weight)
-            nn.init.zeros_(self.by_number.weight)
-            self.slots = WaveSlots(max_atoms, latent_dim)
         pooled = 4 * width + width
         self.mu = nn.Linear(pooled, latent_dim)
         self.log_var = nn.Linear(pooled, latent_dim)
@@ -90,17 +88,17 @@ class EquivariantEncoder(nn.Module):
         orbits, elements = crystals.orbits, crystals.elements
         batch, of_atom = orbits.batch, orbits.of_atom
         s = self._surroundings(crystals, graph, elements, of_atom)
-        free, told = crystals.free, orbits.is_free & ~orbits.is_polar
-        slots: Tensor | None = None
-        what = self.what(elements)
-        if self.number is not None and self.by_number is not None:
-            free, told = orbits.seen_from(orbits.anchors(elements), free), orbits.is_free
-            number = orbits.numbers(elements)
+        position = self.position(orbits.position)
+        if self.number is None:
+            told = orbits.is_free & ~orbits.is_polar
+            # parameters are bound to what they belong to, as positions are
+            position = position + self.place(where_it_stands(crystals.free, told, self.num_frequencies))
+            s, slots = s + position, None
+        else:
+            free, number = orbits.seen_from(orbits.anchors(elements), crystals.free), orbits.numbers(elements)
+            s = s + position + self.place(where_it_stands(free, orbits.is_free, self.num_frequencies))
             s = s + self.number(number)
-            what = what * (1.0 + self.by_number(number))
-            slots = self.slots.write(where_it_stands(free, told, NUM_WAVES), number, orbits)
-        position = self.position(orbits.position) + self.place(where_it_stands(free, told, self.num_frequencies))
-        s = s + position
+            slots = self.slots.write(where_it_stands(free, orbits.is_free, NUM_WAVES), number, orbits)
         condition = self.condition(
             torch.cat([lattice_parameters, self.count(orbits.num_atoms), self.group(orbits.space_group)], dim=-1)
         )
@@ -118,7 +116,7 @@ class EquivariantEncoder(nn.Module):
         share = orbits.multiplicity.to(rows.dtype) / orbits.num_atoms.index_select(0, batch).to(rows.dtype)
         by_atom = scatter(rows * share.unsqueeze(-1), batch, dim=0, dim_size=size, reduce="sum")
         # what stands where, bound together by a product: the symmetry head takes it apart again
-        bound = scatter(what * self.where(position), batch, dim=0, dim_size=size, reduce="sum")
+        bound = scatter(self.what(elements) * self.where(position), batch, dim=0, dim_size=size, reduce="sum")
         pooled = torch.cat([by_orbit, by_atom, condition], dim=-1)
         mu = self.mu(pooled) + self.of_bound(bound)
         return mu if slots is None else mu + slots, self.log_var(pooled).clamp(-12.0, 4.0)
