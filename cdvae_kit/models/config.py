@@ -120,8 +120,8 @@ class CDVAEConfig(_Settings):
     """By how much atoms may lie off their symmetric places, angstrom (`orbits`); it belongs to the data."""
     numbered_orbits: bool = False
     """Whether orbits are told apart by their number in the canonical description, also those of one element and Wyckoff
-    position, so that z says of each by itself where it stands, and noise is not exchanged among them (`orbits`, with
-    the encoder `equivariant` and the score network `fractional`)."""
+    position: z then says of each by itself where it stands, and noise is not exchanged among them. For the encoder
+    `equivariant` and the score network `fractional`; without symmetry there is no such order, and no effect."""
     composition: Literal["counts", "fractions"] = "counts"
     """`counts`: how many atoms of each element, exactly; `fractions`: each atom's element by itself, as published."""
     lattice: Literal["log_stretch", "lengths_angles"] = "log_stretch"
@@ -158,10 +158,15 @@ class CDVAEConfig(_Settings):
             )
         if self.symmetry == "orbits" and self.lattice != "log_stretch":
             raise ValueError("symmetry='orbits' needs lattice='log_stretch', in which the crystal families are planes")
-        ours = self.symmetry == "orbits" and self.encoder.kind == "equivariant"
-        if self.numbered_orbits and not (ours and self.score_network.kind == "fractional"):
+        kinds = self.encoder.kind, self.score_network.kind
+        if self.has_numbers and kinds != ("equivariant", "fractional"):
             raise ValueError(
-                "numbered_orbits needs symmetry='orbits', encoder.kind='equivariant' and score_network.kind="
-                f"'fractional', got {self.symmetry!r}, {self.encoder.kind!r} and {self.score_network.kind!r}"
+                "numbered_orbits needs encoder.kind='equivariant' and score_network.kind='fractional', got "
+                f"{kinds[0]!r} and {kinds[1]!r}; set numbered_orbits=false for these"
             )
         return self
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether orbits are numbered: asked for, and with a canonical order."""
+        return self.numbered_orbits and self.symmetry == "orbits"

@@ -23,7 +23,7 @@ def build_encoder(config: CDVAEConfig) -> nn.Module:
             config.encoder,
             latent_dim=config.latent_dim,
             max_atoms=config.max_atoms,
-            is_numbered=config.numbered_orbits,
+            is_numbered=config.has_numbers,
         )
     from cdvae_kit.models.dimenet import DimeNetEncoder
 
@@ -38,7 +38,7 @@ def build_score_network(config: CDVAEConfig) -> nn.Module:
             settings,
             latent_dim=config.latent_dim,
             max_atoms=config.max_atoms,
-            is_numbered=config.numbered_orbits,
+            is_numbered=config.has_numbers,
         )
     if settings.kind == "painn":
         from cdvae_kit.models.painn import PaiNNScoreNetwork
@@ -60,7 +60,7 @@ def build_coordinate_process(config: CDVAEConfig) -> CoordinateProcess:
     noise = config.noise
     if noise.coordinates == "straight_path":
         # numbered orbits are no longer equal
-        return StraightPath(match_atoms=noise.match_atoms and not config.numbered_orbits)
+        return StraightPath(match_atoms=noise.match_atoms and not config.has_numbers)
     return WrappedNormal(
         sigma_min=noise.sigma_min, sigma_max=noise.sigma_max, exact_score=noise.coordinates == "wrapped_normal"
     )
