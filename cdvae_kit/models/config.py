@@ -120,8 +120,9 @@ class CDVAEConfig(_Settings):
     """By how much atoms may lie off their symmetric places, angstrom (`orbits`); it belongs to the data."""
     numbered_orbits: bool = False
     """Whether orbits are told apart by their number in the canonical description, also those of one element and Wyckoff
-    position: z then says of each by itself where it stands, and noise is not exchanged among them. For the encoder
-    `equivariant` and the score network `fractional`; without symmetry there is no such order, and no effect."""
+    position: z then says of each by itself where it stands, and noise is not exchanged among them. Only the encoder
+    `equivariant` with the score network `fractional` is told, and there is an order only where symmetry is kept: of
+    other models it changes nothing."""
     composition: Literal["counts", "fractions"] = "counts"
     """`counts`: how many atoms of each element, exactly; `fractions`: each atom's element by itself, as published."""
     lattice: Literal["log_stretch", "lengths_angles"] = "log_stretch"
@@ -158,15 +159,10 @@ class CDVAEConfig(_Settings):
             )
         if self.symmetry == "orbits" and self.lattice != "log_stretch":
             raise ValueError("symmetry='orbits' needs lattice='log_stretch', in which the crystal families are planes")
-        kinds = self.encoder.kind, self.score_network.kind
-        if self.has_numbers and kinds != ("equivariant", "fractional"):
-            raise ValueError(
-                "numbered_orbits needs encoder.kind='equivariant' and score_network.kind='fractional', got "
-                f"{kinds[0]!r} and {kinds[1]!r}; set numbered_orbits=false for these"
-            )
         return self
 
     @property
     def has_numbers(self) -> bool:
-        """Whether orbits are numbered: asked for, and with a canonical order."""
-        return self.numbered_orbits and self.symmetry == "orbits"
+        """Whether orbits are numbered: asked for, with an order, and with networks that are told."""
+        kinds = self.encoder.kind, self.score_network.kind
+        return self.numbered_orbits and self.symmetry == "orbits" and kinds == ("equivariant", "fractional")
