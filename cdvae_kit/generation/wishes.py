@@ -31,6 +31,7 @@ def sample_each(
     *,
     seed: int = 0,
     guidance: float = 1.0,
+    temperature: float = 1.0,
     num_steps: int | None = None,
     max_tries: int = 3,
     progress: Progress | None = None,
@@ -42,6 +43,9 @@ def sample_each(
         wishes: what is asked for; all but properties holds.
         seed: the run's seed.
         guidance: weight of the wishes, see `LatentPrior.transport`.
+        temperature: standard deviation of the noise that codes come from; 0 takes the code that the prior makes of no
+            noise, which is nearly the most probable one: one guess for each wish, and no variety. What has to be drawn
+            anew comes from ordinary noise.
         num_steps: of the default sampler.
         max_tries: as in `decoding.sample`: crystals whose atoms overlap, or that have another group than was asked for,
             are drawn anew.
@@ -52,6 +56,8 @@ def sample_each(
     """
     if model.prior is None:
         raise ValueError("wishes are told to a learned prior, which this model has not")
+    if temperature < 0.0:
+        raise ValueError(f"temperature must not be negative, got {temperature}")
     if not wishes:
         raise ValueError("expected one wish at least, got none")
     model.eval()
@@ -59,13 +65,15 @@ def sample_each(
     for first in range(0, len(wishes), _AT_ONCE):
         some = wishes[first : first + _AT_ONCE]
         ids = torch.arange(first, first + len(some), device=model.device)
-        crystals, z = _draw(model, some, ids, seed, guidance, num_steps)
+        crystals, z = _draw(model, some, ids, seed, guidance, temperature, num_steps)
         for attempt in range(1, max_tries):
             bad = (decoding._overlapping(crystals) | _in_another_group(crystals, some)).nonzero().squeeze(-1)
             if not len(bad):
                 break
             again = [some[i] for i in bad.tolist()]
-            new, z[bad] = _draw(model, again, ids[bad], seed + (attempt << 48), guidance, num_steps)
+            new, z[bad] = _draw(
+                model, again, ids[bad], seed + (attempt << 48), guidance, max(1.0, temperature), num_steps
+            )
             source = torch.arange(len(some), device=model.device)
             source[bad] = len(some) + torch.arange(len(bad), device=model.device)
             crystals = join([crystals, new]).select(source)
@@ -77,10 +85,16 @@ def sample_each(
 
 
 def _draw(
-    model: CDVAE, wishes: Sequence[Conditions], ids: Tensor, seed: int, guidance: float, num_steps: int | None
+    model: CDVAE,
+    wishes: Sequence[Conditions],
+    ids: Tensor,
+    seed: int,
+    guidance: float,
+    temperature: float,
+    num_steps: int | None,
 ) -> tuple[SymmetricCrystals, Tensor]:
     assert model.prior is not None
-    noise = decoding.latent_noise(seed, ids, model.config.latent_dim)
+    noise = temperature * decoding.latent_noise(seed, ids, model.config.latent_dim)
     told = torch.stack([model.conditions.asked(wish) for wish in wishes]).to(noise)
     z = model.prior.transport(noise, told=told, guidance=guidance)
     contents = [

@@ -34,13 +34,22 @@ from tests.benchmarks.measure import FILTER, about_machine, percent
 
 @torch.no_grad()
 def best_of(
-    model: CDVAE, wishes: list[Conditions], *, draws: int, seed: int, guidance: float, steps: int | None
+    model: CDVAE,
+    wishes: list[Conditions],
+    *,
+    draws: int,
+    seed: int,
+    guidance: float,
+    temperature: float,
+    steps: int | None,
 ) -> SymmetricCrystals:
     """One crystal a wish: of `draws` of them the one whose own code is nearest to the code that it was decoded from."""
     assert model.prior is not None
     rounds, distances = [], []
     for number in range(draws):
-        crystals, z = sample_each(model, wishes, seed=seed + number, guidance=guidance, num_steps=steps)
+        crystals, z = sample_each(
+            model, wishes, seed=seed + number, guidance=guidance, temperature=temperature, num_steps=steps
+        )
         rounds.append(crystals)
         if draws > 1:
             again = model.encode(crystals.plain(), allow_outside=True)
@@ -60,6 +69,7 @@ def measure(
     draws: int = 1,
     seed: int = 0,
     guidance: float = 1.0,
+    temperature: float = 1.0,
     steps: int | None = None,
     device: str = "auto",
     num_workers: int = 1,
@@ -75,7 +85,7 @@ def measure(
     wishes = wishes_of(truth, model)
     told = time.perf_counter() - start
     start = time.perf_counter()
-    predicted = best_of(model, wishes, draws=draws, seed=seed, guidance=guidance, steps=steps)
+    predicted = best_of(model, wishes, draws=draws, seed=seed, guidance=guidance, temperature=temperature, steps=steps)
     seconds = time.perf_counter() - start
     pairs = reconstruction(predicted.plain(), truth, num_workers=num_workers)
     sets = polymorphs(predicted.plain(), truth, num_workers=num_workers)
@@ -90,6 +100,7 @@ def measure(
         "steps": steps if steps is not None else model.config.num_steps,
         "seed": seed,
         "guidance": guidance,
+        "temperature": temperature,
         "match_percent": percent(pairs.num_matches, pairs.num_pairs),
         "rmse": pairs.rmse,
         "match_percent_unfiltered": percent(pairs.num_matches_unfiltered, pairs.num_pairs),
@@ -114,6 +125,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1, help="of a composition, of which the model keeps one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the noise; 0: the likeliest code, nearly")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1, help="processes for the matcher, which is not timed")
@@ -127,6 +139,7 @@ def main() -> None:
         draws=options.draws,
         seed=options.seed,
         guidance=options.guidance,
+        temperature=options.temperature,
         steps=options.steps,
         device=options.device,
         num_workers=options.workers,
