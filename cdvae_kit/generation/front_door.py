@@ -6,7 +6,7 @@ For whoever has no model at hand yet. The same with every setting: `CDVAE.sample
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from cdvae_kit.crystal import CrystalBatch
@@ -23,6 +23,7 @@ from cdvae_kit.metrics.composition_rules import CompositionRule
 from cdvae_kit.models.cdvae import CDVAE
 from cdvae_kit.models.latent_predictor import LatentPredictor
 from cdvae_kit.models.property_predictor import PropertyPredictor
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.generation.optimization.objectives import LatentModel
@@ -51,7 +52,7 @@ def sample(
     sampler: SamplerName | None = None,
     seed: int = 0,
     device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CrystalBatch:
     """New crystals, of what is asked for; the same that the command `sample` makes.
 
@@ -118,7 +119,7 @@ def optimize(
     output: str | os.PathLike[str] | None = None,
     seed: int = 0,
     device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> OptimizationResult:
     """Crystals with the property that is asked for, ranked by an independent model; see `optimization.run.optimize`.
 

@@ -49,7 +49,7 @@ def test_uniqueness_and_novelty_are_those_of_the_papers_matcher(name: str) -> No
     settings = protocol_settings(name)
     found = evaluate(GENERATED, train=TRAIN, settings=settings).crystals
     assert [row.verdicts["novel"] for row in found] == new
-    # of two crystals alone there is no chain of likenesses
+    # of two crystals alone there is no chain of similarities
     alike = matcher.fit(salt(), salt(4.1, 1.45))
     pair = evaluate([salt(), salt(4.1, 1.45)], settings=settings).metrics["unique"].value
     assert pair == (0.5 if alike else 1.0)

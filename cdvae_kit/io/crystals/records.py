@@ -185,7 +185,7 @@ def whole_number(text: str, what: str, *, most: int = 10**9) -> int:
     word = text.strip()
     if not (word.isascii() and word.isdigit()) or len(word) > 18 or int(word) > most:
         shown = word if len(word) <= 40 else f"{word[:20]}... ({len(word)} characters)"
-        raise ValueError(f"expected {what}, a whole number up to {most}, got {shown!r}")
+        raise ValueError(f"expected {what}, an integer up to {most}, got {shown!r}")
     return int(word)
 
 
