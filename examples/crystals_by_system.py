@@ -1,12 +1,14 @@
 """A picture of generated crystals: one of each crystal system, and one of a formula and space group that are asked for.
 
 Run `python crystals_by_system.py` for the picture of the README, `crystals.png`, drawn in the folder where it runs (an
-older one is replaced), or name another file: `python crystals_by_system.py picture.svg`. Which system a crystal has is
+older one is replaced), or name another file: `python crystals_by_system.py picture.png`. Which system a crystal has is
 not drawn until it fits: it is fixed where the model reads its space group.
 """
 
+import io
 import sys
 
+from PIL import Image
 from pymatgen.core import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
@@ -35,7 +37,10 @@ def main(path: str = "crystals.png") -> None:
     asked = [conditions_from(crystal_system=system) for system in SYSTEMS]
     asked.append(conditions_from(formula="BaTiO3", space_group=221))
     figure = plot_grid([first_valid(model, conditions) for conditions in asked], columns=4, origin="atom")
-    figure.savefig(path, dpi=150)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150)
+    # 256 colours are enough, and a quarter of the bytes
+    Image.open(drawn).convert("RGB").quantize(256).save(path, optimize=True)
     print(f"written: {path}")
 
 
