@@ -110,7 +110,7 @@ class AngularMessage(nn.Module):
 
 
 class DirectionalLayer(nn.Module):
-    """One round: edges hear edges, atoms hear their edges, edges hear their two atoms.
+    """One round of messages: from edges to edges, from edges to their atoms, and from the two atoms back to each edge.
 
     Args:
         width: features of an edge, and of an atom.
