@@ -60,6 +60,13 @@ def test_an_optimisation_of_a_model_in_hand_asks_for_its_predictors() -> None:
         cdvae_kit.optimize("gap", model=tiny_model(), starts=1)
 
 
+def test_a_carried_judge_that_does_not_know_every_goal_is_left_out_and_named() -> None:
+    told: list[str] = []
+    assert front_door.carried_judge("perov_5", ("heat_ref",), "cpu", tell=told.append) is not None and not told
+    assert front_door.carried_judge("perov_5", ("heat_ref", "dir_gap"), "cpu", tell=told.append) is None
+    assert "knows no property 'dir_gap'" in told[0] and "ranked by the predictor" in told[0]
+
+
 def test_a_name_is_loaded_and_a_model_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
     monkeypatch.setattr(CDVAE, "from_pretrained", classmethod(lambda cls, name, device: (name, device)))

@@ -33,6 +33,8 @@ from rich.progress import (
 )
 from rich.segment import Segment
 
+from cdvae_kit.typing import OpenProgress
+
 PIPE_WIDTH = 160
 """Columns of a table that goes to a file or another program, which have no width of their own."""
 
@@ -211,7 +213,7 @@ class ProgressReport:
         num_done: what the last call said.
     """
 
-    def __init__(self, show: Callable[[int, int | None], None]) -> None:
+    def __init__(self, show: OpenProgress) -> None:
         self._show = show
         self.num_done = 0
 

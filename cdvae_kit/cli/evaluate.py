@@ -151,7 +151,7 @@ def evaluate(
         typer.Option(
             "--mp-corrections/--no-mp-corrections",
             rich_help_panel=_STABLE,
-            help="Correct energies as the Materials Project does before they are held against formation energies; "
+            help="Correct energies as the Materials Project does before they are compared with formation energies; "
             "by the calculator unless given.",
         ),
     ] = None,

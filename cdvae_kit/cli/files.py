@@ -53,7 +53,7 @@ def read_batch(
             path, strict=strict, max_atoms=max_atoms, lenient=lenient, progress=progress, **precision
         )
     if for_model:
-        from cdvae_kit.models.fractional import NUM_ELEMENTS
+        from cdvae_kit.models.limits import NUM_ELEMENTS
 
         result = result.with_elements_up_to(NUM_ELEMENTS, str(path))
     print_remarks("left out", result.failures)

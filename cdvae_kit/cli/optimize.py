@@ -64,7 +64,10 @@ def optimize(
         typer.Option(metavar="NAME|PATH", help="Of properties from codes; the one of the checkpoint's name else."),
     ] = None,
     judge: Annotated[
-        str | None, typer.Option(metavar="NAME|PATH", help="Independent predictor; likewise; 'none' for no judge.")
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH", help="Independent predictor; likewise, if it knows all goals; 'none': no judge."
+        ),
     ] = None,
     oracle: Annotated[
         str | None, typer.Option(metavar="MODULE:FUNCTION", help="A function from structures to values as the judge.")
@@ -134,7 +137,7 @@ def optimize(
                 model,
                 goals,
                 predictor=None if method == "bayesian" else load_code_model(predictor or checkpoint, model, device),
-                judge=_judge(judge or checkpoint, oracle, names, device),
+                judge=_judge(judge, checkpoint, oracle, names, device),
                 starts=starts,
                 optimizer={"guided": GuidedSearch, "published": PublishedDescent, "bayesian": BayesianSearch}[method](),
                 constraints=constraints,
@@ -218,14 +221,16 @@ def _first(crystals: Any, num: int) -> Any:
     return crystals.select(range(min(num, len(crystals))))
 
 
-def _judge(name: str, oracle: str | None, names: tuple[str, ...], device: str) -> Any:
-    from cdvae_kit.generation.front_door import load_judge
+def _judge(name: str | None, checkpoint: str, oracle: str | None, names: tuple[str, ...], device: str) -> Any:
+    from cdvae_kit.generation.front_door import carried_judge, load_judge
     from cdvae_kit.generation.optimization.oracles import FunctionJudge, load_oracle
 
     if oracle is not None:
         return FunctionJudge(load_oracle(oracle), names, oracle)
     if name == "none":
         return None
+    if name is None:
+        return carried_judge(checkpoint, names, device, tell=print_note)
     return load_judge(name, names, device)
 
 

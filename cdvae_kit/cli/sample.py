@@ -225,8 +225,8 @@ def sample(
         print_written(output)
         return
     print_crystals(crystals)
-    for column, held in wishes_held(crystals).items():
-        print_result(f"asked for, {column}: {held} of {len(crystals)} crystals")
+    for column, fulfilled in wishes_held(crystals).items():
+        print_result(f"asked for, {column}: {fulfilled} of {len(crystals)} crystals")
     print_written(output)
     if relax is not None:
         _relax(crystals, output, relax, device, format=format, overwrite=overwrite or resume)

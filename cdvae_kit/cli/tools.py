@@ -118,7 +118,7 @@ def command_line(command: Callable[..., None], arguments: Mapping[str, Any], fol
     unknown = sorted(set(arguments) - set(known))
     if unknown:
         raise ToolError(f"there is no argument {', '.join(unknown)}; there are {', '.join(known)}")
-    words, places = [], []
+    words, positional = [], []
     for name, value in arguments.items():
         parameter = known[name]
         if value is None:
@@ -133,9 +133,9 @@ def command_line(command: Callable[..., None], arguments: Mapping[str, Any], fol
             # one word, so that a value that begins with a dash is no option
             words += [f"{parameter.flags[0]}={one}" for one in values]
         else:
-            places += values
+            positional += values
     # after the dashes nothing is an option
-    return [*words, "--json", "--", *places]
+    return [*words, "--json", "--", *positional]
 
 
 def _refuse_outside(parameter: _Parameter, value: Any, folder: Path) -> None:

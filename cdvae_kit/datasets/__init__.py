@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         describe_dataset,
         download_dataset,
     )
-    from cdvae_kit.datasets.signals import PeriodicSignals, SignalLaw, periodic_signals
+    from cdvae_kit.datasets.signals import PeriodicSignals, SignalSettings, periodic_signals
     from cdvae_kit.datasets.two_hop import TwoHopTask
 
 _HOMES = {
@@ -37,7 +37,7 @@ _HOMES = {
     "DATASETS": "registry",
     "DatasetInfo": "registry",
     "PeriodicSignals": "signals",
-    "SignalLaw": "signals",
+    "SignalSettings": "signals",
     "TwoHopTask": "two_hop",
     "bundled_info": "bundled",
     "dataset_info": "registry",
@@ -61,7 +61,7 @@ __all__ = [
     "ComposedImages",
     "DatasetInfo",
     "PeriodicSignals",
-    "SignalLaw",
+    "SignalSettings",
     "TwoHopTask",
     "bundled_info",
     "dataset_info",

@@ -64,7 +64,7 @@ def _key(*parts: int) -> int:
 
 
 class ComposedImages(Dataset[tuple[Tensor, int]]):
-    """D(O, T): image (3, size, size) in [0, 1] and label, the place of its class in `classes`.
+    """D(O, T): image (3, size, size) in [0, 1] and label, the index of its class in `classes`.
 
     Args:
         classes: of objects, any integers, all different.
@@ -79,7 +79,7 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
         place: where the object stands: in the middle, or at the upper right.
         availability: the share of images that show their object.
         background_classes: as many as `classes`, or any number without correlation; none: every background is its own.
-        correlation: the probability that the object is the one that belongs to the background's class, by place in
+        correlation: the probability that the object is the one that belongs to the background's class, by index in
             the lists; otherwise it is drawn uniformly. It needs background classes.
         label: what is to be told.
         background_variation: 0 every background is its class's prototype, 1 the class does not show.
@@ -242,13 +242,13 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
             raise ValueError("labels of the background and a correlation with it need background_classes")
         if self.correlation > 0.0 and len(self.background_classes or ()) != len(self.classes):
             raise ValueError(
-                f"a correlation pairs classes by their place: {len(self.classes)} of objects, "
+                f"a correlation pairs classes by their index: {len(self.classes)} of objects, "
                 f"{len(self.background_classes or ())} of backgrounds"
             )
 
 
 def _pick(drawn: Tensor, count: int) -> Tensor:
-    """Uniform numbers in (0, 1) as places 0 .. count − 1."""
+    """Uniform numbers in (0, 1) as integers 0 .. count − 1."""
     return (drawn * count).long().clamp_max(count - 1)
 
 

@@ -12,7 +12,7 @@ from cdvae_kit.transforms.base import IndexedDraws, normal, uniform
 
 
 @dataclass(frozen=True)
-class SignalLaw:
+class SignalSettings:
     """What a signal is made of; the class is the bin of its frequency.
 
     x(t) = A (1 + m sin(2π a t + α)) (sin(2πνt + φ) + h sin(4πνt + χ)) + drift + noise, t in [0, 1) and all angles
@@ -67,38 +67,42 @@ class PeriodicSignals:
     cycles: Tensor
 
 
-def periodic_signals(num_signals: int, *, seed: int, first: int = 0, law: SignalLaw | None = None) -> PeriodicSignals:
+def periodic_signals(
+    num_signals: int, *, seed: int, first: int = 0, settings: SignalSettings | None = None
+) -> PeriodicSignals:
     """Signals number `first`, `first` + 1, ... of a seed; each depends on the seed and its number alone.
 
     Args:
         num_signals: at least 1.
         seed: of the set.
         first: the number of the first one; a test set goes on where the training set ends.
-        law: what a signal is made of.
+        settings: what a signal is made of.
 
     >>> signals = periodic_signals(4, seed=0)
     >>> signals.series.shape, torch.equal(periodic_signals(1, seed=0, first=3).series, signals.series[3:])
     (torch.Size([4, 1, 128]), True)
     """
-    law = law or SignalLaw()
+    settings = settings or SignalSettings()
     if num_signals < 1 or first < 0:
         raise ValueError(f"expected at least one signal and a number from 0, got {num_signals} and {first}")
     draws = IndexedDraws(seed, torch.arange(first, first + num_signals))
-    time = torch.arange(law.length) / law.length
+    time = torch.arange(settings.length) / settings.length
 
-    place = uniform(draws, num_signals, 1) * law.num_classes
+    place = uniform(draws, num_signals, 1) * settings.num_classes
     # a draw may round up to the very end of the last bin
-    labels = place.long().clamp_max(law.num_classes - 1)
-    within = 0.5 * law.gap + (1.0 - law.gap) * (place - labels)
-    cycles = law.fewest_cycles + (law.most_cycles - law.fewest_cycles) / law.num_classes * (labels + within)
+    labels = place.long().clamp_max(settings.num_classes - 1)
+    within = 0.5 * settings.gap + (1.0 - settings.gap) * (place - labels)
+    cycles = settings.fewest_cycles + (settings.most_cycles - settings.fewest_cycles) / settings.num_classes * (
+        labels + within
+    )
 
     angles = uniform(draws, num_signals, 3, high=2.0 * math.pi)
-    amplitude = (law.amplitude * normal(draws, num_signals, 1)).exp()
-    harmonic = uniform(draws, num_signals, 1, high=law.harmonic)
-    modulation = uniform(draws, num_signals, 1, high=law.modulation)
+    amplitude = (settings.amplitude * normal(draws, num_signals, 1)).exp()
+    harmonic = uniform(draws, num_signals, 1, high=settings.harmonic)
+    modulation = uniform(draws, num_signals, 1, high=settings.modulation)
     pace = uniform(draws, num_signals, 1, low=0.5, high=2.0)
-    steps = normal(draws, num_signals, law.length) * (law.drift / math.sqrt(law.length))
-    noise = normal(draws, num_signals, law.length) * law.noise
+    steps = normal(draws, num_signals, settings.length) * (settings.drift / math.sqrt(settings.length))
+    noise = normal(draws, num_signals, settings.length) * settings.noise
 
     turns = 2.0 * math.pi * time
     wave = (turns * cycles + angles[:, :1]).sin() + harmonic * (2.0 * turns * cycles + angles[:, 1:2]).sin()

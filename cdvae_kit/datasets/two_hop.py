@@ -27,7 +27,7 @@ from cdvae_kit.transforms.base import IndexedDraws, uniform
 
 Structure: TypeAlias = Literal["two_hop", "parallel", "three_hop", "non_tree"]
 
-# each table: its arguments, inputs by place and earlier tables by −1 (the first), −2 ...
+# each table: its arguments, inputs by index and earlier tables by −1 (the first), −2 ...
 _TABLES: dict[Structure, tuple[tuple[int, ...], ...]] = {
     "two_hop": ((0, 1), (-1, 2)),
     "parallel": ((0, 1), (2, 3), (-1, -2)),
@@ -93,11 +93,11 @@ class TwoHopTask:
     @property
     def arity(self) -> int:
         """Tokens of an input."""
-        return 1 + max(place for arguments in _TABLES[self.structure] for place in arguments)
+        return 1 + max(index for arguments in _TABLES[self.structure] for index in arguments)
 
     @property
     def wiring(self) -> tuple[tuple[int, ...], ...]:
-        """The arguments of each table: places of the input, and earlier tables as −1 (the first), −2 and so on.
+        """The arguments of each table: indices of the input, and earlier tables as −1 (the first), −2 and so on.
 
         >>> TwoHopTask(4, "non_tree", seed=0).wiring
         ((0, 1), (-1, 1, 2))
@@ -111,7 +111,7 @@ class TwoHopTask:
         return (draws * self.num_tokens).long().clamp_max(self.num_tokens - 1).reshape(shape)
 
     def facts(self, tokens: Tensor) -> Tensor:
-        """(b, tables) long, the place that each table is looked up at, in the order of its flat entries."""
+        """(b, tables) long, the index that each table is looked up at, in the order of its flat entries."""
         return self._looked_up(tokens)[0]
 
     def labels(self, tokens: Tensor) -> Tensor:
@@ -169,8 +169,8 @@ class TwoHopTask:
         values: list[Tensor] = []
         for which, arguments in enumerate(_TABLES[self.structure]):
             fact = torch.zeros(len(tokens), dtype=torch.long)
-            for place in arguments:
-                fact = fact * self.num_tokens + (tokens[:, place] if place >= 0 else values[-place - 1])
+            for index in arguments:
+                fact = fact * self.num_tokens + (tokens[:, index] if index >= 0 else values[-index - 1])
             facts.append(fact)
             values.append(self.table(which).flatten()[fact])
         return torch.stack(facts, dim=1), values

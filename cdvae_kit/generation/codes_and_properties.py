@@ -15,7 +15,7 @@ from cdvae_kit.crystal.symmetry import niggli_reduce
 from cdvae_kit.metrics.crystals import CrystalArrays
 from cdvae_kit.metrics.evidence import PropertyFunction
 from cdvae_kit.models.cdvae import CDVAE
-from cdvae_kit.models.fractional import NUM_ELEMENTS
+from cdvae_kit.models.limits import NUM_ELEMENTS
 from cdvae_kit.models.property_predictor import PropertyPredictor
 
 

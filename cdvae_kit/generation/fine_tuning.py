@@ -171,17 +171,17 @@ def _partly(
 
 def _shared_columns(model: CDVAE, config: CDVAEConfig) -> _Pairs:
     """Columns of the conditions' vector that two models have in common: kinds of the same name, and their flags."""
-    places = {}
+    columns = {}
     start = 0
     # of the names and widths alone: no scale is asked for
     for kind in build_conditions(config, lambda index: (torch.zeros(()), torch.ones(()))).kinds:
-        places[kind.name] = (start, kind.size)
+        columns[kind.name] = (start, kind.size)
         start += kind.size + 1
     pairs: _Pairs = []
     start = 0
     for kind in model.conditions.kinds:
-        if kind.name in places:
-            first, size = places[kind.name]
+        if kind.name in columns:
+            first, size = columns[kind.name]
             pairs += [(start + i, first + i) for i in range(min(size, kind.size))]
             pairs.append((start + kind.size, first + size))
         start += kind.size + 1

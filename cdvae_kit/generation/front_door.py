@@ -5,6 +5,7 @@ For whoever has no model at hand yet. The same with every setting: `CDVAE.sample
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +15,7 @@ from cdvae_kit.diffusion.sampler_names import SamplerName
 from cdvae_kit.diffusion.samplers import make_sampler
 from cdvae_kit.generation.conditions import check_possible, conditions_from
 from cdvae_kit.generation.optimization.constraints import Constraints
-from cdvae_kit.generation.optimization.objectives import Goal
+from cdvae_kit.generation.optimization.objectives import Goal, UnknownPropertyError
 from cdvae_kit.generation.optimization.oracles import Judge
 from cdvae_kit.generation.optimization.predictors import CodeModel, PredictorJudge
 from cdvae_kit.generation.optimization.run import OptimizationResult
@@ -23,9 +24,12 @@ from cdvae_kit.metrics.composition_rules import CompositionRule
 from cdvae_kit.models.cdvae import CDVAE
 from cdvae_kit.models.latent_predictor import LatentPredictor
 from cdvae_kit.models.property_predictor import PropertyPredictor
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.generation.optimization.objectives import LatentModel
+
+logger = logging.getLogger(__name__)
 
 ModelName = CDVAE | str | os.PathLike[str]
 """A model, or what `CDVAE.from_pretrained` loads one by."""
@@ -51,7 +55,7 @@ def sample(
     sampler: SamplerName | None = None,
     seed: int = 0,
     device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CrystalBatch:
     """New crystals, of what is asked for; the same that the command `sample` makes.
 
@@ -118,7 +122,7 @@ def optimize(
     output: str | os.PathLike[str] | None = None,
     seed: int = 0,
     device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> OptimizationResult:
     """Crystals with the property that is asked for, ranked by an independent model; see `optimization.run.optimize`.
 
@@ -126,7 +130,8 @@ def optimize(
         goals: a property to make small, such as "heat_ref", or a `Goal`, or several.
         model: a name that the package carries, a folder, `hf:owner/name`, or a model.
         predictor: of the properties from codes; by default the one that the package carries for the model's name.
-        judge: of the candidates, independent of the predictor; likewise.
+        judge: of the candidates, independent of the predictor; likewise, and none where the carried one does not know
+            every goal: then the predictor ranks, and the log and the summary say so.
         starts: crystals to start from, or how many codes to draw from the prior.
         constraints: what candidates have to be.
         output: a folder for everything; None keeps nothing.
@@ -142,7 +147,7 @@ def optimize(
         if isinstance(model, CDVAE):
             raise ValueError("give `predictor` and `judge`: only models that are loaded by name have them by default")
         predictor = model if predictor is None else predictor
-        judge = model if judge is None else judge
+        judge = carried_judge(model, names, device, tell=logger.warning) if judge is None else judge
     return run_optimization(
         engine,
         asked,
@@ -164,6 +169,17 @@ def load(model: ModelName, device: str = "auto") -> CDVAE:
 def load_code_model(name: str | os.PathLike[str], model: CDVAE, device: str = "auto") -> CodeModel:
     """A predictor from codes as what is optimised; an error where it was fitted to another autoencoder."""
     return CodeModel(LatentPredictor.from_pretrained(name, device=device), model)
+
+
+def carried_judge(
+    name: str | os.PathLike[str], properties: tuple[str, ...], device: str = "auto", *, tell: Callable[[str], object]
+) -> PredictorJudge | None:
+    """The judge that belongs to a model's name; None, with a word to `tell`, where it does not know every property."""
+    try:
+        return load_judge(name, properties, device)
+    except UnknownPropertyError as error:
+        tell(f"{error}: no one judges, and the candidates are ranked by the predictor that the search goes down")
+        return None
 
 
 def load_judge(name: str | os.PathLike[str], properties: tuple[str, ...], device: str = "auto") -> PredictorJudge:

@@ -15,7 +15,7 @@ from cdvae_kit.datasets.registry import DATASETS, SPLITS
 from cdvae_kit.generation.fine_tuning import properties_of, settings_of
 from cdvae_kit.generation.fine_tuning import start_from as start_from  # its first home
 from cdvae_kit.models import CDVAE, CDVAEConfig
-from cdvae_kit.models.fractional import NUM_ELEMENTS
+from cdvae_kit.models.limits import NUM_ELEMENTS
 from cdvae_kit.training import TrainingConfig, apply_overrides, fit, load_preset, seeded_weights
 from cdvae_kit.typing import OpenProgress
 

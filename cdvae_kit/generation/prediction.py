@@ -98,8 +98,8 @@ def predict_records(
     crystals = source.crystals
     found = predictor.predict(crystals, batch_size=batch_size, progress=progress)
     total = len(crystals) + len(source.failures)
-    places = source.failed_at or range(len(crystals), total)
-    failed = dict(zip(places, source.failures, strict=True))
+    failed_at = source.failed_at or range(len(crystals), total)
+    failed = dict(zip(failed_at, source.failures, strict=True))
     there = [i for i in range(total) if i not in failed]
     own_names = crystals.material_ids or [""] * len(crystals)
     names, formulas = [""] * total, [""] * total

@@ -15,13 +15,14 @@ from cdvae_kit.datasets import load_dataset, split_crystals
 from cdvae_kit.datasets.registry import DATASETS
 from cdvae_kit.io.result_folder import result_folder
 from cdvae_kit.models import CDVAE
-from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.latent_predictor import LatentPredictor, encoder_digest
+from cdvae_kit.models.limits import NUM_ELEMENTS
 from cdvae_kit.models.predictor_config import LatentPredictorConfig, PropertyPredictorConfig
 from cdvae_kit.models.property_predictor import PropertyPredictor
 from cdvae_kit.training import SettingsError, TrainingConfig, apply_overrides, seeded_weights
 from cdvae_kit.training.latent_predictor import fit_latent_predictor
 from cdvae_kit.training.predictor import fit_predictor
+from cdvae_kit.typing import OpenProgress, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +91,8 @@ def train_predictor(
     strict: bool = False,
     lenient: bool = False,
     half: bool = False,
-    reading: Callable[[], AbstractContextManager[Callable[[int, int | None], None] | None]] = nullcontext,
-    fitting: Callable[[], AbstractContextManager[Callable[[int, int], None] | None]] = nullcontext,
+    reading: Callable[[], AbstractContextManager[OpenProgress | None]] = nullcontext,
+    fitting: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
 ) -> PredictorResult:
     """A trained and calibrated predictor in `output/model`.
 
@@ -201,7 +202,7 @@ def _load(
     *,
     strict: bool,
     lenient: bool,
-    progress: Callable[[int, int | None], None] | None,
+    progress: OpenProgress | None,
 ) -> tuple[CrystalBatch, dict[str, Any]]:
     """The crystals of the part that have a value, and what the card says of them."""
     low, high = part

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.models import decoding
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -25,7 +26,7 @@ def reconstruct(
     steps: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
     allow_outside: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CrystalBatch:
     """One decoded crystal for each crystal, from a draw of its posterior, as the published protocol has it.
 
@@ -55,7 +56,7 @@ def interpolate(
     seed: int = 0,
     steps: int | None = None,
     allow_outside: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CrystalBatch:
     """`num_points` crystals decoded along the straight line between two codes, both ends included.
 

@@ -25,7 +25,7 @@ from cdvae_kit.generation.drawing import CHUNK, Draws
 from cdvae_kit.io.atomic import atomic_file
 from cdvae_kit.io.crystals.reading import read_crystals
 from cdvae_kit.io.crystals.writing import write_crystals
-from cdvae_kit.io.result_folder import LOCK_FILE, held
+from cdvae_kit.io.result_folder import LOCK_FILE, locked
 from cdvae_kit.io.results.files import write_json
 from cdvae_kit.metrics.computing.cluster import Backend, workers
 from cdvae_kit.metrics.computing.parallel import _computed
@@ -120,7 +120,7 @@ def sample_to_parts(
     if place.exists() and not place.is_dir():
         raise NotADirectoryError(f"parts go into a folder, and {place} is a file; choose another path")
     place.mkdir(parents=True, exist_ok=True)
-    with held(place / LOCK_FILE, os.fspath(place)):
+    with locked(place / LOCK_FILE, os.fspath(place)):
         _prepare(place, manifest, overwrite=overwrite, resume=resume)
         bounds = [(first, min(first + size, num_crystals)) for first in range(0, num_crystals, size)]
         there = _parts_there(place, bounds, num_crystals)

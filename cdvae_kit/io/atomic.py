@@ -43,9 +43,9 @@ def refuse_existing(path: str | os.PathLike[str], *, overwrite: bool) -> None:
 
 def refuse_several(paths: Sequence[str | os.PathLike[str]], *, overwrite: bool) -> None:
     """`refuse_existing` of files that belong together; those that a killed `several_files` left may be replaced."""
-    places = [Path(path) for path in paths]
-    left = _left_unfinished(places)
-    for path in places:
+    targets = [Path(path) for path in paths]
+    left = _left_unfinished(targets)
+    for path in targets:
         refuse_existing(path, overwrite=overwrite or path.name in left)
 
 
@@ -56,15 +56,15 @@ def several_files(paths: Sequence[str | os.PathLike[str]], *, overwrite: bool = 
     A hidden note beside them tells whoever comes after a kill or a failure in between that the files that are there
     are no whole set: they may be replaced without `overwrite`.
     """
-    places = [Path(path) for path in paths]
-    note = _note(places)
+    targets = [Path(path) for path in paths]
+    note = _note(targets)
     if note in _notes_of_this_process:
         # a part of what an outer block writes
         yield
         return
-    refuse_several(places, overwrite=overwrite)
+    refuse_several(targets, overwrite=overwrite)
     with atomic_file(note, overwrite=True) as temporary:
-        temporary.write_text(json.dumps([path.name for path in places]), encoding="utf-8")
+        temporary.write_text(json.dumps([path.name for path in targets]), encoding="utf-8")
     _notes_of_this_process.add(note)
     try:
         yield

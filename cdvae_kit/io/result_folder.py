@@ -75,7 +75,7 @@ def result_folder(
     if folder.is_dir() and not (folder / LOCK_FILE).exists():
         _refuse(folder, ours, resume=resume, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder / LOCK_FILE, str(folder)):
+    with locked(folder / LOCK_FILE, str(folder)):
         _refuse(folder, ours, resume=resume, overwrite=overwrite)
         if not resume:
             for name in ours:
@@ -87,7 +87,7 @@ def result_folder(
 
 
 @contextmanager
-def held(lock_file: str | os.PathLike[str], what: str) -> Iterator[None]:
+def locked(lock_file: str | os.PathLike[str], what: str) -> Iterator[None]:
     """Holds a lock while the block runs; the death of the process frees it, whatever ends it.
 
     Args:
@@ -102,10 +102,10 @@ def held(lock_file: str | os.PathLike[str], what: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(lock_file, timeout=0)
-    is_held = False
+    is_locked = False
     try:
         lock.acquire()
-        is_held = True
+        is_locked = True
     except Timeout:
         raise InUseError(
             f"{what} is in use by {_owner(lock_file)}; wait for it to end, stop it, or choose another name"
@@ -118,11 +118,11 @@ def held(lock_file: str | os.PathLike[str], what: str) -> Iterator[None]:
         logger.warning("%s cannot be locked (%s): see that no second run writes there", what, error.strerror)
     try:
         # a file system without locks has the lock's own content there
-        if is_held and type(lock) is FileLock:
+        if is_locked and type(lock) is FileLock:
             lock_file.write_text(f"{os.getpid()} {platform.node()}\n", encoding="utf-8")
         yield
     finally:
-        if is_held:
+        if is_locked:
             if os.name != "nt":
                 # a waiter that has it open notices that it is gone
                 lock_file.unlink(missing_ok=True)

@@ -78,7 +78,7 @@ def read_series(
         path: `.ts`, or a table (`.csv`, `.tsv`, `.txt`) of one channel with one series a row, separated by commas,
             semicolons, tabs or blanks, with or without a line of names; each also as .gz.
         format: what it is, where its name does not say so.
-        label_column: of a table: its place from 0 (−1 is the last), its name, or None where there are no labels.
+        label_column: of a table: its index from 0 (−1 is the last), its name, or None where there are no labels.
         unequal: what becomes of series of several lengths; `shortest` cuts all of them at the end.
         missing: what becomes of missing values (empty, `?`, `NaN`); `interpolate` draws a line between the neighbours
             in time and goes on with the nearest value at the ends.
@@ -100,7 +100,7 @@ def read_series(
 
 
 def class_labels(*sets: LabelledSeries) -> tuple[tuple[str, ...], list[Tensor]]:
-    """The classes of several sets together, sorted, and for each set the place of its labels among them (n,) long.
+    """The classes of several sets together, sorted, and for each set the index of its labels among them (n,) long.
 
     Labels that are all numbers are sorted as numbers.
 
@@ -113,8 +113,8 @@ def class_labels(*sets: LabelledSeries) -> tuple[tuple[str, ...], list[Tensor]]:
     known = {label for found in sets for label in found.labels}
     numeric = all(_number(label) is not None for label in known)
     classes = tuple(sorted(known, key=lambda label: (float(label), label) if numeric else (0.0, label)))
-    place = {label: i for i, label in enumerate(classes)}
-    return classes, [torch.tensor([place[label] for label in found.labels]) for found in sets]
+    index = {label: i for i, label in enumerate(classes)}
+    return classes, [torch.tensor([index[label] for label in found.labels]) for found in sets]
 
 
 def _labels(rows: Sequence[_Row]) -> tuple[str, ...]:

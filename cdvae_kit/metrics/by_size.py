@@ -48,15 +48,15 @@ def rates_by_size(evaluation: Evaluation, edges: Sequence[int] = EDGES) -> list[
     if list(edges) != sorted(set(edges)) or not edges or edges[0] < 1:
         raise ValueError(f"edges must be numbers of atoms from 1, rising, got {tuple(edges)}")
     rows = [row for row in evaluation.crystals if row.num_atoms > 0]
-    places = np.searchsorted(edges, [row.num_atoms for row in rows], side="left")
+    bins = np.searchsorted(edges, [row.num_atoms for row in rows], side="left")
     names = list(dict.fromkeys(name for row in rows for name in row.verdicts))
     found = []
     for name in names:
-        for place in range(len(edges) + 1):
-            members = [row.verdicts.get(name) for row, at in zip(rows, places, strict=True) if at == place]
+        for number in range(len(edges) + 1):
+            members = [row.verdicts.get(name) for row, at in zip(rows, bins, strict=True) if at == number]
             if members:
                 hits = sum(bool(flag) for flag in members)
-                found.append(RateBySize(name, _label(edges, place), wilson_interval(hits, len(members))))
+                found.append(RateBySize(name, _label(edges, number), wilson_interval(hits, len(members))))
     return found
 
 

@@ -85,7 +85,7 @@ def mean_distances(rows: np.ndarray, distance: str) -> np.ndarray:
 
 
 def nearer_share(ours: np.ndarray, theirs: np.ndarray) -> float | None:
-    """The chance that a value of `ours` is below one of `theirs`, ties counting half; None where there is none.
+    """The probability that a value of `ours` is below one of `theirs`, ties counting half; None where there is none.
 
     This is Mann and Whitney's U over the number of pairs; 0.5 where both are alike.
 

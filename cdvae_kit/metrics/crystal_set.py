@@ -116,8 +116,8 @@ def _from_read(result: ReadResult) -> CrystalSet:
     read = _from_batch(result.crystals)
     if not result.failures:
         return read
-    places = result.failed_at or range(len(read), len(read) + len(result.failures))
-    failed = dict(zip(places, result.failures, strict=True))
+    failed_at = result.failed_at or range(len(read), len(read) + len(result.failures))
+    failed = dict(zip(failed_at, result.failures, strict=True))
     there = np.array([i for i in range(result.num_records) if i not in failed], dtype=np.int64)
     arrays: list[CrystalArrays] = [unusable("")] * result.num_records
     names = [""] * result.num_records

@@ -139,7 +139,7 @@ def _from_structure(structure: Structure | None) -> CrystalArrays:
 
 
 def unusable(fault: str) -> CrystalArrays:
-    """A crystal that there is nothing of but the reason why."""
+    """Stands for a crystal that could not be read: no cell, no atoms, and the reason."""
     return CrystalArrays(np.zeros((3, 3)), np.zeros((0, 3)), np.zeros(0, dtype=np.int64), fault)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cdvae_kit.io.atomic import refuse_several, several_files
-from cdvae_kit.io.result_folder import LOCK_FILE, held
+from cdvae_kit.io.result_folder import LOCK_FILE, locked
 from cdvae_kit.io.results.files import write_csv, write_json
 from cdvae_kit.metrics.by_size import rates_by_size
 from cdvae_kit.metrics.evaluation_result import CrystalRow, Evaluation
@@ -77,7 +77,7 @@ def evaluation_folder(
     there is replaced without being asked for.
     """
     paths = refuse_evaluation(folder, overwrite=overwrite, names=names)
-    with held(Path(folder) / LOCK_FILE, os.fspath(folder)):
+    with locked(Path(folder) / LOCK_FILE, os.fspath(folder)):
         yield paths
 
 

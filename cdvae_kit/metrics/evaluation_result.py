@@ -130,7 +130,7 @@ class Evaluation:
         crystals: one row a generated crystal, in order.
         distributions: by name.
         generated: the crystals that were judged.
-        reference: those that they were held against.
+        reference: those that they were compared with.
         settings: composition rule, cutoffs, matcher, seed, versions, and what the caller adds.
         codes: (num_generated, latent_dim) and (num_reference, latent_dim) latent codes; None without a model.
     """

@@ -53,7 +53,7 @@ class Evidence:
 
     Attributes:
         generated: the crystals that are judged.
-        reference: those that they are held against; None without.
+        reference: those that they are compared with; None without.
         train: what is not novel; None without.
         settings: rule, cutoffs, matcher, seed.
         paired: generated crystal i should be reference i.
@@ -210,7 +210,7 @@ class Evidence:
 
     @cached_property
     def relaxed(self) -> StabilityFound:
-        """The generated crystals relaxed, and held against the hull; a calculator must be given."""
+        """The generated crystals relaxed, and compared with the hull; a calculator must be given."""
         from cdvae_kit.metrics.relaxing import judge_stability
 
         assert self.stability is not None

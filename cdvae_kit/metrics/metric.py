@@ -190,7 +190,7 @@ def number(value: float | None, num_crystals: int, *, note: str = "") -> Measure
 
 
 def missing(reason: str) -> Measured:
-    """A number that there is none of, and why."""
+    """A metric without a value, and the reason."""
     return Measured(None, 0, note=reason)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore
     from cdvae_kit.metrics.evidence import Evidence
 
-# crystals whose reduced cells are held at once
+# crystals whose reduced cells are in memory at once
 _BLOCK = 20_000
 
 
@@ -36,7 +36,7 @@ class NoveltyResult:
 
     Attributes:
         novel: (num_crystals,) booleans, False also where the crystal cannot be used.
-        match: (num_crystals,) place in the training set of the first crystal that it matches; -1 where there is none.
+        match: (num_crystals,) index in the training set of the first crystal that it matches; -1 where there is none.
         reasons: one a crystal: why it is not novel, or None where it is.
         failures: pairs (generated, training) on which the matcher stopped, and what it said; they count as different.
         num_training: crystals in the training set.
@@ -115,25 +115,25 @@ def novelty(
     failures: list[tuple[int, int, str]] = []
     num_pairs = num_comparisons = num_done = 0
     for block in _blocks(crystals, index):
-        places = [place for members, _ in block for place in members]
+        own = [i for members, _ in block for i in members]
         at = [candidate for _, candidates in block for candidate in candidates]
         prepared = prepare_all(
-            [crystals[place] for place in places] + [index.crystal(candidate) for candidate in at],
+            [crystals[i] for i in own] + [index.crystal(candidate) for candidate in at],
             primitive=matcher.primitive,
             num_workers=num_workers,
             store=store,
         )
-        for place, crystal in zip(places, prepared, strict=False):
-            reasons[place] = crystal.fault
-        parts = families(prepared[: len(places)], prepared[len(places) :], matcher, "first")
+        for i, crystal in zip(own, prepared, strict=False):
+            reasons[i] = crystal.fault
+        parts = families(prepared[: len(own)], prepared[len(own) :], matcher, "first")
         for part, verdicts in zip(parts, judge(parts, num_workers=num_workers, store=store), strict=True):
             for i, j, _ in verdicts.matches:
-                place, known = places[part.places[i]], at[part.at[j]]
-                match[place], reasons[place] = known, f"the same as training crystal {known}"
-            failures.extend((places[part.places[i]], at[part.at[j]], said) for i, j, said in verdicts.failures)
+                k, known = own[part.indices[i]], at[part.their_indices[j]]
+                match[k], reasons[k] = known, f"the same as training crystal {known}"
+            failures.extend((own[part.indices[i]], at[part.their_indices[j]], said) for i, j, said in verdicts.failures)
             num_comparisons += verdicts.num_asked
         num_pairs += sum(len(members) * len(candidates) for members, candidates in block)
-        num_done += len(places)
+        num_done += len(own)
         if progress is not None:
             progress(num_done, len(crystals))
     if progress is not None:
@@ -152,26 +152,26 @@ def novelty(
 
 
 _Kin = tuple[list[int], list[int]]
-"""Places of the generated and of the training crystals of one composition."""
+"""Indices of the generated and of the training crystals of one composition."""
 
 
 def _blocks(crystals: list[CrystalArrays], index: TrainingIndex) -> Iterator[list[_Kin]]:
     """Compositions that both sets have, as many at a time as leave the memory flat."""
     members: dict[Composition, list[int]] = defaultdict(list)
-    for place, crystal in enumerate(crystals):
+    for i, crystal in enumerate(crystals):
         if crystal.fault is None:
-            members[crystal.reduced_composition].append(place)
+            members[crystal.reduced_composition].append(i)
     block: list[_Kin] = []
     size = 0
-    for composition, places in members.items():
+    for composition, own in members.items():
         candidates = index.candidates(composition).tolist()
         if not candidates:
             continue
-        if block and size + len(places) + len(candidates) > _BLOCK:
+        if block and size + len(own) + len(candidates) > _BLOCK:
             yield block
             block, size = [], 0
-        block.append((places, candidates))
-        size += len(places) + len(candidates)
+        block.append((own, candidates))
+        size += len(own) + len(candidates)
     if block:
         yield block
 

@@ -33,7 +33,7 @@ class PolymorphResult:
     Attributes:
         rms: (num_references,) smallest root mean square displacement, as a fraction of (volume / atom)^(1/3); NaN where
             the reference is not found.
-        best: (num_references,) place of the generated crystal that it is of; -1 where there is none.
+        best: (num_references,) index of the generated crystal that it is of; -1 where there is none.
         reasons: one a reference: why it is not found, or None where it is.
         failures: pairs (generated, reference) on which the matcher stopped, and what it said; they count as different.
         num_generated: crystals that were generated, failures included.
@@ -124,11 +124,11 @@ def polymorphs(
     parts = families(made, wanted, matcher, "distances")
     for part, verdicts in zip(parts, judge(parts, num_workers=num_workers, progress=told, store=store), strict=True):
         for i, j, distance in verdicts.matches:
-            place, at = part.places[i], part.at[j]
+            index, at = part.indices[i], part.their_indices[j]
             # the first of those that are equally near
-            if distance is not None and (distance, place) < (rms[at], best[at]):
-                rms[at], best[at] = distance, place
-        failures.extend((part.places[i], part.at[j], said) for i, j, said in verdicts.failures)
+            if distance is not None and (distance, index) < (rms[at], best[at]):
+                rms[at], best[at] = distance, index
+        failures.extend((part.indices[i], part.their_indices[j], said) for i, j, said in verdicts.failures)
         num_comparisons += verdicts.num_asked
     rms[best < 0] = np.nan
     return PolymorphResult(
@@ -146,8 +146,8 @@ def polymorphs(
 def _reasons(best: np.ndarray, generated: Sequence[Prepared], reference: Sequence[Prepared]) -> list[str | None]:
     made = {crystal.crystal.reduced_composition for crystal in generated if crystal.fault is None}
     reasons: list[str | None] = []
-    for place, crystal in zip(best, reference, strict=True):
-        if place >= 0:
+    for index, crystal in zip(best, reference, strict=True):
+        if index >= 0:
             reasons.append(None)
         elif crystal.fault is not None:
             reasons.append(f"the reference cannot be used: {crystal.fault}")

@@ -97,13 +97,13 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         ),
         "lemat": Protocol(
             "lemat",
-            "LeMat-GenBench, arXiv:2512.04562; github.com/LeMaterial/lemat-genbench, structure-matcher configuration",
-            {"rule": "charge", "matcher": "lemat", "fingerprints": False},
+            "LeMat-GenBench, arXiv:2512.04562; github.com/LeMaterial/lemat-genbench",
+            {"rule": "charge", "matcher": "lemat", "fingerprints": False, "extended": True},
             2_500,
             {"threshold": 0.1},
             differs=(
-                "its default compares BAWL hashes: unique_by_bonds and novel_by_bonds, with extended, are by hashes "
-                "made likewise; the other rates are of its structure-matcher option",
+                "its default compares BAWL hashes: unique_by_bonds and novel_by_bonds are by hashes made likewise; the "
+                "other rates are of its structure-matcher option",
                 "its validity asks for charge within 0.1, distances over half the sum of radii, a density and a "
                 "format; here it is the rule charge and 0.5 angstrom",
                 "its rates are of valid crystals, these of all of them",

@@ -32,12 +32,12 @@ class StabilityRequest:
     Attributes:
         calculator: a name that `cdvae_kit.relaxation.make_calculator` knows, an ASE calculator or a batched potential.
         hull: phases whose energies are by the same calculator, or of formation energies, against which those of the
-            calculator are held; None builds it from the reference set and the pure elements, relaxed likewise.
+            calculator are compared; None builds it from the reference set and the pure elements, relaxed likewise.
         fmax: eV/angstrom, at which a crystal is relaxed.
         max_steps: after which a crystal counts with the energy that it has.
         threshold: eV/atom above the hull that counts as metastable.
         device: of a calculator that is given by name.
-        mp_corrections: add the Materials Project's corrections to energies that are held against formation energies;
+        mp_corrections: add the Materials Project's corrections to energies that are compared with formation energies;
             None does it where the calculator's energies are known to be raw (`formation.needs_corrections`).
     """
 

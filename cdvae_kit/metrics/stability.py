@@ -71,7 +71,7 @@ class StabilityResult:
         crystals: one entry a crystal, in order.
         threshold: eV/atom, of `metastable`.
         calculator: what gave the energies.
-        hull: what they are held against.
+        hull: what they are compared with.
         convention: all that the numbers rest on, in words.
     """
 

@@ -65,7 +65,7 @@ def sun(
         threshold: eV/atom above the hull, that `stable` was judged by.
         groups: which crystals are the same: equal labels; None where a crystal was not judged.
         calculator: what gave the energies, for the convention.
-        hull: what they are held against.
+        hull: what they are compared with.
         matcher: what said which crystals are the same.
         reference: what novelty is judged by.
 

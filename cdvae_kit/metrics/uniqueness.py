@@ -135,7 +135,7 @@ def uniqueness(
     first_of = {i: i for i, fault in enumerate(faults) if fault is None}
     failures: list[tuple[int, int, str]] = []
     for group, verdicts in zip(groups, found, strict=True):
-        members = [company[place] for place in group.places]
+        members = [company[i] for i in group.indices]
         for component in verdicts.components:
             first = min(members[i] for i in component)
             first_of.update({members[i]: first for i in component})
@@ -153,7 +153,7 @@ def uniqueness(
 
 
 class _Verdicts(NamedTuple):
-    """Places in the family: those of each component, pairs on which the matcher stopped; and pairs it judged."""
+    """Indices in the family: those of each component, pairs on which the matcher stopped; and pairs it judged."""
 
     components: list[list[int]]
     failures: list[tuple[int, int, str]]
@@ -164,7 +164,7 @@ def _in_order(family: SameComposition) -> SameComposition:
     """The family in the order of its crystals' digests: a match may depend on which of the two comes first."""
     keys = [crystal_key(prepared.crystal) for prepared in family.ours]
     order = sorted(range(len(keys)), key=keys.__getitem__)
-    return replace(family, places=[family.places[i] for i in order], ours=[family.ours[i] for i in order])
+    return replace(family, indices=[family.indices[i] for i in order], ours=[family.ours[i] for i in order])
 
 
 def _components(family: SameComposition) -> _Verdicts:
@@ -233,7 +233,7 @@ def _result(
 
 
 def convention(evidence: Evidence) -> str:
-    """When crystals are the same, and what they are held against, in words."""
+    """When crystals are the same, and what they are compared with, in words."""
     index = evidence.training_index
     words = evidence.settings.structure_matcher.describe()
     return words if index is None else f"{words}; {len(index)} training crystals"

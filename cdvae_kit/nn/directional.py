@@ -2,9 +2,9 @@
 
 The layers see edges and pairs of edges that meet; where those come from is no matter here.
 Source of the idea: Gasteiger et al., "GemNet: Universal directional graph neural networks for molecules" (NeurIPS
-2021, arXiv 2106.08903), the variant with triplets alone and direct outputs. Differences: an edge hears the edges that
-end where it starts, as in DimeNet (arXiv 2003.03123), and no reverse edge is needed, which a list of nearest
-neighbours need not hold.
+2021, arXiv 2106.08903), the variant with triplets alone and direct outputs. Differences: an edge gets messages from
+the edges that end where it starts, as in DimeNet (arXiv 2003.03123), and no reverse edge is needed, which a list of
+nearest neighbours need not hold.
 """
 
 import math
@@ -21,7 +21,7 @@ _HALF = 0.5**0.5
 
 
 class AngularTable(NamedTuple):
-    """What each edge hears, one row an edge, as many columns as the busiest edge needs."""
+    """The incoming edges of each edge, one row an edge, as many columns as the edge with the most of them needs."""
 
     incoming: Tensor  # (num_edges, most) long; 0 where a row is over
     weights: Tensor  # (num_edges, num_angular, most); 0 where a row is over
@@ -74,13 +74,13 @@ class ResidualBlock(nn.Module):
 
 
 class AngularMessage(nn.Module):
-    """What an edge hears from the edges that end where it starts, by their lengths, its own, and the angle between.
+    """The message to an edge from the edges that end where it starts, by both lengths and the angle between them.
 
     Args:
         width: features of an edge.
         inner: features while they are summed.
         num_radial: radial features of an edge.
-        num_mixed: radial functions of the hearing edge for each angular one.
+        num_mixed: radial functions of the receiving edge for each angular one.
         num_neighbors: typical number of neighbours; sums are divided by its square root.
     """
 
@@ -110,13 +110,13 @@ class AngularMessage(nn.Module):
 
 
 class DirectionalLayer(nn.Module):
-    """One round: edges hear edges, atoms hear their edges, edges hear their two atoms.
+    """One round of messages: from edges to edges, from edges to their atoms, and from the two atoms back to each edge.
 
     Args:
         width: features of an edge, and of an atom.
         inner: features of an edge while they are summed over angles.
         num_radial: radial features of an edge.
-        num_mixed: radial functions of the hearing edge for each angular one.
+        num_mixed: radial functions of the receiving edge for each angular one.
         num_neighbors: typical number of neighbours; sums are divided by its square root.
     """
 

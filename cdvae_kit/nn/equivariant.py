@@ -123,7 +123,7 @@ class EquivariantConvolution(nn.Module):
         return self.skip(h) + self.gate(self.combine(torch.cat([mixed, self.square(mixed, mixed)], dim=-1)))
 
     # Between here and the gate, features are one tensor a degree, (num_atoms, 2 l + 1, channels): what mixes channels
-    # is then a matrix product, and nothing is held that has channels times harmonics numbers an edge.
+    # is then a matrix product, and no tensor is made that has channels times harmonics numbers an edge.
 
     def _with_squares(self, mixed: list[Tensor]) -> list[Tensor]:
         """The features, and behind them, degree by degree, the outputs of `square`."""

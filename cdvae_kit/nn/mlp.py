@@ -24,7 +24,7 @@ def mlp(widths: Sequence[int], *, final_activation: bool = False) -> nn.Sequenti
 
 
 def dropout(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Sets a random share of the numbers to 0 and makes up for it in the others; chance comes from the generator.
+    """Sets a random share of the numbers to 0 and makes up for it in the others; randomness comes from the generator.
 
     >>> dropped = dropout(torch.ones(1000), 0.25, torch.Generator().manual_seed(0))
     >>> sorted(set(dropped.tolist()))

@@ -1,4 +1,4 @@
-"""Relaxation through ASE calculators and batched potentials, and the hull that crystals are held against."""
+"""Relaxation through ASE calculators and batched potentials, and the hull that crystals are compared with."""
 
 from cdvae_kit.relaxation.calculators import (
     CALCULATORS,

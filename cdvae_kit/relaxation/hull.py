@@ -50,7 +50,7 @@ class HullDistance:
 
     Attributes:
         energy_above_hull: eV/atom, negative below the hull of the reference; None where it is not known.
-        decomposition: share of the atoms by phase, of the mixture that the crystal is held against.
+        decomposition: share of the atoms by phase, of the mixture that the crystal is compared with.
         reason: why it is not known; None where it is.
     """
 
@@ -60,7 +60,7 @@ class HullDistance:
 
 
 class ReferenceHull:
-    """The phases that crystals are held against.
+    """The phases that crystals are compared with.
 
     Of the phases of one composition only the lowest counts. An element without a phase of its own leaves every
     crystal that holds it without a verdict, with the reason.

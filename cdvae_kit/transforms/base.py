@@ -289,8 +289,8 @@ class RandomChoice(Transform[Data]):
         return select_samples(join_samples(parts), torch.cat(groups).argsort()) if parts else data
 
 
-def _params_of(params: Params, place: int) -> dict[str, Tensor]:
-    prefix = f"{place}."
+def _params_of(params: Params, index: int) -> dict[str, Tensor]:
+    prefix = f"{index}."
     return {key.removeprefix(prefix): value for key, value in params.items() if key.startswith(prefix)}
 
 

@@ -76,10 +76,10 @@ def reciprocal_waves(lattice: Tensor, *, shortest_wave: float) -> Waves:
     inside = lengths <= shell.clamp_min((1.0 + 1e-9) / shortest_wave)[crystal]
     crystal, numbers, lengths = crystal[inside], numbers[inside], lengths[inside]
     counts = torch.bincount(crystal, minlength=len(lattice))
-    place = torch.arange(len(crystal), device=crystal.device) - (counts.cumsum(0) - counts)[crystal]
+    index = torch.arange(len(crystal), device=crystal.device) - (counts.cumsum(0) - counts)[crystal]
     width = int(counts.max()) if len(counts) else 0
-    padded = numbers.new_zeros(len(lattice), width, 3).index_put((crystal, place), numbers)
-    padded_lengths = lengths.new_zeros(len(lattice), width).index_put((crystal, place), 2.0 * math.pi * lengths)
+    padded = numbers.new_zeros(len(lattice), width, 3).index_put((crystal, index), numbers)
+    padded_lengths = lengths.new_zeros(len(lattice), width).index_put((crystal, index), 2.0 * math.pi * lengths)
     return Waves(padded.to(lattice.device), padded_lengths.to(lattice.device, lattice.dtype))
 
 
@@ -89,11 +89,11 @@ def _count_off(sizes: Tensor) -> tuple[Tensor, Tensor]:
     # the middle of an odd box is 0
     first, counts = total // 2 + 1, total // 2
     crystal = torch.repeat_interleave(counts)
-    place = ragged_index(first, counts)
+    index = ragged_index(first, counts)
     size = sizes[crystal]
-    last = place % size[:, 2]
-    middle = (place // size[:, 2]) % size[:, 1]
-    front = place // (size[:, 2] * size[:, 1])
+    last = index % size[:, 2]
+    middle = (index // size[:, 2]) % size[:, 1]
+    front = index // (size[:, 2] * size[:, 1])
     return crystal, torch.stack([front, middle, last], dim=-1) - size // 2
 
 

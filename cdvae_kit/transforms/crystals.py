@@ -86,7 +86,7 @@ class ElementSubstitution(Transform[CrystalBatch]):
             raise ValueError(f"elements must be distinct atomic numbers in 1..{MAX_ATOMIC_NUMBER}, got {self.elements}")
 
     def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
-        """`permutation` (num_crystals, num_elements) long of places in `elements`; the magnitude scales the share."""
+        """`permutation` (num_crystals, num_elements) long, indices into `elements`; the magnitude scales the share."""
         device = batch.num_atoms.device
         order = uniform(generator, len(batch), len(self.elements), like=batch.num_atoms).argsort(dim=1)
         share = self.probability * per_sample(magnitude, len(batch), like=batch.num_atoms)[:, None]
@@ -94,7 +94,7 @@ class ElementSubstitution(Transform[CrystalBatch]):
         return {"permutation": torch.where(chosen, order, torch.arange(len(self.elements), device=device))}
 
     def apply(self, batch: CrystalBatch, params: Params) -> CrystalBatch:
-        """The batch with the element at place i of `elements` replaced by the one at place permutation[i]."""
+        """The batch with element i of `elements` replaced by element permutation[i]."""
         permutation = params["permutation"]
         if permutation.shape != (len(batch), len(self.elements)):
             raise ValueError(
@@ -105,10 +105,10 @@ class ElementSubstitution(Transform[CrystalBatch]):
             return batch
         old = batch.atomic_numbers
         elements = torch.tensor(self.elements, device=old.device)
-        place = torch.full((MAX_ATOMIC_NUMBER + 1,), -1, dtype=torch.long, device=old.device)
-        place[elements] = torch.arange(len(elements), device=old.device)
-        known = place[old] >= 0
-        new = torch.where(known, elements[permutation[batch.batch, place[old].clamp_min(0)]], old)
+        index = torch.full((MAX_ATOMIC_NUMBER + 1,), -1, dtype=torch.long, device=old.device)
+        index[elements] = torch.arange(len(elements), device=old.device)
+        known = index[old] >= 0
+        new = torch.where(known, elements[permutation[batch.batch, index[old].clamp_min(0)]], old)
         changed = scatter((new != old).long(), batch.batch, dim=0, dim_size=len(batch), reduce="sum") > 0
         properties = {name: values.masked_fill(changed, torch.nan) for name, values in batch.properties.items()}
         return batch.replace(atomic_numbers=new, properties=properties)

@@ -274,8 +274,8 @@ class Erase(Sometimes):
         for axis, n in enumerate(batch.shape[-2:]):
             side = max(1, round(self.share * n))
             first = (params["corner"][:, axis] * (n - side + 1)).floor()[:, None]
-            place = torch.arange(n, device=batch.device)
-            inside.append((place >= first) & (place < first + side))
+            index = torch.arange(n, device=batch.device)
+            inside.append((index >= first) & (index < first + side))
         return batch.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.0)
 
 

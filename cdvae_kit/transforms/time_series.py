@@ -66,7 +66,7 @@ class Amplify(Transform[Tensor]):
 class PermuteSegments(Transform[Tensor]):
     """`num_segments` pieces in another order; parameter `keys` (b, num_segments), by which they are sorted.
 
-    A magnitude between 0 and 1 mixes: keys are places plus that much disorder. Pieces differ by one point in length
+    A magnitude between 0 and 1 mixes: keys are indices plus that much disorder. Pieces differ by one point in length
     where the number of points does not divide.
     """
 
@@ -81,9 +81,9 @@ class PermuteSegments(Transform[Tensor]):
         if batch.shape[-1] < self.num_segments:
             raise ValueError(f"{batch.shape[-1]} points in time do not fall into {self.num_segments} pieces")
         strength = per_sample(magnitude, len(batch), like=batch)[:, None]
-        places = torch.arange(self.num_segments, device=batch.device, dtype=batch.dtype)
+        indices = torch.arange(self.num_segments, device=batch.device, dtype=batch.dtype)
         disorder = uniform(generator, len(batch), self.num_segments, high=float(self.num_segments), like=batch)
-        return {"keys": (1.0 - strength) * places + strength * disorder}
+        return {"keys": (1.0 - strength) * indices + strength * disorder}
 
     def apply(self, batch: Tensor, params: Params) -> Tensor:
         check_series(batch)

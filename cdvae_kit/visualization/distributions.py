@@ -307,12 +307,12 @@ def _static(drawing: _Drawing) -> Figure:
         axes.set_xlabel(drawing.label, parse_math=False)
         return figure
     if drawing.is_categorical:
-        places = np.arange(len(binned.labels))
+        rows = np.arange(len(binned.labels))
         half = 0.0 if binned.reference is None else 0.2
-        axes.barh(places - half, 100 * binned.generated, height=0.38, color=theme.GENERATED_COLOR, label=ours)
+        axes.barh(rows - half, 100 * binned.generated, height=0.38, color=theme.GENERATED_COLOR, label=ours)
         if binned.reference is not None:
-            axes.barh(places + half, 100 * binned.reference, height=0.38, color=theme.REFERENCE_COLOR, label=theirs)
-        axes.set_yticks(places, binned.labels, parse_math=False)
+            axes.barh(rows + half, 100 * binned.reference, height=0.38, color=theme.REFERENCE_COLOR, label=theirs)
+        axes.set_yticks(rows, binned.labels, parse_math=False)
         axes.invert_yaxis()
         axes.set_xlabel(share)
         axes.set_ylabel(drawing.label, parse_math=False)

@@ -36,11 +36,11 @@ def plot_experiment(panels: Sequence[Panel]) -> Figure:
     columns = min(_IN_A_ROW, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = new_figure(_SIDE * columns, 0.85 * _SIDE * rows)
-    places = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
-    for axes, panel in zip(places, panels, strict=False):
+    panes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    for axes, panel in zip(panes, panels, strict=False):
         _draw(axes, panel)
         axes.set_title(fill(panel.title, _TITLE_WIDTH), fontsize="medium")
-    for axes in places[len(panels) :]:
+    for axes in panes[len(panels) :]:
         axes.set_axis_off()
     return figure
 

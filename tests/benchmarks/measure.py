@@ -220,6 +220,14 @@ def steps_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def print_numbers(numbers: Any, path: Path | None, *, shown: str | None = None) -> None:
+    """Prints numbers as JSON, or `shown` in their place, and writes the JSON to `path`."""
+    text = json.dumps(numbers, indent=2)
+    print(text if shown is None else shown)
+    if path is not None:
+        path.write_text(text + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.measure", description=__doc__)
     parser.add_argument("model", help="a model of the package's own, or the folder of a checkpoint")
@@ -249,10 +257,10 @@ def main() -> None:
         )
         for steps in (options.steps or [None])
     ]
-    text = json.dumps(rows[0] if len(rows) == 1 else rows, indent=2)
-    print(text if len(rows) == 1 else steps_table(rows))
-    if options.json is not None:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    if len(rows) == 1:
+        print_numbers(rows[0], options.json)
+    else:
+        print_numbers(rows, options.json, shown=steps_table(rows))
 
 
 if __name__ == "__main__":

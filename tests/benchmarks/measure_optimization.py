@@ -30,7 +30,7 @@ from cdvae_kit.metrics.fingerprints.vectors import fingerprints
 from cdvae_kit.models import CDVAE
 from cdvae_kit.models.latent_predictor import LatentPredictor
 from cdvae_kit.models.property_predictor import PropertyPredictor
-from tests.benchmarks.measure import about_machine
+from tests.benchmarks.measure import about_machine, print_numbers
 
 PROPERTIES = {"perov_5": "heat_ref", "carbon_24": "energy_per_atom"}
 PUBLISHED_THRESHOLDS = {
@@ -211,9 +211,7 @@ def main() -> None:
         seed=options.seed,
         judged_on=options.judged_on,
     )
-    print(table(numbers))
-    if options.json is not None:
-        options.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    print_numbers(numbers, options.json, shown=table(numbers))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ both means. Validity of the compositions is told beside it, so that nothing is b
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.metrics import validity
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.property_predictor import PropertyPredictor
-from tests.benchmarks.measure import about_machine, percent
+from tests.benchmarks.measure import about_machine, percent, print_numbers
 
 
 def judged(judge: PropertyPredictor, crystals: CrystalBatch, name: str) -> list[float]:
@@ -127,10 +126,7 @@ def main() -> None:
         steps=options.steps,
         device=options.device,
     )
-    text = json.dumps(numbers, indent=2)
-    print(text)
-    if options.json is not None:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    print_numbers(numbers, options.json)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python tests/benchmarks/reference_hull.py FOLDER
 
 FOLDER holds `train.csv.gz`, `val.csv.gz` and `test.csv.gz` of MP-20. Each compound of val and test with a stored
-`e_above_hull` is held against two hulls: of the formation energies of all three parts, and of these with the heights
+`e_above_hull` is compared with two hulls: of the formation energies of all three parts, and of these with the heights
 that follow from the stored values of the two other parts. Prints the mean absolute error, the share that changes sides
 of 0.05 eV/atom, and of 0 (as a result of stable phases with more than 20 atoms, which MP-20 leaves out). What it
 printed is in `reference_hull.md`.

@@ -16,7 +16,6 @@ measurement. Seconds are those of this machine.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from cdvae_kit.datasets import load_dataset
 from cdvae_kit.generation.wishes import sample_each, wishes_of
 from cdvae_kit.metrics import polymorphs, reconstruction
 from cdvae_kit.models.conditions import Conditions
-from tests.benchmarks.measure import FILTER, about_machine, percent
+from tests.benchmarks.measure import FILTER, about_machine, percent, print_numbers
 
 
 @torch.no_grad()
@@ -144,10 +143,7 @@ def main() -> None:
         device=options.device,
         num_workers=options.workers,
     )
-    text = json.dumps(numbers, indent=2)
-    print(text)
-    if options.json is not None:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    print_numbers(numbers, options.json)
 
 
 if __name__ == "__main__":

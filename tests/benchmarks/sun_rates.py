@@ -20,7 +20,6 @@ over all crystals, failures included. The spread between the potentials is print
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -44,7 +43,7 @@ from cdvae_kit.metrics.stability import METASTABLE
 from cdvae_kit.metrics.sun import SunResult, sun_of
 from cdvae_kit.metrics.symmetry import space_groups
 from cdvae_kit.relaxation import formation_hull
-from tests.benchmarks.measure import about_machine
+from tests.benchmarks.measure import about_machine, print_numbers
 
 PARTS = ("train", "val", "test")
 SYMPREC = 0.1
@@ -243,9 +242,7 @@ def main() -> None:
         cache=options.cache,
     )
     print(table(numbers))
-    print(json.dumps(numbers, indent=2))
-    if options.json is not None:
-        options.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    print_numbers(numbers, options.json)
 
 
 if __name__ == "__main__":

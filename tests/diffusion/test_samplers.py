@@ -1,4 +1,4 @@
-"""Samplers against laws that are known exactly: orders of convergence, stationary variances, end states."""
+"""Samplers against distributions that are known exactly: orders of convergence, stationary variances, end states."""
 
 import math
 from collections import deque
@@ -128,7 +128,7 @@ def test_the_lattice_converges_to_the_exact_transport_of_a_gaussian_at_the_order
 def well(sites: Tensor, width: float, process: CoordinateProcess) -> Predict:
     """The exact prediction for pairs of atoms spread around known sites by a wrapped normal of deviation `width`.
 
-    Where a pair lies in its cell means nothing: the law is one of the difference of its two atoms.
+    Where a pair lies in its cell means nothing: the distribution is one of the difference of its two atoms.
     """
 
     def predict(noisy: NoisyCrystals, t: Tensor) -> ScoreOutput:

@@ -29,7 +29,7 @@ from cdvae_kit.io.atomic import temporary_beside
 from cdvae_kit.io.result_folder import ResumeError
 from cdvae_kit.io.results.files import DamagedResultError
 from cdvae_kit.models import CDVAE
-from tests.generation.toys import LinearEnsemble, volume_per_atom
+from tests.generation.toys import LinearEnsemble, Stop, volume_per_atom
 from tests.models.tiny import LATENT_DIM, some_crystals, tiny_model
 
 QUICK = GuidedSearch(num_rounds=2, num_paths=2, num_cycles=2, steps_per_cycle=3, num_kept=1, num_submitted=3)
@@ -111,17 +111,6 @@ def test_everything_is_written_and_reads_back(model: CDVAE, tmp_path: Path) -> N
     summary = json.loads((folder / "summary.json").read_text())
     assert summary == result.summary
     assert summary["num_candidates"] == len(held)
-
-
-class Stop:
-    """Progress that interrupts when so many starts are done."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def __call__(self, done: int, total: int) -> None:
-        if done >= self.at:
-            raise KeyboardInterrupt
 
 
 def test_an_interrupted_run_keeps_what_is_done_and_resumes_to_the_same_end(model: CDVAE, tmp_path: Path) -> None:

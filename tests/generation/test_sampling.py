@@ -13,23 +13,13 @@ from cdvae_kit.crystal.lattice import wrap_displacement
 from cdvae_kit.generation import sample_to_file
 from cdvae_kit.io import read_crystals, read_journal
 from cdvae_kit.models import CDVAE, decoding
+from tests.generation.toys import Stop
 from tests.models.tiny import MAX_ATOMS, tiny_model
 
 
 @pytest.fixture(scope="module")
 def model() -> CDVAE:
     return tiny_model()
-
-
-class Stop:
-    """Progress that interrupts when so many crystals are done."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def __call__(self, done: int, total: int) -> None:
-        if done >= self.at:
-            raise KeyboardInterrupt
 
 
 def content(path: Path) -> bytes | list[bytes]:
@@ -74,6 +64,7 @@ def test_a_run_that_was_interrupted_and_resumed_ends_in_the_same_file(
 _KILLED = """
 import os, signal, sys
 from cdvae_kit.generation import sample_to_file
+from tests.generation.toys import Stop
 from tests.models.tiny import tiny_model
 
 def progress(done, total):

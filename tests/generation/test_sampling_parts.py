@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from cdvae_kit.io.result_folder import InUseError
 from cdvae_kit.models import CDVAE
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.portable import PortableModel
+from tests.generation.toys import Stop
 from tests.models.tiny import tiny_model
 
 STEPS = 2
@@ -30,16 +30,6 @@ DRAWS = Draws(seed=3, steps=STEPS)
 @pytest.fixture(scope="module")
 def model() -> CDVAE:
     return tiny_model()
-
-
-@pytest.fixture(scope="module")
-def dask_cluster() -> Iterator[Any]:
-    """Two worker processes of one thread each."""
-    distributed = pytest.importorskip("dask.distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-    ) as cluster:
-        yield cluster
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -106,17 +96,6 @@ def test_ray_gives_the_same_parts(model: CDVAE, tmp_path: Path) -> None:
     sample_to_parts(model, tmp_path / "here", DRAWS, **options)
     sample_to_parts(model, tmp_path / "ray", DRAWS, backend="ray", num_workers=2, **options)
     assert contents(tmp_path / "here") == contents(tmp_path / "ray")
-
-
-class Stop:
-    """Progress that interrupts when so many crystals are done."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def __call__(self, done: int, total: int) -> None:
-        if done >= self.at:
-            raise KeyboardInterrupt
 
 
 def test_a_run_that_was_stopped_makes_the_parts_that_are_missing(model: CDVAE, tmp_path: Path) -> None:

@@ -15,6 +15,17 @@ RANGES = {
 }
 
 
+class Stop:
+    """Progress that interrupts when so many pieces of work are done."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def __call__(self, done: int, total: int) -> None:
+        if done >= self.at:
+            raise KeyboardInterrupt
+
+
 class LinearEnsemble:
     """Two properties, linear in z; the members differ by `spread`."""
 

@@ -275,7 +275,7 @@ def test_niggli_reduction_gives_the_reduced_cell_in_its_standard_frame(tmp_path:
         ('3\nLattice="4 0 0 0 4 0 0 0 4"\nCs 0 0 0\n', "expected 3 lines of atoms .* got 1"),
         (
             'one\nLattice="4 0 0 0 4 0 0 0 4"\nCs 0 0 0\n',
-            "expected a number of atoms, a whole number up to 10000000, got 'one'",
+            "expected a number of atoms, an integer up to 10000000, got 'one'",
         ),
         ('0\nLattice="4 0 0 0 4 0 0 0 4"\n', "expected at least one atom"),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cdvae_kit.io.atomic import temporary_beside
-from cdvae_kit.io.result_folder import LOCK_FILE, InUseError, ResumeError, held, result_folder
+from cdvae_kit.io.result_folder import LOCK_FILE, InUseError, ResumeError, locked, result_folder
 
 OURS = ("run.json", "trials", "table.csv")
 MODES: dict[str, dict[str, Any]] = {"plain": {}, "resume": {"resume": True}, "overwrite": {"overwrite": True}}
@@ -118,7 +118,7 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_is_dead(tmp_path: P
 
 def test_a_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
     for _ in range(2):
-        with pytest.raises(RuntimeError), held(tmp_path / "lock", "it"):
+        with pytest.raises(RuntimeError), locked(tmp_path / "lock", "it"):
             raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 

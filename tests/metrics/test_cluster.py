@@ -6,9 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -34,16 +32,6 @@ def kill_own_process(number: int) -> int:
 
 def refuse(number: int) -> int:
     raise ValueError(f"crystal {number} is refused")
-
-
-@pytest.fixture(scope="module")
-def dask_cluster() -> Iterator[Any]:
-    """Two worker processes of one thread each."""
-    distributed = pytest.importorskip("dask.distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-    ) as cluster:
-        yield cluster
 
 
 def test_a_killed_dask_worker_loses_nothing(dask_cluster):

@@ -1,4 +1,4 @@
-"""Distances between whole sets: closed forms, limits, and that two honest draws are told apart from two laws."""
+"""Distances between whole sets: closed forms, limits, and that draws of two distributions are told apart."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from cdvae_kit.metrics.computing.divergences import (
 )
 
 
-def random_labels(num: int, law: list[float], seed: int) -> list[int]:
-    return np.random.default_rng(seed).choice(len(law), num, p=law).tolist()
+def random_labels(num: int, probabilities: list[float], seed: int) -> list[int]:
+    return np.random.default_rng(seed).choice(len(probabilities), num, p=probabilities).tolist()
 
 
 def test_jensen_shannon_agrees_with_scipy():
@@ -37,10 +37,10 @@ def test_labels_that_are_missing_are_left_out():
 
 
 def test_two_draws_of_one_law_diverge_as_much_as_expected_and_other_laws_more():
-    law = [0.4, 0.3, 0.2, 0.1]
-    reference = random_labels(2000, law, 3)
-    same = np.mean([jensen_shannon(random_labels(200, law, seed), reference) for seed in range(50)])
-    other = jensen_shannon(random_labels(200, law[::-1], 4), reference)
+    probabilities = [0.4, 0.3, 0.2, 0.1]
+    reference = random_labels(2000, probabilities, 3)
+    same = np.mean([jensen_shannon(random_labels(200, probabilities, seed), reference) for seed in range(50)])
+    other = jensen_shannon(random_labels(200, probabilities[::-1], 4), reference)
     expected = expected_divergence(reference, num_generated=200)
     assert expected == pytest.approx(same, rel=0.25)
     assert other > 10 * expected

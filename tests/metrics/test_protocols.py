@@ -49,7 +49,7 @@ def test_uniqueness_and_novelty_are_those_of_the_papers_matcher(name: str) -> No
     settings = protocol_settings(name)
     found = evaluate(GENERATED, train=TRAIN, settings=settings).crystals
     assert [row.verdicts["novel"] for row in found] == new
-    # of two crystals alone there is no chain of likenesses
+    # of two crystals alone there is no chain of similarities
     alike = matcher.fit(salt(), salt(4.1, 1.45))
     pair = evaluate([salt(), salt(4.1, 1.45)], settings=settings).metrics["unique"].value
     assert pair == (0.5 if alike else 1.0)
@@ -91,7 +91,10 @@ def test_composition_rules_are_those_of_the_papers() -> None:
 
 
 def test_the_record_says_what_is_not_as_there_and_how_many_crystals_there_were() -> None:
-    found = evaluate([salt()], settings=protocol_settings("lemat")).settings
+    judged = evaluate([salt()], settings=protocol_settings("lemat"))
+    # its default
+    assert "unique_by_bonds" in judged.metrics
+    found = judged.settings
     assert found["protocol"] == "lemat" and "matcher lemat" in found["protocol_sets"]
     assert "1 crystals are judged, 2,500 there" in found["protocol_differs"][0]
     assert any("BAWL" in line for line in found["protocol_differs"])

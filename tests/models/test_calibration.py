@@ -27,7 +27,7 @@ def test_intervals_hold_the_share_that_they_were_calibrated_for(coverage: float)
         calibration.fit(*drawn(100, seed), offset=torch.tensor([0.01]), coverage=coverage)
         mean, spread, truth = drawn(1000, 1000 + seed)
         shares.append(float(((truth - mean).abs() <= calibration.half_width(spread)).float().mean()))
-    # the law of the mean share is a Beta with mean ceil(101 coverage) / 101
+    # the distribution of the mean share is a Beta with mean ceil(101 coverage) / 101
     assert coverage - 0.01 <= sum(shares) / len(shares) <= coverage + 0.03
 
 

@@ -10,6 +10,8 @@ from pymatgen.core import Lattice, Structure
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets import load_dataset, split_crystals
+from cdvae_kit.generation.optimization.objectives import Goal, check_goals
+from cdvae_kit.generation.optimization.predictors import CodeModel
 from cdvae_kit.models import CDVAE, LatentPredictor, PropertyPredictor, pretrained
 
 PROPERTIES = {"perov_5": "heat_ref", "carbon_24": "energy_per_atom"}
@@ -50,6 +52,18 @@ def test_the_predictor_from_codes_knows_the_codes_of_the_carried_autoencoder(nam
     z = torch.zeros(2, autoencoder.config.latent_dim, requires_grad=True)
     (slope,) = torch.autograd.grad(latent(z).mean(), z)
     assert slope.isfinite().all() and (slope != 0).any()
+
+
+def test_a_front_of_several_properties_can_be_searched_with_what_is_carried() -> None:
+    latent = LatentPredictor.from_pretrained("perov_5", device="cpu")
+    assert latent.units == {"heat_ref": "eV/atom", "heat_all": "eV/atom", "dir_gap": "eV", "ind_gap": "eV"}
+    autoencoder = CDVAE.from_pretrained("perov_5", device="cpu")
+    model = CodeModel(latent, autoencoder)
+    check_goals((Goal("heat_ref"), Goal("dir_gap", "target", 1.5)), model.ranges)
+    z = torch.zeros(1, autoencoder.config.latent_dim, requires_grad=True)
+    slopes = [torch.autograd.grad(latent(z)[..., i].mean(), z)[0] for i in range(4)]
+    # the control: they are not one property four times
+    assert torch.cosine_similarity(slopes[0], slopes[2]).abs() < 0.9
 
 
 def test_an_element_that_the_judge_has_not_seen_is_flagged() -> None:

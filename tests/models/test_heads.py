@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.heads import (
     CompositionHead,
     FractionHead,
@@ -15,6 +14,7 @@ from cdvae_kit.models.heads import (
     element_counts,
     most_probable_counts,
 )
+from cdvae_kit.models.limits import NUM_ELEMENTS
 from cdvae_kit.seeding import make_generator
 from tests.models.tiny import seed_weights
 

@@ -1,4 +1,4 @@
-"""The learned prior, on codes whose law is known."""
+"""The learned prior, on codes whose distribution is known."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_noise_is_carried_to_the_codes(fitted: LatentPrior) -> None:
 
 @torch.no_grad()
 def test_plain_noise_is_not_already_there(fitted: LatentPrior) -> None:
-    """The control: a normal law of the same mean and deviation lies mostly between the heaps."""
+    """The control: a normal distribution of the same mean and standard deviation lies mostly between the heaps."""
     codes = torch.randn(2000, 2, generator=make_generator(1)) @ fitted.colour + fitted.mean
     assert float((torch.cdist(codes, CENTRES).amin(1) < 3.0 * SPREAD).float().mean()) < 0.5
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cdvae_kit.datasets.bundled import bundled_info
-from cdvae_kit.datasets.signals import SignalLaw, periodic_signals
+from cdvae_kit.datasets.signals import SignalSettings, periodic_signals
 from cdvae_kit.io.series import LabelledSeries, read_series
 from cdvae_kit.representation.experiments.frame_projections import on_motions
 from cdvae_kit.representation.experiments.frame_projections.on_motions import MANIFOLDS, PREFIX, compare_manifolds
@@ -47,7 +47,7 @@ def trial(experiment: Experiment) -> ExperimentResult:
 
 
 def labelled(num: int, first: int = 0) -> LabelledSeries:
-    signals = periodic_signals(num, seed=0, first=first, law=SignalLaw(num_classes=2, length=32, drift=0.0))
+    signals = periodic_signals(num, seed=0, first=first, settings=SignalSettings(num_classes=2, length=32, drift=0.0))
     return LabelledSeries(signals.series, tuple("slow" if i == 0 else "fast" for i in signals.labels.tolist()), "made")
 
 

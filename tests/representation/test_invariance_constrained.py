@@ -1,4 +1,4 @@
-"""The sampler against its stationary law, the dual step against its formula, plain training as the limit."""
+"""The sampler against its stationary distribution, the dual step against its formula, plain training as the limit."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_long_chains_visit_transforms_in_proportion_to_their_loss() -> None:
 def test_one_proposal_is_the_law_itself_and_two_lie_between() -> None:
     one, two = (shares_of((1.0, 2.0, 5.0), num_proposals=n) for n in (1, 2))
     assert torch.allclose(one, torch.full((3,), 1.0 / 3.0), atol=0.012)
-    # one step of the chain from the law, by its matrix
+    # one step of the chain from the distribution, by its matrix
     step = torch.tensor([[min(1.0, new / old) / 3.0 for new in (1.0, 2.0, 5.0)] for old in (1.0, 2.0, 5.0)])
     step += torch.diag(1.0 - step.sum(1))
     expected = torch.full((3,), 1.0 / 3.0) @ step
@@ -104,7 +104,7 @@ def test_batch_parameters_and_losses_of_the_end_belong_together() -> None:
     assert torch.equal(end.batch, rotation.apply(x, end.params))
     assert torch.equal(end.losses, end.batch[:, 0].abs())
     assert 0.2 < end.acceptance < 1.0
-    # the mean of a loss under its own density is above that under the law, 2/π of the length
+    # the mean of a loss under its own density is above that under the distribution, 2/π of the length
     assert end.losses.mean() > 1.1 * (2.0 / math.pi) * x.norm(dim=1).mean()
 
 

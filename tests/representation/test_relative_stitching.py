@@ -118,11 +118,11 @@ def test_samples_carried_back_are_read_by_the_head_of_that_space() -> None:
     assert float(cross_scores([test for _, test in spaces], heads, agreement)[0, 1]) < 0.9
 
 
-def test_encoders_of_unequal_length_of_training_differ_and_likeness_is_measured_for_each() -> None:
+def test_encoders_of_unequal_length_of_training_differ_and_similarity_is_measured_for_each() -> None:
     sizes = DigitSizes(num_samples=600, num_anchors=40, epochs=20)
     found = measure_quality(sizes, 0, None)
-    epochs, likeness, accuracies = (found.details[name] for name in ("epochs", "likeness", "accuracy"))
-    assert epochs == [1, 2, 3, 6, 20] and len(likeness) == len(accuracies) == 5
+    epochs, similarity, accuracies = (found.details[name] for name in ("epochs", "similarity", "accuracy"))
+    assert epochs == [1, 2, 3, 6, 20] and len(similarity) == len(accuracies) == 5
     assert accuracies[-1] > accuracies[0] + 0.1 and -1.0 <= found.values[QUALITY] <= 1.0
 
 

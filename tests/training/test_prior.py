@@ -28,7 +28,7 @@ def mixture(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def energy_distance(first: Tensor, second: Tensor) -> float:
-    """0 for two samples of one law, positive otherwise (Szekely and Rizzo, 2013)."""
+    """0 for two samples of one distribution, positive otherwise (Szekely and Rizzo, 2013)."""
     return float(
         2 * torch.cdist(first, second).mean() - torch.cdist(first, first).mean() - torch.cdist(second, second).mean()
     )

@@ -18,9 +18,8 @@ from torch import Tensor
 from cdvae_kit.metrics.composition_rules import CompositionRule, check_composition, element_table
 from cdvae_kit.metrics.crystals import CrystalArrays, Crystals, as_arrays, symbol
 from cdvae_kit.metrics.distributions import densities
-from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.heads import CompositionHead
-from cdvae_kit.models.limits import DecodingLimits
+from cdvae_kit.models.limits import NUM_ELEMENTS, DecodingLimits
 
 if TYPE_CHECKING:
     from cdvae_kit.models import CDVAE

@@ -45,19 +45,19 @@ def goal_distances(values: np.ndarray, goals: Sequence[Goal]) -> np.ndarray:
 
 
 def rank(trials: Trials, goals: Sequence[Goal], deviations: Sequence[float], *, has_judge: bool) -> np.ndarray:
-    """Places of the candidates among the trials, the best first.
+    """Indices of the candidates among the trials, the best first.
 
     A candidate is valid, meets the constraints, was submitted and has a value of every goal. Several goals are ranked
     by Pareto front, and within a front by the sum of the distances in standard deviations of the data.
     """
     distances = goal_distances(final_values(trials, goals, has_judge=has_judge), goals)
     there = trials.passed & trials.flag("submitted") & np.isfinite(distances).all(axis=1)
-    places = np.flatnonzero(there)
-    if not len(places):
-        return places
-    total = (distances[places] / np.asarray(deviations)).sum(axis=1)
-    fronts = pareto_ranks(distances[places]) if len(goals) > 1 else np.zeros(len(places))
-    return places[np.lexsort((places, total, fronts))]
+    indices = np.flatnonzero(there)
+    if not len(indices):
+        return indices
+    total = (distances[indices] / np.asarray(deviations)).sum(axis=1)
+    fronts = pareto_ranks(distances[indices]) if len(goals) > 1 else np.zeros(len(indices))
+    return indices[np.lexsort((indices, total, fronts))]
 
 
 def without_duplicates(trials: Trials, order: np.ndarray) -> np.ndarray:

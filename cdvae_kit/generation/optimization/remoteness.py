@@ -61,16 +61,16 @@ def remoteness(model: CDVAE, crystals: CrystalBatch, reference: CrystalBatch) ->
     region = LatentRegion.of_model(model)
     known = torch.stack([code for code in encode_each(model, reference.to("cpu")) if code is not None])
     codes = encode_each(model, crystals.to("cpu"))
-    places = [i for i, code in enumerate(codes) if code is not None]
+    indices = [i for i, code in enumerate(codes) if code is not None]
     found = torch.stack([code for code in codes if code is not None])
     near = nearest_codes(region, found, known, num_neighbors=_CLOSEST)
     ours, theirs = as_arrays(crystals), as_arrays(reference)
     latent = np.full(len(ours), np.nan)
-    latent[places] = near.distances[:, 0]
+    latent[indices] = near.distances[:, 0]
     compositions = {crystal.reduced_composition for crystal in theirs}
-    neighbors = {place: near.indices[row].tolist() for row, place in enumerate(places)}
+    neighbors = {index: near.indices[row].tolist() for row, index in enumerate(indices)}
     nearest = np.full(len(ours), -1)
-    nearest[places] = near.indices[:, 0]
+    nearest[indices] = near.indices[:, 0]
     return Remoteness(
         latent,
         _composition_distances(ours, list(compositions)),

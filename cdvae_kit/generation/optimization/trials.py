@@ -68,13 +68,13 @@ class Trials:
         return self.flag("valid") & self.flag("allowed")
 
     def select(self, index: Sequence[int] | np.ndarray) -> Trials:
-        places = np.asarray(index, dtype=np.int64)
+        indices = np.asarray(index, dtype=np.int64)
         return Trials(
-            self.crystals.select(places.tolist()),
-            self.codes[torch.from_numpy(places)],
-            self.reread_codes[torch.from_numpy(places)],
-            {name: column[places] for name, column in self.numbers.items()},
-            tuple(self.reasons[i] for i in places.tolist()),
+            self.crystals.select(indices.tolist()),
+            self.codes[torch.from_numpy(indices)],
+            self.reread_codes[torch.from_numpy(indices)],
+            {name: column[indices] for name, column in self.numbers.items()},
+            tuple(self.reasons[i] for i in indices.tolist()),
         )
 
     def with_numbers(self, **columns: np.ndarray) -> Trials:
@@ -266,8 +266,8 @@ def encode_each(model: CDVAE, crystals: CrystalBatch) -> list[Tensor | None]:
             logger.info("a decoded crystal cannot be encoded: %s", error)
             return [None]
         half = len(crystals) // 2
-        places = range(len(crystals))
-        return encode_each(model, bare.select(places[:half])) + encode_each(model, bare.select(places[half:]))
+        indices = range(len(crystals))
+        return encode_each(model, bare.select(indices[:half])) + encode_each(model, bare.select(indices[half:]))
 
 
 def promised(

@@ -1,7 +1,7 @@
 """A CIF block as a crystal: its cell, its sites and their elements, under the symmetry operations that it means.
 
 Every file goes this way. Sites come in the file's order, each followed by its images. What the file says beside its
-sites (formula, volume, density, multiplicities) is held against them in `cif_facts`.
+sites (formula, volume, density, multiplicities) is compared with them in `cif_facts`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a CIF says of its crystal beside the sites, held against the crystal that was built of them.
+"""What a CIF says of its crystal beside the sites, compared with the crystal that was built of them.
 
 Formula (times Z), volume, density, multiplicities of the sites: a crystal that does not fit them is another one.
 """

@@ -1,4 +1,4 @@
-"""Symmetry operations as whole numbers: read from triplets, closed under composition, compared, named by their type.
+"""Symmetry operations as integers: read from triplets, closed under composition, compared, named by their type.
 
 An operation takes a position x, a column of fractions of the cell's edges, to R x + t. Which operations a file means
 is decided in `space_groups`; what they make of its sites in `orbits`.
@@ -60,8 +60,8 @@ class Operations:
         """(n, n) which operation the product of two is: row, the one that acts last."""
         codes = _codes(self.rotations, self.translations)
         order = np.argsort(codes)
-        places = np.searchsorted(codes[order], _codes(*_products(self, self))) % len(self)
-        return order[places].reshape(len(self), len(self))
+        indices = np.searchsorted(codes[order], _codes(*_products(self, self))) % len(self)
+        return order[indices].reshape(len(self), len(self))
 
     @property
     def is_trivial(self) -> bool:
@@ -124,11 +124,11 @@ def _triplet(text: str) -> tuple[list[list[int]], list[int]]:
 
 
 def _component(component: str, text: str) -> tuple[list[int], int]:
-    coefficients, shift, place = [0.0, 0.0, 0.0], 0.0, 0
-    while place < len(component):
-        found = _TERM.match(component, place)
+    coefficients, shift, position = [0.0, 0.0, 0.0], 0.0, 0
+    while position < len(component):
+        found = _TERM.match(component, position)
         sign, number, divisor, letter = found.groups() if found else ("", None, None, "")
-        is_term = found is not None and (number or letter) and (sign or not place)
+        is_term = found is not None and (number or letter) and (sign or not position)
         if found is None or not is_term or (divisor and (not number or float(divisor) == 0.0)):
             raise OperationError(f"expected a symmetry operation such as '-x+1/2,y,z', got {text!r}")
         value = float(number or 1) / float(divisor or 1)
@@ -137,7 +137,7 @@ def _component(component: str, text: str) -> tuple[list[int], int]:
             coefficients["xyz".index(letter)] += value
         else:
             shift += value
-        place = found.end()
+        position = found.end()
     whole = [round(value) for value in coefficients]
     if whole != coefficients or max(map(abs, whole)) > _LARGEST_ENTRY:
         raise OperationError(f"the symmetry operation {text!r} is none of a lattice; expected one as '-x+1/2,y,z'")
@@ -172,12 +172,12 @@ def fault_of_group(operations: Operations) -> str | None:
     missing = ~np.isin(_codes(rotations, translations), operations.codes)
     if not missing.any():
         return None
-    place = int(missing.argmax())
-    first, second = divmod(place, len(operations))
+    first_missing = int(missing.argmax())
+    first, second = divmod(first_missing, len(operations))
     texts = [triplet_text(operations.rotations[i], operations.translations[i]) for i in (second, first)]
     return (
         f"the {len(operations)} listed operations are no group: {texts[0]!r} and then {texts[1]!r} give "
-        f"{triplet_text(rotations[place], translations[place])!r}, which is not listed"
+        f"{triplet_text(rotations[first_missing], translations[first_missing])!r}, which is not listed"
     )
 
 

@@ -44,7 +44,7 @@ class ReadError(Exception):
 
 @dataclass(frozen=True)
 class ReadResult:
-    """What a path held.
+    """What was read from a path.
 
     Attributes:
         crystals: those that could be read, in the order of the file.
@@ -203,14 +203,14 @@ def read(
 def _failures(runs: Sequence[list[ReadFailure] | ParsedRecords]) -> tuple[list[ReadFailure], list[int]]:
     """The failures of all runs, and which record each of them is."""
     failures: list[ReadFailure] = []
-    places: list[int] = []
+    indices: list[int] = []
     start = 0
     for run in runs:
         found, where = (run.failures, run.failed_at) if isinstance(run, ParsedRecords) else (run, range(len(run)))
         failures.extend(found)
-        places.extend(start + place for place in where)
+        indices.extend(start + index for index in where)
         start += len(found) + (len(run.names) if isinstance(run, ParsedRecords) else 0)
-    return failures, places
+    return failures, indices
 
 
 def _predicate(message: str) -> str:

@@ -48,15 +48,7 @@ class UnreadableSourceError(Exception):
 
 
 @dataclass(frozen=True)
-class ReadFailure:
-    """A record that gave no crystal.
-
-    Attributes:
-        source: the file, for an archive the member too.
-        record: which part of it: a block, a frame, a row.
-        reason: what is wrong with it.
-    """
-
+class _AboutRecord:
     source: str
     record: str
     reason: str
@@ -67,16 +59,19 @@ class ReadFailure:
 
 
 @dataclass(frozen=True)
-class ReadNote:
+class ReadFailure(_AboutRecord):
+    """A record that gave no crystal.
+
+    Attributes:
+        source: the file, for an archive the member too.
+        record: which part of it: a block, a frame, a row.
+        reason: what is wrong with it.
+    """
+
+
+@dataclass(frozen=True)
+class ReadNote(_AboutRecord):
     """What a reader should know of a record that did give a crystal; `reason` says it, the rest as in `ReadFailure`."""
-
-    source: str
-    record: str
-    reason: str
-
-    def __str__(self) -> str:
-        place = f"{self.source}, {self.record}" if self.record else self.source
-        return f"{place}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -185,7 +180,7 @@ def whole_number(text: str, what: str, *, most: int = 10**9) -> int:
     word = text.strip()
     if not (word.isascii() and word.isdigit()) or len(word) > 18 or int(word) > most:
         shown = word if len(word) <= 40 else f"{word[:20]}... ({len(word)} characters)"
-        raise ValueError(f"expected {what}, a whole number up to {most}, got {shown!r}")
+        raise ValueError(f"expected {what}, an integer up to {most}, got {shown!r}")
     return int(word)
 
 

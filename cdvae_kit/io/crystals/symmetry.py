@@ -1,7 +1,7 @@
 """Which symmetry operations a file means, from all that it says of its space group, and where it contradicts itself.
 
 In this order: the operations that it lists, its Hall symbol, its Hermann-Mauguin symbol, its number. What comes later
-is held against what was chosen. Where a symbol fits several settings, the cell decides: the axis of a monoclinic cell
+is compared with what was chosen. Where a symbol fits several settings, the cell decides: the axis of a monoclinic cell
 whose angle is not 90 degrees, the axes of a rhombohedral one. What is open after that stays open.
 """
 

@@ -34,7 +34,7 @@ from cdvae_kit.io.crystals.records import UnreadableSourceError, read_text
 from cdvae_kit.io.crystals.tables import JOURNAL_PLACE, check_journal_header, journal_row
 from cdvae_kit.io.crystals.targets import choose_format as choose_format
 from cdvae_kit.io.crystals.targets import journal_of, refuse_journal, refuse_target
-from cdvae_kit.io.result_folder import held
+from cdvae_kit.io.result_folder import locked
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class CrystalWriter:
         self.num_crystals = 0
         self._batches: list[CrystalBatch] = []
         self._file: FileIO | None = None
-        self._held = ExitStack()
+        self._locks = ExitStack()
 
     @property
     def crystals(self) -> CrystalBatch:
@@ -138,9 +138,9 @@ class CrystalWriter:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(held(self.path.with_name(f".{self.path.name}.lock"), str(self.path)))
+            stack.enter_context(locked(self.path.with_name(f".{self.path.name}.lock"), str(self.path)))
             self._open_journal()
-            self._held = stack.pop_all()
+            self._locks = stack.pop_all()
         return self
 
     def _open_journal(self) -> None:
@@ -182,7 +182,7 @@ class CrystalWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._held:
+        with self._locks:
             self._finish()
 
     def _finish(self) -> None:

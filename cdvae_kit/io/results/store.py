@@ -298,8 +298,8 @@ Row: TypeAlias = tuple[bytes, bytes, int, int]
 
 
 def _look_up(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-    places = ",".join("?" * len(keys))
-    rows = connection.execute(f"SELECT key, value, checksum, used FROM results WHERE key IN ({places})", keys)
+    marks = ",".join("?" * len(keys))
+    rows = connection.execute(f"SELECT key, value, checksum, used FROM results WHERE key IN ({marks})", keys)
     found, damaged, stale = {}, [], []
     now = int(time.time())
     for key, value, checksum, used in rows:
@@ -401,7 +401,7 @@ def _explain(error: Exception) -> str:
         sqlite3.SQLITE_IOERR: "the disk refuses to write (full, over a quota or gone): free some room or name another",
         sqlite3.SQLITE_READONLY: "it may not be written: name another folder",
         sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: name a folder that can be written",
-        sqlite3.SQLITE_BUSY: f"another process held it for {_SECONDS_TO_WAIT:.0f} s",
+        sqlite3.SQLITE_BUSY: f"another process had it open for {_SECONDS_TO_WAIT:.0f} s",
     }
     words = advice.get(getattr(error, "sqlite_errorcode", -1) & 0xFF)
     if isinstance(error, OSError):

@@ -98,8 +98,8 @@ def _entropy(probabilities: np.ndarray) -> np.ndarray:
 def binned(values: Sequence[float] | np.ndarray, edges: np.ndarray) -> list[int | None]:
     """The number of the bin that each value falls into, None of NaN; both ends are open."""
     data = np.asarray(values, dtype=np.float64)
-    places = np.searchsorted(edges, data, side="right")
-    return [None if np.isnan(value) else int(place) for value, place in zip(data, places, strict=True)]
+    bins = np.searchsorted(edges, data, side="right")
+    return [None if np.isnan(value) else int(number) for value, number in zip(data, bins, strict=True)]
 
 
 def quantile_edges(reference: Sequence[float] | np.ndarray, num_bins: int = 20) -> np.ndarray:

@@ -128,19 +128,19 @@ def map_crystals(
     if num_workers == 0 or num_workers < -1:
         raise ValueError(f"num_workers must be a number of processes, or -1 for every core, got {num_workers}")
     tally: _Tally[Result] = _Tally(len(items), progress)
-    places_of = _places_by_key(items, memory)
-    keys = {places[0]: key for key, places in places_of.items()}
-    for key, result in _recalled(list(places_of), memory):
-        tally.add(places_of[key], result)
-        del keys[places_of[key][0]]
+    indices_of = _indices_by_key(items, memory)
+    keys = {indices[0]: key for key, indices in indices_of.items()}
+    for key, result in _recalled(list(indices_of), memory):
+        tally.add(indices_of[key], result)
+        del keys[indices_of[key][0]]
     tally.report()
     keeper = _Keeper(memory)
     with closing(_computed(function, items, list(keys), num_workers)) as parts:
         try:
             for part in parts:
-                for place, result in part:
-                    keeper.add(keys[place], result)
-                    tally.add(places_of[keys[place]], result)
+                for index, result in part:
+                    keeper.add(keys[index], result)
+                    tally.add(indices_of[keys[index]], result)
                 keeper.write_now_and_then()
                 tally.report()
         except BaseException:
@@ -151,20 +151,20 @@ def map_crystals(
 
 
 class _Tally(Generic[Result]):
-    """Results in their places, and a report whenever more are there."""
+    """Results in the order of the items, and a report whenever more are there."""
 
     def __init__(self, num_items: int, progress: Progress | None) -> None:
-        # every place is filled at the end
+        # every index is filled at the end
         self.results: list[Result] = [cast(Result, None)] * num_items
         self._progress = progress
         self._done = 0
         self._reported = -1
         self.report()
 
-    def add(self, places: Sequence[int], result: Result) -> None:
-        for place in places:
-            self.results[place] = result
-        self._done += len(places)
+    def add(self, indices: Sequence[int], result: Result) -> None:
+        for index in indices:
+            self.results[index] = result
+        self._done += len(indices)
 
     def report(self) -> None:
         if self._progress is not None and self._done != self._reported:
@@ -203,14 +203,14 @@ class _Keeper(Generic[Item, Result]):
             logger.warning("the last %d results are not kept: %s", len(self._waiting), error)
 
 
-def _places_by_key(items: Sequence[Item], memory: Memory[Item, Result] | None) -> dict[bytes, list[int]]:
+def _indices_by_key(items: Sequence[Item], memory: Memory[Item, Result] | None) -> dict[bytes, list[int]]:
     """Where each different item stands; without a memory all are different."""
     if memory is None:
-        return {place.to_bytes(8, "little"): [place] for place in range(len(items))}
-    places: dict[bytes, list[int]] = {}
-    for place, item in enumerate(items):
-        places.setdefault(memory.key_in_store(item), []).append(place)
-    return places
+        return {index.to_bytes(8, "little"): [index] for index in range(len(items))}
+    indices: dict[bytes, list[int]] = {}
+    for index, item in enumerate(items):
+        indices.setdefault(memory.key_in_store(item), []).append(index)
+    return indices
 
 
 def _recalled(keys: Sequence[bytes], memory: Memory[Item, Result] | None) -> Iterator[tuple[bytes, Result]]:
@@ -228,28 +228,28 @@ def _recalled(keys: Sequence[bytes], memory: Memory[Item, Result] | None) -> Ite
 
 
 def _computed(
-    function: Callable[[Item], Result], items: Sequence[Item], places: Sequence[int], num_workers: int
+    function: Callable[[Item], Result], items: Sequence[Item], indices: Sequence[int], num_workers: int
 ) -> Generator[list[tuple[int, Result]], None, None]:
-    """Some places with their results at a time, in any order; a second try for those that a dead process held."""
-    workers = _num_processes(num_workers, len(places))
+    """Some indices with their results at a time, in any order; a second try for those that a dead process had."""
+    workers = _num_processes(num_workers, len(indices))
     if workers == 1:
-        for place in places:
-            yield [(place, function(items[place]))]
+        for index in indices:
+            yield [(index, function(items[index]))]
         return
-    left = dict.fromkeys(places)
+    left = dict.fromkeys(indices)
     for attempt in (1, 2):
         chunks = _Chunks(list(left), workers, largest=None if attempt == 1 else 1)
         try:
             for part in _in_parallel(function, items, chunks, workers):
-                for place, _ in part:
-                    del left[place]
+                for index, _ in part:
+                    del left[index]
                 yield part
             return
         except _signs_of_death() as error:
             told = f"a worker process died (out of memory, killed, or a crash in compiled code), {len(left)} crystals"
             if attempt == 2 or isinstance(error, WorkerLostError):
                 # dealt out in order, so that those on their way when it died are the first that are left
-                suspects = ", ".join(str(place) for place in islice(left, _CHUNKS_A_GROUP * workers))
+                suspects = ", ".join(str(index) for index in islice(left, _CHUNKS_A_GROUP * workers))
                 raise WorkerLostError(
                     f"{told} are left; it may have been one of {suspects} (counted from 0): look at these, or try"
                     f" fewer workers or more memory"
@@ -275,10 +275,10 @@ def _num_processes(num_workers: int, num_items: int) -> int:
 
 
 class _Chunks:
-    """Deals out places, as many at once as take half a second; few when little is left, to even the load out."""
+    """Deals out indices, as many at once as take half a second; few when little is left, to even the load out."""
 
-    def __init__(self, places: Sequence[int], workers: int, *, largest: int | None) -> None:
-        self._places = places
+    def __init__(self, indices: Sequence[int], workers: int, *, largest: int | None) -> None:
+        self._indices = indices
         self._workers = workers
         self._largest = largest
         self._start = 0
@@ -289,12 +289,12 @@ class _Chunks:
         return self
 
     def __next__(self) -> Sequence[int]:
-        left = len(self._places) - self._start
+        left = len(self._indices) - self._start
         if left == 0 or self._is_over:
             raise StopIteration
         size = max(1, min(self._size, self._largest or left, left // (2 * self._workers)))
         self._start += size
-        return self._places[self._start - size : self._start]
+        return self._indices[self._start - size : self._start]
 
     def learn(self, num_items: int, seconds: float) -> None:
         """That a chunk of so many items took so long."""
@@ -316,7 +316,7 @@ class _Fault:
 
 Task: TypeAlias = tuple[Callable[[Item], Result], Sequence[int], Sequence[Item]]
 Done: TypeAlias = tuple[list[tuple[int, Result]], float, _Fault | None]
-"""Places with their results, the seconds that they took, and what ended the chunk before its time."""
+"""Indices with their results, the seconds that they took, and what ended the chunk before its time."""
 
 
 def _in_parallel(
@@ -330,7 +330,7 @@ def _in_parallel(
     from joblib.parallel import get_active_backend
 
     # one tuple: of a large argument that stands alone Dask keeps the only copy on one worker, and loses it with that
-    tasks = (delayed(_apply)((function, chunk, [items[place] for place in chunk])) for chunk in chunks)
+    tasks = (delayed(_apply)((function, chunk, [items[index] for index in chunk])) for chunk in chunks)
     backend, _ = get_active_backend()
     if getattr(backend, "supports_return_generator", False):
         answers = iter(Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered")(tasks))
@@ -357,13 +357,13 @@ def _in_groups(parallel: Parallel, tasks: Iterator[Any], size: int) -> Iterator[
 
 
 def _apply(task: Task[Item, Result]) -> Done[Result]:
-    function, places, items = task
+    function, indices, items = task
     start = time.perf_counter()
     done: list[tuple[int, Result]] = []
     fault = None
-    for place, item in zip(places, items, strict=True):
+    for index, item in zip(indices, items, strict=True):
         try:
-            done.append((place, function(item)))
+            done.append((index, function(item)))
         except Exception as error:  # noqa: BLE001 - somebody else's function may raise anything
             fault = _Fault(_portable(error), traceback.format_exc())
             break

@@ -24,10 +24,10 @@ SCALE = (
 
 @cache
 def element_positions() -> dict[int, int]:
-    """Place of each atomic number on the scale; elements beyond lawrencium have none."""
+    """Index of each atomic number on the scale; elements beyond lawrencium have none."""
     from pymatgen.core import Element
 
-    return {Element(symbol).Z: place for place, symbol in enumerate(SCALE.split())}
+    return {Element(symbol).Z: index for index, symbol in enumerate(SCALE.split())}
 
 
 def cumulative_shares(compositions: Sequence[Composition | None]) -> np.ndarray:
@@ -39,12 +39,12 @@ def cumulative_shares(compositions: Sequence[Composition | None]) -> np.ndarray:
     >>> float(np.abs(rows[0] - rows[1]).sum())
     0.5
     """
-    places = element_positions()
-    rows = np.full((len(compositions), len(places)), np.nan)
+    indices = element_positions()
+    rows = np.full((len(compositions), len(indices)), np.nan)
     for row, composition in zip(rows, compositions, strict=True):
-        if composition and all(number in places for number, _ in composition):
+        if composition and all(number in indices for number, _ in composition):
             row[:] = 0.0
             total = sum(count for _, count in composition)
             for number, count in composition:
-                row[places[number]] += count / total
+                row[indices[number]] += count / total
     return np.cumsum(rows, axis=1)[:, :-1]

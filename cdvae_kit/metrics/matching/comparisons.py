@@ -39,24 +39,24 @@ class Family:
     """Crystals of one composition and cell size.
 
     Attributes:
-        places: of `ours` in their set.
+        indices: of `ours` in their set.
         ours: crystals without a fault.
-        at: places of `theirs` in the other set.
+        their_indices: of `theirs` in the other set.
         theirs: likewise; none where the crystals of one set are compared with each other.
         matcher: whose tolerances hold.
         mode: what `judge` is asked.
     """
 
-    places: Sequence[int]
+    indices: Sequence[int]
     ours: Sequence[Prepared]
-    at: Sequence[int]
+    their_indices: Sequence[int]
     theirs: Sequence[Prepared]
     matcher: Matcher
     mode: Mode = "first"
 
 
 class Verdicts(NamedTuple):
-    """What was found of a family; the numbers are places in the family, of `ours` first."""
+    """What was found of a family; the numbers are indices in the family, of `ours` first."""
 
     matches: list[tuple[int, int, float | None]]
     failures: list[tuple[int, int, str]]
@@ -68,25 +68,25 @@ def families(ours: Sequence[Prepared], theirs: Sequence[Prepared], matcher: Matc
     there = _by_composition(theirs, matcher)
     return [
         Family(part, [ours[i] for i in part], at, [theirs[i] for i in at], matcher, mode)
-        for key, places in _by_composition(ours, matcher).items()
+        for key, indices in _by_composition(ours, matcher).items()
         if (at := there.get(key))
-        for part in _shares(places)
+        for part in _shares(indices)
     ]
 
 
 def families_within(crystals: Sequence[Prepared], matcher: Matcher) -> list[Family]:
     """Which crystals of one set have to be compared with each other; those with a fault are left out."""
     return [
-        Family(places, [crystals[i] for i in places], (), (), matcher)
-        for places in _by_composition(crystals, matcher).values()
+        Family(indices, [crystals[i] for i in indices], (), (), matcher)
+        for indices in _by_composition(crystals, matcher).values()
     ]
 
 
 def _by_composition(crystals: Sequence[Prepared], matcher: Matcher) -> dict[tuple[Composition, int], list[int]]:
     members: dict[tuple[Composition, int], list[int]] = defaultdict(list)
-    for place, crystal in enumerate(crystals):
+    for index, crystal in enumerate(crystals):
         if crystal.fault is None:
-            members[_comparable(crystal, matcher)].append(place)
+            members[_comparable(crystal, matcher)].append(index)
     return members
 
 
@@ -123,20 +123,20 @@ def _comparable(prepared: Prepared, matcher: Matcher) -> tuple[Composition, int]
     return composition, 0 if any_number else len(prepared.reduced.atomic_numbers)
 
 
-def _shares(places: list[int]) -> list[list[int]]:
-    return [places[start : start + _SHARE] for start in range(0, len(places), _SHARE)]
+def _shares(indices: list[int]) -> list[list[int]]:
+    return [indices[start : start + _SHARE] for start in range(0, len(indices), _SHARE)]
 
 
 def _judge(family: Family) -> Verdicts:
     found = Verdicts([], [], 0)
-    for place, ours in enumerate(family.ours):
+    for index, ours in enumerate(family.ours):
         results = compare(ours, family.theirs, family.matcher, distances=family.mode == "distances")
         for at, result in enumerate(results):
             found = found._replace(num_asked=found.num_asked + result.asked)
             if result.failed:
-                found.failures.append((place, at, str(result.reason)))
+                found.failures.append((index, at, str(result.reason)))
             if result.matches:
-                found.matches.append((place, at, result.rms))
+                found.matches.append((index, at, result.rms))
                 if family.mode == "first":
                     break
     return found

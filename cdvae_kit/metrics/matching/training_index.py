@@ -13,7 +13,7 @@ import numpy as np
 
 from cdvae_kit.metrics.crystals import MIN_VOLUME, CrystalArrays, Crystals, as_arrays
 
-# crystals whose compositions are worked out at once: a few arrays of their atoms are held meanwhile
+# crystals whose compositions are worked out at once: a few arrays of their atoms are in memory meanwhile
 _CHUNK = 100_000
 
 _HIGHEST_NUMBER = 118
@@ -54,7 +54,7 @@ class TrainingIndex:
 
     @classmethod
     def from_batches(cls, batches: Iterable[Crystals]) -> TrainingIndex:
-        """The index of a set that comes in pieces, of which only one is held at a time."""
+        """The index of a set that comes in pieces, of which only one is in memory at a time."""
         lattices: list[np.ndarray] = [np.zeros((0, 3, 3))]
         coords: list[np.ndarray] = [np.zeros((0, 3))]
         numbers: list[np.ndarray] = [np.zeros(0, dtype=np.uint8)]
@@ -101,9 +101,9 @@ class TrainingIndex:
         cells = np.asarray(lattice, dtype=np.float64)
         usable = _usable(cells, coords, bounds)
         keys = np.concatenate([np.zeros(0, dtype=np.uint64), *_keys_in_chunks(numbers, bounds)])
-        places = np.flatnonzero(usable)
+        indices = np.flatnonzero(usable)
         # stable: crystals of one composition stay in order
-        order = places[np.argsort(keys[places], kind="stable")]
+        order = indices[np.argsort(keys[indices], kind="stable")]
         return cls(cells, coords, numbers, bounds, usable, keys[order], order)
 
     def __len__(self) -> int:

@@ -19,7 +19,7 @@ import torch
 
 from cdvae_kit import __version__
 from cdvae_kit.io.atomic import refuse_existing
-from cdvae_kit.io.result_folder import LOCK_FILE, held
+from cdvae_kit.io.result_folder import LOCK_FILE, locked
 from cdvae_kit.io.results.files import (
     DamagedResultError,
     check_seal,
@@ -272,7 +272,7 @@ class _PartsOnDisk:
     def __init__(self, folder: Path, experiment: Experiment, *, quick: bool, overwrite: bool) -> None:
         self._folder = folder
         self._overwrite = overwrite
-        self._held = ExitStack()
+        self._locks = ExitStack()
         self._results = folder / RESULTS
         self._parts = folder / _PARTS
         # the seeds may be others in the next run; what else decides a part must agree
@@ -288,17 +288,17 @@ class _PartsOnDisk:
     def __enter__(self) -> Self:
         refuse_existing(self._results, overwrite=self._overwrite)
         with ExitStack() as stack:
-            stack.enter_context(held(self._folder / LOCK_FILE, str(self._folder)))
+            stack.enter_context(locked(self._folder / LOCK_FILE, str(self._folder)))
             if self._overwrite:
                 self._results.unlink(missing_ok=True)
                 shutil.rmtree(self._parts, ignore_errors=True)
             refuse_existing(self._results, overwrite=False)
             self._parts.mkdir(exist_ok=True)
-            self._held = stack.pop_all()
+            self._locks = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._held.close()
+        self._locks.close()
 
     def read(self, part: str, seed: int) -> tuple[PartResult, float] | None:
         """A finished part, or None."""

@@ -148,7 +148,7 @@ class RadialDistribution(nn.Module):
         distances = graph.distances(scaled)
         middles = (torch.arange(self.out_features, device=distances.device) + 0.5) * self.width
         heights = torch.exp(-0.5 * ((distances[:, None] - middles) / (self.standard_deviation * self.width)).square())
-        # each atom hears of its own neighbours; the growth of shells with the distance squared is taken out
+        # each atom receives from its own neighbours; the growth of shells with the distance squared is taken out
         found = heights.new_zeros(len(batch.batch), self.out_features).index_add(0, graph.edge_index[1], heights)
         return mean_over_atoms(found / middles.square(), batch.batch, batch)
 

@@ -99,8 +99,8 @@ def knn_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Te
     if not 1 <= k <= len(train):
         raise TooFewSamplesError(f"{k} neighbours among {len(train)} labelled samples; k must lie in 1..{len(train)}")
     closeness, nearest = (unit_rows(test.double()) @ unit_rows(train.double()).T).topk(k, dim=1)
-    classes, place = train_labels.unique(return_inverse=True)
-    votes = functional.one_hot(place[nearest], len(classes)).double()
+    classes, index = train_labels.unique(return_inverse=True)
+    votes = functional.one_hot(index[nearest], len(classes)).double()
     # cosines lie in [-1, 1]: they settle ties and never outweigh a vote
     settled = (votes * (1.0 + (closeness[..., None] + 1.0) / (2.0 * (k + 1)))).sum(1)
     return float((classes[settled.argmax(1)] == test_labels).double().mean())
@@ -110,8 +110,8 @@ def prototype_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labe
     """Accuracy of the nearest mean by cosine (Snell et al., NeurIPS 2017), for one to five labels a class."""
     _check_probe(train, train_labels, test, test_labels)
     rows = unit_rows(train.double())
-    classes, place = train_labels.unique(return_inverse=True)
-    means = torch.zeros(len(classes), rows.shape[1], dtype=rows.dtype).index_add(0, place, rows)
+    classes, index = train_labels.unique(return_inverse=True)
+    means = torch.zeros(len(classes), rows.shape[1], dtype=rows.dtype).index_add(0, index, rows)
     closest = (unit_rows(test.double()) @ unit_rows(means).T).argmax(1)
     return float((classes[closest] == test_labels).double().mean())
 

@@ -22,11 +22,11 @@ def derangement(num: int, *, generator: torch.Generator) -> Tensor:
     A plain permutation keeps one sample in its place on average, and would compare it with itself.
     """
     if num < 2:
-        raise ValueError(f"a derangement needs at least 2 places, got {num}")
-    places = torch.arange(num)
+        raise ValueError(f"a derangement needs at least 2 samples, got {num}")
+    indices = torch.arange(num)
     while True:  # one permutation in e = 2.7 is one
         order = torch.randperm(num, generator=generator)
-        if not bool((order == places).any()):
+        if not bool((order == indices).any()):
             return order
 
 

@@ -49,7 +49,7 @@ _NUM_CLASSES = 10
 _NUM_PIXELS = 64
 _NUM_SHOWN = 8
 _NUM_POINTS = 200
-QUALITY = "quality without training: rank correlation of likeness and accuracy"
+QUALITY = "quality without training: rank correlation of similarity and accuracy"
 QUALITY_SHARES = (0.02, 0.03, 0.05, 0.08, 0.15, 0.3, 1.0)
 """Of the epochs, that encoders of unequal quality are trained for."""
 _METHODS: tuple[AnchorMethod, ...] = ("stratified", "farthest", "kmeans")
@@ -264,7 +264,7 @@ def _look_at_spaces(spaces: Sequence[Space], chosen: Tensor, labels: Tensor) -> 
 
 
 def measure_quality(sizes: DigitSizes, seed: int, progress: ShareDone | None) -> PartResult:
-    """Does likeness to a good training's relative space tell how good an encoder is, without a label or a head?
+    """Does similarity to a good training's relative space tell how good an encoder is, without a label or a head?
 
     Encoders from other seeds, trained for longer and longer, beside a reference that is trained to the end. The number
     is the rank correlation, over encoders, of the mean cosine between relative coordinates of the same test sample with
@@ -288,10 +288,10 @@ def measure_quality(sizes: DigitSizes, seed: int, progress: ShareDone | None) ->
         accuracies.append(accuracy(learner, (digits.test, digits.test_labels)))
         if progress is not None:
             progress((i + 1) / (len(lengths) + 1))
-    likeness = [compare_spaces(space, spaces[0]).cosine for space in spaces[1:]]
+    similarity = [compare_spaces(space, spaces[0]).cosine for space in spaces[1:]]
     return PartResult(
-        {QUALITY: float(spearmanr(likeness, accuracies[1:]).statistic)},
-        {"epochs": lengths, "likeness": likeness, "accuracy": accuracies[1:], "reference": accuracies[0]},
+        {QUALITY: float(spearmanr(similarity, accuracies[1:]).statistic)},
+        {"epochs": lengths, "similarity": similarity, "accuracy": accuracies[1:], "reference": accuracies[0]},
     )
 
 
