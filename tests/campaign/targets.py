@@ -35,6 +35,7 @@ from cdvae_kit.seeding import make_generator
 from cdvae_kit.training import SettingsError, apply_overrides, load_preset
 from cdvae_kit.training.log import MetricsLog, read_metrics
 from cdvae_kit.training.state import load_state, save_state
+from tests.campaign.sound_cifs import CIFS
 from tests.models.tiny import some_crystals
 
 FOREIGN = re.compile(
@@ -301,71 +302,6 @@ def _preset_files() -> list[Path]:
     return sorted((Path(os.fspath(cdvae_kit.training.__path__[0])) / "presets").glob("*.toml"))
 
 
-CIFS = (
-    """data_quartz
-_symmetry_space_group_name_H-M 'P 32 2 1'
-_cell_length_a 4.913(2)
-_cell_length_b 4.913
-_cell_length_c 5.405
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 120
-_chemical_formula_sum 'O2 Si1'
-_cell_formula_units_Z 3
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-Si1 Si4+ 0.4697 0 0.66667 1
-O1 O2- 0.4135 0.2669 0.7858 1.0
-""",
-    """data_salt
-_symmetry_Int_Tables_number 225
-_symmetry_space_group_name_H-M 'F m -3 m'
-_space_group_name_Hall '-F 4 2 3'
-_cell_length_a 5.64
-_cell_length_b 5.64
-_cell_length_c 5.64
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-loop_
-_atom_site_label
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Na1 0 0 0
-Cl1 0.5 0.5 0.5
-""",
-    """data_operators
-_publ_section_title
-;
-data_ in a text
-;
-_cell_length_a 3
-_cell_length_b 4
-_cell_length_c 5
-_cell_angle_alpha 90
-_cell_angle_beta 100
-_cell_angle_gamma 90
-loop_
-_space_group_symop_operation_xyz
-x,y,z
-'-x,y+1/2,-z'
--x,-y,-z
-'x,-y+1/2,z'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Zr1 Zr 0.1234 0.1156 0.3178
-""",
-)
 _POSCARS = (
     "salt\n1.0\n3.9 0 0\n0 3.9 0\n0 0 3.9\nCs Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n",
     "salt\n-54\n3 0 0\n0 3 0\n0 0 3\nCs Cl\n1 1\nSelective dynamics\nCartesian\n0 0 0 T T F\n1.5 1.5 1.5 F F F\n",
