@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -142,7 +143,7 @@ def fill(end: Unbroken, folder: Path, inputs: Path, room: Sequence[int]) -> Figu
             figures.add("traceback", f"{what}; said {broken.said[-600:]!r}")
         elif half:
             figures.add("half-written", f"{what}: {half}")
-        elif broken.code and str(folder) not in broken.said and "out" not in broken.said:
+        elif broken.code and str(folder) not in broken.said and not re.search(r"\bout\b", broken.said):
             figures.add("not named", f"{what}; said {broken.said[-300:]!r}")
         elif broken.code:
             _go_on(end, folder, what, figures)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from cdvae_kit.generation.optimization.run_files import RunFiles
 from cdvae_kit.generation.optimization.trials import Trials
 from cdvae_kit.io import ReadError, read_crystals, read_journal, write_crystals
 from cdvae_kit.io.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from cdvae_kit.io.connections import Answer
 from cdvae_kit.io.crystals.encoding import journal_header, journal_lines
 from cdvae_kit.io.crystals.phases import read_phases
 from cdvae_kit.io.result_folder import ResumeError
@@ -116,7 +118,7 @@ def crystal_targets(folder: Path) -> list[Target]:
 
 
 def other_targets() -> list[Target]:
-    """Series, and the phases of a hull."""
+    """Series, the phases of a hull, and what a provider answers."""
     ts = "@univariate false\n@dimensions 2\n@classLabel true up down\n@data\n1,2,3:4,5,6:up\n3,2,1:6,5,4:down\n"
     table = "kind,t0,t1,t2\nsine,0,1,0\nflat,2,2,2\n"
     phases = [{"composition": {"Li": 1, "F": 1}, "energy_per_atom": -4.9, "name": "salt"}]
@@ -136,6 +138,12 @@ def other_targets() -> list[Target]:
             (SeriesReadError,),
         ),
         Target(
+            "page of a provider",
+            [json.dumps({**_OPTIMADE, "links": {"next": None}, "meta": {"data_returned": 1}}).encode()],
+            "page.json",
+            _ask_provider,
+        ),
+        Target(
             "phases .json",
             [json.dumps(phases).encode()],
             "in.json",
@@ -148,6 +156,14 @@ def other_targets() -> list[Target]:
             lambda folder: read_phases(folder / "in.csv") and [],
         ),
     ]
+
+
+def _ask_provider(folder: Path) -> list[str]:
+    """The reasons of the structures that failed, of a provider whose every answer is the page."""
+    page = (folder / "page.json").read_bytes()
+    with mock.patch("cdvae_kit.io.crystals.optimade.fetch", lambda url, **_: Answer(page, url)):
+        result = read_crystals(f"optimade://example.org{folder}?nelements=2")
+    return [failure.reason for failure in result.failures]
 
 
 def own_targets(folder: Path) -> list[Target]:
