@@ -22,6 +22,7 @@ from cdvae_kit.io.carried import (
     locate,
     refuse_other_kind,
 )
+from cdvae_kit.io.crystals.formats import query_of
 
 if TYPE_CHECKING:
     from cdvae_kit.io.crystals.formats import WriteFormat
@@ -69,10 +70,10 @@ def check_preset(name: str, words: Sequence[str]) -> None:
 
 
 def check_data(name: str) -> None:
-    """Raises where a name stands neither for a file or folder nor for a data set."""
+    """Raises where a name stands neither for a file or folder nor for a data set or a question to a provider."""
     from cdvae_kit.datasets import registry
 
-    if not Path(name).exists():
+    if not query_of(name) and not Path(name).exists():
         registry.dataset_info(name)
 
 

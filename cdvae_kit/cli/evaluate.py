@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from cdvae_kit.cli.console import print_note, print_written, progress_bar
-from cdvae_kit.cli.options import Device, Lenient, Overwrite
+from cdvae_kit.cli.options import Device, Lenient, Overwrite, crystals_there
 
 CompositionRuleName = Literal["smact-2014", "smact", "smact-mixed", "charge"]
 """`cdvae_kit.metrics.CompositionRule`; a test holds the two together."""
@@ -30,16 +30,25 @@ _WORK = "How to work"
 
 def evaluate(
     context: typer.Context,
-    generated: Annotated[Path, typer.Argument(metavar="GENERATED", exists=True, help="Crystals to judge: any format.")],
+    generated: Annotated[
+        Path, typer.Argument(metavar="GENERATED", callback=crystals_there, help="Crystals to judge: any format.")
+    ],
     reference: Annotated[
         Path | None,
         typer.Option(
-            "--reference", "-r", metavar="REF", exists=True, rich_help_panel=_COMPARE, help="What they should resemble."
+            "--reference",
+            "-r",
+            metavar="REF",
+            callback=crystals_there,
+            rich_help_panel=_COMPARE,
+            help="What they should resemble.",
         ),
     ] = None,
     train: Annotated[
         Path | None,
-        typer.Option(metavar="TRAIN", exists=True, rich_help_panel=_COMPARE, help="Crystals that are not novel."),
+        typer.Option(
+            metavar="TRAIN", callback=crystals_there, rich_help_panel=_COMPARE, help="Crystals that are not novel."
+        ),
     ] = None,
     reconstruction: Annotated[
         bool,

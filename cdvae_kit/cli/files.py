@@ -65,9 +65,9 @@ def read_batch(
 def reading_limits(words: Sequence[str]) -> Iterator[None]:
     """A block in which files are read with other limits, each as NAME=VALUE."""
     from cdvae_kit.crystal.faults import CellLimits, cell_limits
-    from cdvae_kit.io.crystals.records import MAX_BYTES, bytes_limit
+    from cdvae_kit.io.crystals.records import MAX_BYTES, QueryLimits, bytes_limit, query_limits
 
-    names = (*CellLimits._fields, "max_bytes")
+    names = (*CellLimits._fields, "max_bytes", *QueryLimits._fields)
     values: dict[str, float] = {}
     for word in words:
         name, _, text = word.partition("=")
@@ -82,7 +82,11 @@ def reading_limits(words: Sequence[str]) -> Iterator[None]:
             )
     # no file has more bytes than this
     max_bytes = int(min(values.pop("max_bytes", MAX_BYTES), 2**62))
-    with cell_limits(CellLimits(**values)), bytes_limit(max_bytes):
+    asked = QueryLimits()
+    asked = QueryLimits(
+        int(min(values.pop("max_records", asked.max_records), 2**62)), values.pop("max_seconds", asked.max_seconds)
+    )
+    with cell_limits(CellLimits(**values)), bytes_limit(max_bytes), query_limits(asked):
         yield
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from cdvae_kit.cli.console import print_result, print_table
 from cdvae_kit.cli.files import read_batch
 from cdvae_kit.cli.options import Lenient
+from cdvae_kit.io.crystals.formats import query_of
 
 PACKAGES = ("torch", "torch-geometric", "torch-scatter", "e3nn", "lightning", "pymatgen", "ase", "moyopy", "smact")
 
@@ -53,7 +54,7 @@ def info(
     path = Path(what)
     if is_reference(what) or _is_checkpoint(path):
         _describe_checkpoint(what)
-    elif path.exists():
+    elif query_of(what) or path.exists():
         _describe_crystals(path, lenient=lenient)
     else:
         names = carried_names(home_of("CDVAE"))

@@ -19,12 +19,15 @@ from cdvae_kit.cli.options import (
     Overwrite,
     Seed,
     Steps,
+    crystals_there,
 )
 
 
 def interpolate(
-    first: Annotated[Path, typer.Argument(metavar="FIRST", exists=True, help="A file whose first crystal is one end.")],
-    second: Annotated[Path, typer.Argument(metavar="SECOND", exists=True, help="Likewise, the other end.")],
+    first: Annotated[
+        Path, typer.Argument(metavar="FIRST", callback=crystals_there, help="A file whose first crystal is one end.")
+    ],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", callback=crystals_there, help="Likewise, the other end.")],
     num_points: Annotated[int, typer.Option("--num-points", "-n", min=2, help="Crystals, both ends included.")] = 10,
     checkpoint: Checkpoint = DEFAULT_CHECKPOINT,
     steps: Steps = None,

@@ -63,7 +63,7 @@ def frame(
         typer.Option(
             metavar="NAME=VALUE",
             help="A limit of reading to raise: max_length, max_aspect (angstrom and ratio of a cell), "
-            "max_volume_per_atom, min_volume, max_bytes. Repeatable.",
+            "max_volume_per_atom, min_volume, max_bytes, max_records, max_seconds (of a provider). Repeatable.",
         ),
     ] = None,
     version: Annotated[

@@ -14,7 +14,15 @@ from rich.table import Table
 from cdvae_kit.cli.checks import check_checkpoint
 from cdvae_kit.cli.console import print_note, print_table, print_written
 from cdvae_kit.cli.files import read_batch, tell_outside
-from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, AllowOutside, Checkpoint, Device, Lenient, Overwrite
+from cdvae_kit.cli.options import (
+    DEFAULT_CHECKPOINT,
+    AllowOutside,
+    Checkpoint,
+    Device,
+    Lenient,
+    Overwrite,
+    crystals_there,
+)
 
 MAX_ROWS = 50
 """Crystals whose neighbours are shown."""
@@ -22,10 +30,14 @@ MAX_ROWS = 50
 
 def neighbors(
     crystals: Annotated[
-        Path, typer.Argument(metavar="CRYSTALS", exists=True, help="A file whose crystals' neighbours are wanted.")
+        Path,
+        typer.Argument(
+            metavar="CRYSTALS", callback=crystals_there, help="A file whose crystals' neighbours are wanted."
+        ),
     ],
     reference: Annotated[
-        Path, typer.Argument(metavar="REFERENCE", exists=True, help="The crystals among which they are sought.")
+        Path,
+        typer.Argument(metavar="REFERENCE", callback=crystals_there, help="The crystals among which they are sought."),
     ],
     num_neighbors: Annotated[int, typer.Option("--num-neighbors", "-n", min=1, help="Of each crystal.")] = 5,
     checkpoint: Checkpoint = DEFAULT_CHECKPOINT,

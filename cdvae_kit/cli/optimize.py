@@ -14,7 +14,16 @@ from rich.table import Table
 from cdvae_kit.cli.checks import check_checkpoint
 from cdvae_kit.cli.console import print_note, print_result, print_table, print_written, progress_bar
 from cdvae_kit.cli.files import read_batch
-from cdvae_kit.cli.options import DEFAULT_CHECKPOINT, Checkpoint, Device, Lenient, Overwrite, Seed, Steps
+from cdvae_kit.cli.options import (
+    DEFAULT_CHECKPOINT,
+    Checkpoint,
+    Device,
+    Lenient,
+    Overwrite,
+    Seed,
+    Steps,
+    crystals_there,
+)
 from cdvae_kit.io.carried import carried_names, home_of
 
 if TYPE_CHECKING:
@@ -43,12 +52,16 @@ def optimize(
     num_starts: Annotated[int, typer.Option("--num-starts", "-n", min=1, help="Where to start from.")] = 100,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", exists=True, help="Start from its first crystals; else from the prior."),
+        typer.Option(
+            metavar="PATH", callback=crystals_there, help="Start from its first crystals; else from the prior."
+        ),
     ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", exists=True, help="Training crystals: success by percentile, and how far winners lie off."
+            metavar="PATH",
+            callback=crystals_there,
+            help="Training crystals: success by percentile, and how far winners lie off.",
         ),
     ] = None,
     allowed: Annotated[str | None, typer.Option("--elements", metavar="A,B", help="Elements that may occur.")] = None,

@@ -8,7 +8,7 @@ import typer
 
 from cdvae_kit.diffusion.sampler_names import SamplerName
 from cdvae_kit.io.carried import ModelKind, carried_names, home_of
-from cdvae_kit.io.crystals.formats import WriteFormat
+from cdvae_kit.io.crystals.formats import WriteFormat, query_of
 
 DEFAULT_CHECKPOINT = "mp_20"
 """The weights that the package carries and that every command uses unless told otherwise."""
@@ -82,6 +82,13 @@ Lenient = Annotated[
     typer.Option("--lenient", help="Take files that contradict themselves as their atoms stand, and say so."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")]
+
+
+def crystals_there(path: Path | None) -> Path | None:
+    """A path of crystals that exists, or a question to a provider, as it is; anything else is wrong use."""
+    if path is not None and not query_of(path) and not path.exists():
+        raise typer.BadParameter(f"Path {str(path)!r} does not exist.")
+    return path
 
 
 def long_words(info: Any) -> list[str]:

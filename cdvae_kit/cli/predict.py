@@ -13,7 +13,15 @@ from rich.table import Table
 from cdvae_kit.cli.checks import check_checkpoint
 from cdvae_kit.cli.console import print_result, print_table, print_written, progress_bar
 from cdvae_kit.cli.files import print_remarks
-from cdvae_kit.cli.options import BatchSize, Device, Lenient, Overwrite, PredictorCheckpoint, parse_batch_size
+from cdvae_kit.cli.options import (
+    BatchSize,
+    Device,
+    Lenient,
+    Overwrite,
+    PredictorCheckpoint,
+    crystals_there,
+    parse_batch_size,
+)
 
 if TYPE_CHECKING:
     from cdvae_kit.generation.prediction import PredictionTable
@@ -26,7 +34,10 @@ _BATCH_SIZE = 128
 
 def predict(
     crystals: Annotated[
-        Path, typer.Argument(metavar="CRYSTALS", exists=True, help="A file or folder of crystals; any known format.")
+        Path,
+        typer.Argument(
+            metavar="CRYSTALS", callback=crystals_there, help="A file or folder of crystals; any known format."
+        ),
     ],
     checkpoint: PredictorCheckpoint,
     properties: Annotated[

@@ -22,6 +22,7 @@ from cdvae_kit.cli.options import (
     Overwrite,
     Seed,
     Steps,
+    crystals_there,
     parse_batch_size,
 )
 
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 
 def reconstruct(
-    crystals: Annotated[Path, typer.Argument(metavar="CRYSTALS", exists=True, help="A file or folder of crystals.")],
+    crystals: Annotated[
+        Path, typer.Argument(metavar="CRYSTALS", callback=crystals_there, help="A file or folder of crystals.")
+    ],
     checkpoint: Checkpoint = DEFAULT_CHECKPOINT,
     steps: Steps = None,
     seed: Seed = 0,

@@ -11,7 +11,7 @@ import typer
 from cdvae_kit.cli.checks import refuse_output
 from cdvae_kit.cli.console import print_note, print_result, print_written, progress_bar
 from cdvae_kit.cli.files import read_batch
-from cdvae_kit.cli.options import Device, Format, Lenient, Output, Overwrite
+from cdvae_kit.cli.options import Device, Format, Lenient, Output, Overwrite, crystals_there
 
 if TYPE_CHECKING:
     from cdvae_kit.generation.relaxing import RelaxedCrystals
@@ -21,7 +21,9 @@ OptimizerName = Literal["FIRE", "FIRE2", "LBFGS", "BFGS"]
 
 
 def relax(
-    crystals: Annotated[Path, typer.Argument(metavar="FILE", exists=True, help="Crystals to relax: any format.")],
+    crystals: Annotated[
+        Path, typer.Argument(metavar="FILE", callback=crystals_there, help="Crystals to relax: any format.")
+    ],
     calculator: Annotated[
         str,
         typer.Option(

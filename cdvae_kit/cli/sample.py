@@ -24,6 +24,7 @@ from cdvae_kit.cli.options import (
     Sampler,
     Seed,
     Steps,
+    crystals_there,
     parse_batch_size,
 )
 
@@ -67,7 +68,9 @@ def sample(
     like: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", exists=True, help="Crystals near those in the file, in turn, under the same conditions."
+            metavar="FILE",
+            callback=crystals_there,
+            help="Crystals near those in the file, in turn, under the same conditions.",
         ),
     ] = None,
     distance: Annotated[

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from cdvae_kit.cli.options import long_words
+from cdvae_kit.io.crystals.formats import query_of
 
 LEFT_OUT = {"metric", "backend", "address", "workers", "resume", "cache"}
 """Options that are no tool's: code of one's own, clusters, and what a person at a terminal needs."""
@@ -142,6 +143,8 @@ def _refuse_outside(parameter: _Parameter, value: Any, folder: Path) -> None:
     for one in value if isinstance(value, list) else [value]:
         if parameter.name == "calculator" and ":" in str(one):
             raise ToolError("a calculator of one's own is for the command line; name one of the package's")
+        if isinstance(one, str) and query_of(one):
+            raise ToolError("questions to a provider are for the command line; give a path within the folder")
         is_path = Path in (parameter.kind, *get_args(parameter.kind))
         may_be = isinstance(one, str) and (one.startswith(("/", "~")) or ".." in Path(one).parts)
         if (is_path or may_be) and not (folder / str(one)).resolve().is_relative_to(folder.resolve()):

@@ -25,6 +25,7 @@ from torch import Tensor
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.faults import CellLimits, current_limits
 from cdvae_kit.io.atomic import atomic_file
+from cdvae_kit.io.crystals.formats import query_of
 from cdvae_kit.io.crystals.reading import ReadError, ReadResult, read_crystals
 from cdvae_kit.io.crystals.records import ReadFailure, ReadNote
 from cdvae_kit.io.results.files import DamagedResultError, whole_content
@@ -61,7 +62,7 @@ def load_crystals(
     Several processes may ask for the same content at once: one reads, the others wait for its entry.
 
     Args:
-        path: anything that `read_crystals` takes.
+        path: anything that `read_crystals` takes; what a server answers is not kept.
         cache_dir: folder of the entries, by default in the user's cache.
         reduce: "niggli" gives the Niggli-reduced cell in its standard frame, as CDVAE prepares its data.
         max_atoms: crystals with more atoms fail.
@@ -71,6 +72,10 @@ def load_crystals(
         progress: called with the number of records done and of all.
         dtype: of coordinates, lattices and properties; entries hold float64.
     """
+    if query_of(path):
+        return read_crystals(
+            path, reduce=reduce, max_atoms=max_atoms, strict=strict, lenient=lenient, progress=progress, dtype=dtype
+        )
     path = Path(path)
     if not path.exists():
         raise ReadError(f"cannot read {path}: there is no such file or folder; check the spelling")

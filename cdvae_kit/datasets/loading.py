@@ -18,6 +18,7 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets.cache import load_crystals
 from cdvae_kit.datasets.registry import DATASETS, SPLITS, UnknownDatasetError, dataset_info, default_data_dir
 from cdvae_kit.io.crystals.containers import detect_format
+from cdvae_kit.io.crystals.formats import query_of
 from cdvae_kit.io.crystals.reading import ReadError, ReadResult
 from cdvae_kit.io.crystals.records import ReadFailure, UnreadableSourceError
 from cdvae_kit.typing import OpenProgress
@@ -44,7 +45,7 @@ def load_dataset(
     Args:
         name_or_path: one of `DATASETS`; the name of a folder in `folder`; a folder that holds `train`, `val`, `test`
             (files of any known format, or folders); a file or a folder of crystals. A known name comes before a path
-            of the same spelling: write `./perov_5` for the path.
+            of the same spelling: write `./perov_5` for the path. `optimade://HOST?FILTER` is a question to a provider.
         split: "train", "val" or "test"; None where there are none. "all" for the built-in set too.
         folder: where the data sets lie, by default where `download_dataset` puts them.
         cache_dir: as the rest of the arguments, see `load_crystals`.
@@ -54,7 +55,7 @@ def load_dataset(
     """
     if name_or_path == "ionic_prototypes":
         return _built_in(split, max_atoms, dtype)
-    path = _find(name_or_path, split, folder)
+    path = name_or_path if query_of(name_or_path) else _find(name_or_path, split, folder)
     return load_crystals(
         path,
         cache_dir=cache_dir,

@@ -17,14 +17,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from filelock import FileLock
 
 from cdvae_kit.io.atomic import errors_naming, sync, temporary_beside
-from cdvae_kit.io.connections import OPENER
+from cdvae_kit.io.connections import OPENER, WORTH_ANOTHER_TRY, BrokenConnectionError, chunks, reason_of
 from cdvae_kit.typing import OpenProgress
 
 logger = logging.getLogger(__name__)
@@ -33,7 +32,6 @@ MAX_BYTES = 2**33
 """Of a file whose size nobody has stated."""
 
 _CHUNK = 1 << 18
-_WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class DownloadError(OSError):
@@ -42,10 +40,6 @@ class DownloadError(OSError):
 
 class _NotThere(DownloadError):
     """The source has no file of that name."""
-
-
-class _Broken(OSError):
-    """A connection that failed in a way that may pass."""
 
 
 def git_blob_id(path: str | os.PathLike[str]) -> str:
@@ -240,7 +234,7 @@ class _Fetch:
             try:
                 self._request(address, part)
                 return
-            except _Broken as broken:
+            except BrokenConnectionError as broken:
                 kept = part.stat().st_size if part.exists() else 0
                 if failure == self.retries:
                     advice = "run the same download again to start anew"
@@ -280,20 +274,20 @@ class _Fetch:
                 self._refused(error, url, part, at_hand)
             return
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _Broken(_reason(error)) from error
+            raise BrokenConnectionError(reason_of(error)) from error
         with response:
             start, total = _extent(response)
             self._validator = _validator(response)
             if start not in (0, at_hand):
                 part.unlink()
-                raise _Broken(f"the server sent bytes from {start} on, {at_hand} was asked for")
+                raise BrokenConnectionError(f"the server sent bytes from {start} on, {at_hand} was asked for")
             if at_hand and not start:
                 logger.info("%s: the server does not continue downloads, or the file has changed; starting anew", url)
             if total is not None:
                 self._check_size(total, url, part)
             with errors_naming(part), _open_part(part, "r+b" if start else "wb") as file:
                 done = file.seek(start)
-                for chunk in self._chunks(response):
+                for chunk in chunks(response, timeout=self.timeout, min_rate=self.min_rate):
                     done += len(chunk)
                     if done > self.most:
                         break
@@ -301,7 +295,7 @@ class _Fetch:
                     self._tell(done, total)
             self._check_size(done, url, part)
             if total is not None and done != total:
-                raise _Broken(f"the connection ended after {done} of {total} bytes")
+                raise BrokenConnectionError(f"the connection ended after {done} of {total} bytes")
 
     def _refused(self, error: urllib.error.HTTPError, url: str, part: Path, at_hand: int) -> None:
         """Returns when the part is complete already, raises otherwise."""
@@ -311,30 +305,12 @@ class _Fetch:
                 self._tell(at_hand, at_hand)
                 return
             part.unlink()
-            raise _Broken(f"the server has fewer than the {at_hand} bytes at hand")
-        if error.code in _WORTH_ANOTHER_TRY:
-            raise _Broken(f"the server answered {answer}")
+            raise BrokenConnectionError(f"the server has fewer than the {at_hand} bytes at hand")
+        if error.code in WORTH_ANOTHER_TRY:
+            raise BrokenConnectionError(f"the server answered {answer}")
         if error.code in (404, 410):
             raise _NotThere(f"{url} does not exist (the server answered {answer})")
         raise DownloadError(f"{url} was refused: the server answered {answer}")
-
-    def _chunks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
-        """The body piece by piece; only reading is guarded: a full disk is no broken connection."""
-        since, received = time.monotonic(), 0
-        while True:
-            try:
-                chunk = response.read1(_CHUNK)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                raise _Broken(f"the connection broke: {_reason(error)}") from error
-            if not chunk:
-                return
-            received += len(chunk)
-            yield chunk
-            waited = time.monotonic() - since
-            if waited >= self.timeout:
-                if received < self.min_rate * waited:
-                    raise _Broken(f"the server sent {received} bytes in {waited:.0f} s, too few to go on")
-                since, received = time.monotonic(), 0
 
     def _check_size(self, num_bytes: int, source: str | Path, part: Path) -> None:
         if num_bytes > self.most:
@@ -376,7 +352,7 @@ def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
         content_range = response.headers.get("Content-Range", "")
         match = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", content_range)
         if match is None:
-            raise _Broken(f"the server sent a part but not which one (Content-Range {content_range!r})")
+            raise BrokenConnectionError(f"the server sent a part but not which one (Content-Range {content_range!r})")
         return int(match[1]), None if match[2] == "*" else int(match[2])
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) else None
@@ -424,9 +400,3 @@ def _what_is_wrong(part: Path, blob_id: str) -> str | None:
     problem = f"its {part.stat().st_size} bytes have the git blob id {found}, expected {blob_id}"
     part.unlink()
     return problem
-
-
-def _reason(error: BaseException) -> str:
-    """What a person wants to read of it."""
-    reason = getattr(error, "reason", None)
-    return str(reason or error) or type(error).__name__

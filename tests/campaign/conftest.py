@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.campaign import commands
+from tests.campaign.kills import Unbroken, unbroken
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +21,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FACTOR",
         help="How long the campaign of faults is: 1 takes minutes, 100 hours.",
     )
+    parser.addoption(
+        "--first-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="The seed of the first damaged file of a kind; another one damages other files.",
+    )
+
+
+@pytest.fixture(scope="session")
+def first_seed(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--first-seed"))
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +69,17 @@ def inputs(place: Path) -> Iterator[Path]:
             lambda name: {"cdvae_kit.representation.experiments.toy": toy_module}[name],
         )
         yield folder
+
+
+@pytest.fixture(scope="session")
+def ends(inputs: Path, place: Path) -> Callable[[str], Unbroken]:
+    """What the command of a name leaves when nothing happens to it, found once."""
+    known: dict[str, Unbroken] = {}
+
+    def end(name: str) -> Unbroken:
+        if name not in known:
+            command = next(one for one in commands.commands(inputs) if one.name == name)
+            known[name] = unbroken(command, place / "run", inputs)
+        return known[name]
+
+    return end

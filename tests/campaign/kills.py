@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import safetensors.numpy
 
 from tests.campaign.commands import Command, files_in, run
 
@@ -45,13 +50,32 @@ def prepared(folder: Path, inputs: Path) -> Path:
     return folder
 
 
-def unbroken(command: Command, folder: Path, inputs: Path) -> tuple[Any, int, list[str]]:
-    """What the command leaves when nothing happens, how many changes to files it makes, and the names of its files."""
+class Unbroken(NamedTuple):
+    """A command to which nothing happens.
+
+    Attributes:
+        command: what is run.
+        truth: what it leaves.
+        num_changes: how often it changes a file.
+        names: of the files that it leaves.
+        num_bytes: of these files, its cache included.
+    """
+
+    command: Command
+    truth: Any
+    num_changes: int
+    names: list[str]
+    num_bytes: int
+
+
+def unbroken(command: Command, folder: Path, inputs: Path) -> Unbroken:
+    """Runs the command and lets nothing happen to it."""
     prepared(folder, inputs)
     found = run(command.words, folder)
     if found.code:
         raise RuntimeError(f"{command.name} ended with {found.code}: {found.said[-2000:]}")
-    return command.left(folder), found.num_changes, list(files_in(folder))
+    num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Unbroken(command, command.left(folder), found.num_changes, list(files_in(folder)), num_bytes)
 
 
 def some_places(num_changes: int, num: int) -> list[int]:
@@ -59,22 +83,22 @@ def some_places(num_changes: int, num: int) -> list[int]:
     return sorted({round(i * (num_changes - 1) / max(num - 1, 1)) for i in range(num)})
 
 
-def kill(command: Command, folder: Path, inputs: Path, places: Sequence[int], seconds: Sequence[float] = ()) -> Figures:
+def kill(end: Unbroken, folder: Path, inputs: Path, places: Sequence[int], seconds: Sequence[float] = ()) -> Figures:
     """Kills the command at these changes to files, and after these times, and goes on each time."""
-    truth, _, names = unbroken(command, folder, inputs)
+    command = end.command
     figures = Figures()
     points: Iterator[dict[str, Any]] = iter([{"kill_at": p} for p in places] + [{"kill_after": s} for s in seconds])
     for point in points:
         prepared(folder, inputs)
         broken = run(command.words, folder, **point)
-        what = f"{command.name}, {point}"
         if broken.code == KILLED:
-            _go_on(command, folder, truth, names, what, figures)
+            _go_on(end, folder, f"{command.name}, {point}", figures)
     return figures
 
 
-def _go_on(command: Command, folder: Path, truth: Any, names: list[str], what: str, figures: Figures) -> None:
+def _go_on(end: Unbroken, folder: Path, what: str, figures: Figures) -> None:
     """Goes on after a kill as a user would: as before, or with the option that the refusal names."""
+    command = end.command
     before = list(files_in(folder))
     again = run(command.words, folder)
     if again.code == 2 and ("--resume" in again.said or "overwriting" in again.said or "resume=True" in again.said):
@@ -85,25 +109,24 @@ def _go_on(command: Command, folder: Path, truth: Any, names: list[str], what: s
         figures.add("traceback", told)
     elif again.code:
         figures.add("stuck", f"{told}, exit code {again.code}")
-    elif command.left(folder) != truth:
+    elif command.left(folder) != end.truth:
         figures.add("lost", told)
-    elif list(files_in(folder)) != names:
-        figures.add("left behind", f"{told}; {sorted(set(files_in(folder)) ^ set(names))}")
+    elif list(files_in(folder)) != end.names:
+        figures.add("left behind", f"{told}; {sorted(set(files_in(folder)) ^ set(end.names))}")
     else:
         figures.add("gone on", told)
 
 
-def fill(command: Command, folder: Path, inputs: Path, room: Sequence[int], truth: Any, names: list[str]) -> Figures:
+def fill(end: Unbroken, folder: Path, inputs: Path, room: Sequence[int]) -> Figures:
     """Runs the command in a small file system with so many bytes of room, then with all of it.
 
     Args:
-        command: to run.
+        end: the command.
         folder: where the small file system is mounted.
         inputs: see `commands`.
         room: bytes that are free, one try each.
-        truth: what the command leaves when nothing happens.
-        names: of the files then.
     """
+    command = end.command
     figures = Figures()
     for num_bytes in room:
         for child in folder.iterdir():
@@ -115,24 +138,28 @@ def fill(command: Command, folder: Path, inputs: Path, room: Sequence[int], trut
         broken = run(command.words, folder)
         filler.unlink()
         what = f"{command.name}, {num_bytes} bytes of room"
-        half = _half_written(command, folder, truth, broken.code)
+        half = _half_written(end, folder, broken.code)
         if "Traceback" in broken.said or broken.code == 99:
             figures.add("traceback", f"{what}; said {broken.said[-600:]!r}")
         elif half:
             figures.add("half-written", f"{what}: {half}")
-        elif broken.code and str(folder) not in broken.said and "out" not in broken.said:
+        elif broken.code and str(folder) not in broken.said and not re.search(r"\bout\b", broken.said):
             figures.add("not named", f"{what}; said {broken.said[-300:]!r}")
         elif broken.code:
-            _go_on(command, folder, truth, names, what, figures)
+            _go_on(end, folder, what, figures)
         else:
             figures.add("gone on", what)
     return figures
 
 
-def _half_written(command: Command, folder: Path, truth: Any, code: int) -> str:
+def _half_written(end: Unbroken, folder: Path, code: int) -> str:
     """What is wrong with the files under their final names; "" for nothing."""
+    command = end.command
     if code == 0:
-        return "" if command.left(folder) == truth else "it said that all was well"
+        return "" if command.left(folder) == end.truth else "it said that all was well"
+    for path in (folder / name for name in end.names):
+        if path.is_file() and (reason := why_not_whole(path)):
+            return f"{path.relative_to(folder)}: {reason}"
     for output in folder.glob("out.*"):
         if output.suffix == ".jsonl":
             continue
@@ -141,6 +168,31 @@ def _half_written(command: Command, folder: Path, truth: Any, code: int) -> str:
         except Exception as error:  # noqa: BLE001 - whatever stops it from being read
             return f"{output.name}: {error}"
         # a full disk ends sampling early, with a whole file of fewer crystals
-        if found != truth and command.name != "sample":
+        if found != end.truth and command.name != "sample":
             return f"{output.name} has other content"
+    return ""
+
+
+def why_not_whole(path: Path) -> str:
+    """What shows that a file is not whole, by the rules of its kind; "" for nothing."""
+    if path.suffix == ".jsonl":
+        # a line at a time, and a last one that is cut short is left out
+        return ""
+    content = path.read_bytes()
+    try:
+        match path.suffix:
+            case ".json":
+                json.loads(content)
+            case ".csv":
+                rows = list(csv.reader(content.decode().splitlines()))
+                if not content.endswith(b"\n") or len({len(row) for row in rows}) != 1:
+                    return "rows are missing or cut short"
+            case ".html":
+                return "" if content.rstrip().endswith(b"</html>") else "has no end"
+            case ".png":
+                return "" if content.endswith(b"IEND\xaeB`\x82") else "has no end"
+            case ".safetensors":
+                safetensors.numpy.load(content)
+    except Exception as error:  # noqa: BLE001 - whatever stops it from being read
+        return f"{type(error).__name__}: {error}"
     return ""

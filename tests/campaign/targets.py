@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from cdvae_kit.generation.optimization.run_files import RunFiles
 from cdvae_kit.generation.optimization.trials import Trials
 from cdvae_kit.io import ReadError, read_crystals, read_journal, write_crystals
 from cdvae_kit.io.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from cdvae_kit.io.connections import Answer
 from cdvae_kit.io.crystals.encoding import journal_header, journal_lines
 from cdvae_kit.io.crystals.phases import read_phases
 from cdvae_kit.io.result_folder import ResumeError
@@ -35,6 +37,7 @@ from cdvae_kit.seeding import make_generator
 from cdvae_kit.training import SettingsError, apply_overrides, load_preset
 from cdvae_kit.training.log import MetricsLog, read_metrics
 from cdvae_kit.training.state import load_state, save_state
+from tests.campaign.sound_cifs import CIFS
 from tests.models.tiny import some_crystals
 
 FOREIGN = re.compile(
@@ -115,7 +118,7 @@ def crystal_targets(folder: Path) -> list[Target]:
 
 
 def other_targets() -> list[Target]:
-    """Series, and the phases of a hull."""
+    """Series, the phases of a hull, and what a provider answers."""
     ts = "@univariate false\n@dimensions 2\n@classLabel true up down\n@data\n1,2,3:4,5,6:up\n3,2,1:6,5,4:down\n"
     table = "kind,t0,t1,t2\nsine,0,1,0\nflat,2,2,2\n"
     phases = [{"composition": {"Li": 1, "F": 1}, "energy_per_atom": -4.9, "name": "salt"}]
@@ -135,6 +138,12 @@ def other_targets() -> list[Target]:
             (SeriesReadError,),
         ),
         Target(
+            "page of a provider",
+            [json.dumps({**_OPTIMADE, "links": {"next": None}, "meta": {"data_returned": 1}}).encode()],
+            "page.json",
+            _ask_provider,
+        ),
+        Target(
             "phases .json",
             [json.dumps(phases).encode()],
             "in.json",
@@ -147,6 +156,14 @@ def other_targets() -> list[Target]:
             lambda folder: read_phases(folder / "in.csv") and [],
         ),
     ]
+
+
+def _ask_provider(folder: Path) -> list[str]:
+    """The reasons of the structures that failed, of a provider whose every answer is the page."""
+    page = (folder / "page.json").read_bytes()
+    with mock.patch("cdvae_kit.io.crystals.optimade.fetch", lambda url, **_: Answer(page, url)):
+        result = read_crystals(f"optimade://example.org{folder}?nelements=2")
+    return [failure.reason for failure in result.failures]
 
 
 def own_targets(folder: Path) -> list[Target]:
@@ -301,71 +318,6 @@ def _preset_files() -> list[Path]:
     return sorted((Path(os.fspath(cdvae_kit.training.__path__[0])) / "presets").glob("*.toml"))
 
 
-CIFS = (
-    """data_quartz
-_symmetry_space_group_name_H-M 'P 32 2 1'
-_cell_length_a 4.913(2)
-_cell_length_b 4.913
-_cell_length_c 5.405
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 120
-_chemical_formula_sum 'O2 Si1'
-_cell_formula_units_Z 3
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-Si1 Si4+ 0.4697 0 0.66667 1
-O1 O2- 0.4135 0.2669 0.7858 1.0
-""",
-    """data_salt
-_symmetry_Int_Tables_number 225
-_symmetry_space_group_name_H-M 'F m -3 m'
-_space_group_name_Hall '-F 4 2 3'
-_cell_length_a 5.64
-_cell_length_b 5.64
-_cell_length_c 5.64
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-loop_
-_atom_site_label
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Na1 0 0 0
-Cl1 0.5 0.5 0.5
-""",
-    """data_operators
-_publ_section_title
-;
-data_ in a text
-;
-_cell_length_a 3
-_cell_length_b 4
-_cell_length_c 5
-_cell_angle_alpha 90
-_cell_angle_beta 100
-_cell_angle_gamma 90
-loop_
-_space_group_symop_operation_xyz
-x,y,z
-'-x,y+1/2,-z'
--x,-y,-z
-'x,-y+1/2,z'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Zr1 Zr 0.1234 0.1156 0.3178
-""",
-)
 _POSCARS = (
     "salt\n1.0\n3.9 0 0\n0 3.9 0\n0 0 3.9\nCs Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n",
     "salt\n-54\n3 0 0\n0 3 0\n0 0 3\nCs Cl\n1 1\nSelective dynamics\nCartesian\n0 0 0 T T F\n1.5 1.5 1.5 F F F\n",

@@ -19,11 +19,14 @@ def targets(place: Path) -> list[Target]:
     return [*crystal_targets(folder), *other_targets(), *own_targets(folder / "own")]
 
 
-def test_a_damaged_file_is_read_or_refused_by_name(targets: list[Target], place: Path, factor: float) -> None:
+def test_a_damaged_file_is_read_or_refused_by_name(
+    targets: list[Target], place: Path, factor: float, first_seed: int
+) -> None:
+    seeds = range(first_seed, first_seed + round(FILES_OF_A_KIND * factor))
     faults: list[str] = []
     total = foreign = reasons = 0
     for target in targets:
-        figures = fuzz(target, range(round(FILES_OF_A_KIND * factor)), place / "fuzz")
+        figures = fuzz(target, seeds, place / "fuzz")
         print(f"{target.name}: {dict(figures.counts)}, {figures.foreign} of {figures.reasons} reasons foreign")
         total += sum(figures.counts.values())
         foreign, reasons = foreign + figures.foreign, reasons + figures.reasons

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.campaign.commands import Command, commands
-from tests.campaign.kills import fill, kill, some_places, unbroken
+from tests.campaign.commands import commands
+from tests.campaign.kills import Unbroken, fill, kill, some_places
 
 KILLS_OF_A_COMMAND = 6
 FILLINGS_OF_A_COMMAND = 5
@@ -17,18 +17,15 @@ MEGABYTES = 24
 NAMES = [command.name for command in commands(Path())]
 
 
-def chosen(name: str, inputs: Path) -> Command:
-    return next(command for command in commands(inputs) if command.name == name)
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_a_killed_command_goes_on_to_the_same_end(name: str, inputs: Path, place: Path, factor: float) -> None:
-    command = chosen(name, inputs)
-    _, num_changes, _ = unbroken(command, place / "run", inputs)
+def test_a_killed_command_goes_on_to_the_same_end(
+    name: str, ends: Callable[[str], Unbroken], inputs: Path, place: Path, factor: float
+) -> None:
+    end = ends(name)
     # what it changes in the first moment and in the last ones is where most is at stake
-    places = some_places(num_changes, round(KILLS_OF_A_COMMAND * factor))
-    figures = kill(command, place / "run", inputs, places)
-    print(f"{name}: {num_changes} changes to files, {dict(figures.counts)}")
+    places = some_places(end.num_changes, round(KILLS_OF_A_COMMAND * factor))
+    figures = kill(end, place / "run", inputs, places)
+    print(f"{name}: {end.num_changes} changes to files, {dict(figures.counts)}")
     assert figures.counts["gone on"] and not figures.num_faults, "\n".join(figures.examples[:5])
 
 
@@ -38,18 +35,18 @@ def small_disk(place: Path) -> Iterator[Path]:
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
-        pytest.skip("a small file system needs the right to mount one")
+        pytest.skip(f"a small file system needs the right to mount one: {mounted.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_full_disk_leaves_no_half_file(name: str, inputs: Path, place: Path, small_disk: Path, factor: float) -> None:
-    command = chosen(name, inputs)
-    truth, _, names = unbroken(command, place / "run", inputs)
-    needed = sum(path.stat().st_size for path in (place / "run").rglob("*") if path.is_file()) + 65536
+def test_a_full_disk_leaves_no_half_file(
+    name: str, ends: Callable[[str], Unbroken], inputs: Path, small_disk: Path, factor: float
+) -> None:
+    end = ends(name)
+    needed = end.num_bytes + 65536
     num = round(FILLINGS_OF_A_COMMAND * factor)
-    room = [round(needed * i / num) for i in range(num)]
-    figures = fill(command, small_disk, inputs, room, truth, names)
+    figures = fill(end, small_disk, inputs, [round(needed * i / num) for i in range(num)])
     print(f"{name}: {needed} bytes needed, {dict(figures.counts)}")
     assert not figures.num_faults, "\n".join(figures.examples[:5])

@@ -6,6 +6,8 @@ command line go by this table. Nothing here loads a heavy package: functions are
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -141,6 +143,16 @@ def format_of_name(name: str) -> Format | None:
 
 def known_suffixes() -> list[str]:
     return list(_BY_SUFFIX)
+
+
+def query_of(path: str | os.PathLike[str]) -> str | None:
+    """The question to a server that a name stands for; None where it is a path. A `Path` has lost a slash of it.
+
+    >>> query_of(Path("optimade://example.org?nelements=2"))
+    'optimade://example.org?nelements=2'
+    """
+    found = re.match(r"optimade:[/\\]{1,2}", os.fspath(path), re.IGNORECASE)
+    return None if found is None else f"optimade://{os.fspath(path)[found.end() :]}"
 
 
 def write_format_of_suffix(suffix: str) -> Format | None:

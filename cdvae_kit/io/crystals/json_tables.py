@@ -61,7 +61,7 @@ def cut_json_lines(
         except (ValueError, RecursionError) as error:
             yield ReadFailure(source, place, f"is no JSON ({error}); it may be cut short or damaged")
             continue
-        yield _row(content, source, place, f"{stem}-{number}", id_column)
+        yield record_of_row(content, source, place, f"{stem}-{number}", id_column)
 
 
 def _records(content: Any, source: str, stem: str, id_column: str) -> Iterator[Record | ReadFailure]:
@@ -72,7 +72,7 @@ def _records(content: Any, source: str, stem: str, id_column: str) -> Iterator[R
         rows = _rows_of_table(content)
         if rows is not None:
             for place, name, row in rows:
-                yield _row(row, source, f"row {place}", name, id_column)
+                yield record_of_row(row, source, f"row {place}", name, id_column)
             return
     yield from _search(content, source, "", stem, id_column)
 
@@ -115,7 +115,7 @@ def _is_cif(value: Any) -> bool:
 def _search(content: Any, source: str, place: str, name: str, id_column: str) -> Iterator[Record | ReadFailure]:
     """The crystals at any depth: each list and table is looked through."""
     if _crystal_of(content) is not None:
-        yield _row(content, source, place, name, id_column)
+        yield record_of_row(content, source, place, name, id_column)
     elif isinstance(content, list):
         for i, item in enumerate(content):
             yield from _search(item, source, f"{place}[{i}]", f"{name}-{i}", id_column)
@@ -148,7 +148,8 @@ def _crystal_of(content: Any) -> Any:
     return None
 
 
-def _row(content: Any, source: str, place: str, name: str, id_column: str) -> Record | ReadFailure:
+def record_of_row(content: Any, source: str, place: str, name: str, id_column: str) -> Record | ReadFailure:
+    """The record of a row of a table, with the names and numbers beside the crystal."""
     crystal = _crystal_of(content)
     if crystal is None:
         return ReadFailure(source, place, f"{_EXPECTED}, got {str(content)[:60]!r}")

@@ -19,7 +19,7 @@ import torch
 from cdvae_kit.crystal.batch import CrystalBatch
 from cdvae_kit.crystal.faults import CellLimits, current_limits
 from cdvae_kit.io.crystals.containers import records_of
-from cdvae_kit.io.crystals.formats import ReadFormat
+from cdvae_kit.io.crystals.formats import ReadFormat, query_of
 from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
 from cdvae_kit.io.crystals.parsing import ParsedRecords, ParseOptions, parse_records
 from cdvae_kit.io.crystals.records import (
@@ -115,7 +115,8 @@ def read_crystals(
     Args:
         path: CIF (one or many blocks), POSCAR, extxyz, ASE database, CSV or Parquet in CDVAE's form, JSON and lines of
             it (pymatgen, tables of pandas and Matbench, JARVIS, OPTIMADE), what CDVAE's scripts save (`eval_*.pt`), a
-            `CrystalWriter`'s journal, each also as .gz where it is text; a folder or a zip of CIF, POSCAR and extxyz.
+            `CrystalWriter`'s journal, each also as .gz where it is text; a folder or a zip of CIF, POSCAR and extxyz;
+            `optimade://HOST?FILTER`, a question to an OPTIMADE provider.
         format: what it is, where its name does not say so.
         strict: raise `ReadError` at the first record that fails, in place of listing it.
         max_atoms: crystals with more atoms fail.
@@ -126,9 +127,10 @@ def read_crystals(
             out what must be a slip.
         lenient: take a file that contradicts itself as its atoms and operations stand, with a note.
         id_column: the column of the names in tables.
-        max_bytes: what a file may hold or unpack to; by default what a `bytes_limit` block says, or else a gibibyte.
+        max_bytes: what a file may hold or unpack to, and all answers of a server; by default what a `bytes_limit` block
+            says, or else a gibibyte. `query_limits` blocks have the other limits of questions to servers.
         num_workers: processes that parse.
-        progress: called after each part of the work with the records done and in all, None while files are being cut.
+        progress: called after each part of the work with the records done and in all, None while a server answers.
         dtype: of coordinates, lattices and properties.
 
     Raises:
@@ -141,17 +143,20 @@ def read_crystals(
     >>> read_crystals(file).crystals.atomic_numbers
     tensor([55, 17])
     """
-    path = Path(path)
-    if not path.exists():
+    query = query_of(path)
+    if query is None and not Path(path).exists():
         raise ReadError(f"cannot read {path}: there is no such file or folder; check the spelling")
     if num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     try:
         most = current_max_bytes() if max_bytes is None else max_bytes
         with bytes_limit(most):
-            records = list(records_of(path, format, id_column, max_bytes=most))
+            if query is None:
+                records = list(records_of(Path(path), format, id_column, max_bytes=most))
+            else:
+                records = _answers(query, id_column, progress)
     except UnreadableSourceError as error:
-        raise ReadError(f"cannot read {path}: it {_predicate(str(error))}") from error
+        raise ReadError(f"cannot read {query or path}: it {_predicate(str(error))}") from error
     options = ParseOptions(max_atoms, min_distance, reduce, current_limits() if limits is None else limits, lenient)
     runs: list[list[ReadFailure] | ParsedRecords] = []
     num_done = 0
@@ -171,7 +176,7 @@ def read_crystals(
     if not parsed:
         first = f"; the first: {failures[0]}" if failures else ""
         raise ReadError(
-            f"no crystal could be read from {path}: {len(failures)} of {len(records)} records failed{first}"
+            f"no crystal could be read from {query or path}: {len(failures)} of {len(records)} records failed{first}"
         )
     notes = tuple(note for run in parsed for note in run.notes)
     return ReadResult(_assemble(parsed, dtype), failures, tuple(failed_at), notes)
@@ -198,6 +203,17 @@ def read(
     for note in result.notes:
         logger.info("note: %s", note)
     return result.crystals
+
+
+def _answers(query: str, id_column: str, progress: OpenProgress | None) -> list[Record | ReadFailure]:
+    from cdvae_kit.io.crystals.optimade import query_records
+
+    records: list[Record | ReadFailure] = []
+    for record in query_records(query, id_column):
+        records.append(record)
+        if progress is not None and len(records) % _RECORDS_A_TASK == 0:
+            progress(len(records), None)
+    return records
 
 
 def _failures(runs: Sequence[list[ReadFailure] | ParsedRecords]) -> tuple[list[ReadFailure], list[int]]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 RecordKind = Literal["cif", "poscar", "extxyz", "structure", "arrays"]
 
@@ -41,6 +41,37 @@ def bytes_limit(max_bytes: int) -> Iterator[None]:
         yield
     finally:
         _max_bytes.reset(token)
+
+
+class QueryLimits(NamedTuple):
+    """How much of a server is asked.
+
+    Attributes:
+        max_records: structures.
+        max_seconds: for all answers together.
+    """
+
+    max_records: int = 100_000
+    max_seconds: float = 600.0
+
+
+_DEFAULT_QUERY = QueryLimits()
+_query_limits: ContextVar[QueryLimits] = ContextVar("query_limits", default=_DEFAULT_QUERY)
+
+
+def current_query_limits() -> QueryLimits:
+    """The limits of questions to servers."""
+    return _query_limits.get()
+
+
+@contextmanager
+def query_limits(limits: QueryLimits) -> Iterator[None]:
+    """Within the block questions to servers have these limits."""
+    token = _query_limits.set(limits)
+    try:
+        yield
+    finally:
+        _query_limits.reset(token)
 
 
 class UnreadableSourceError(Exception):
