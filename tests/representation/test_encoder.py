@@ -45,6 +45,25 @@ def test_pooled_features_are_the_mean_of_local_ones(dimensions: int) -> None:
     assert encoder(x).shape == (3, encoder.out_features)
 
 
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_pooling_before_the_relu_changes_neither_features_nor_gradients(dimensions: int) -> None:
+    with seeded_weights(0):
+        encoder = ConvEncoder(in_channels=2, widths=(4, 6, 5), dimensions=dimensions)
+    layers = list(encoder.blocks)
+    assert [type(layer).__name__[:4] for layer in layers[:4]] == ["Conv", "Batc", "MaxP", "ReLU"]
+    for i in (2, 6):
+        layers[i], layers[i + 1] = layers[i + 1], layers[i]
+    x = torch.randn(3, 2, *[16] * dimensions, generator=make_generator(0))
+    found = []
+    for network in (encoder.blocks, nn.Sequential(*layers)):
+        encoder.zero_grad()
+        features = network(x)
+        features.square().sum().backward()
+        found.append((features.detach(), [p.grad for p in encoder.parameters()]))
+    (a, gradients), (b, others) = found
+    assert torch.equal(a, b) and all(torch.equal(g, h) for g, h in zip(gradients, others, strict=True))
+
+
 def test_the_small_encoders_follow_the_protocols() -> None:
     for encoder in (ConvEncoder(in_channels=1), SetTransformer(), RadialEncoder()):
         assert isinstance(encoder, LocalEncoder)

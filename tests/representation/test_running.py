@@ -12,7 +12,14 @@ import pytest
 
 from cdvae_kit.io.results.files import DamagedResultError
 from cdvae_kit.representation.experiments.registry import experiment_names, load_experiment
-from cdvae_kit.representation.experiments.running import RESULTS, as_json, judged, read_results, run_experiment
+from cdvae_kit.representation.experiments.running import (
+    RESULTS,
+    as_json,
+    judged,
+    read_results,
+    run_experiment,
+    run_experiments,
+)
 from cdvae_kit.representation.protocol import Claim, ExperimentResult, PartResult, standard_error
 from tests.representation.toy import Toy
 
@@ -172,6 +179,48 @@ def test_no_difference_few_seeds_and_what_is_no_number_decide_nothing() -> None:
         Claim("empty", [])
 
 
+def test_some_parts_are_run_alone_and_joined_by_more_later(tmp_path: Path) -> None:
+    drawn: list[Path] = []
+    some = run_experiment(
+        Toy(),
+        seeds=[0, 1, 2],
+        parts=["first"],
+        folder=tmp_path / "out",
+        draw=lambda result, folder: drawn.append(folder),
+    )
+    assert some.left_out == ("Second, of two",) and not drawn
+    kept, claims = read_results(tmp_path / "out")
+    assert kept.left_out == some.left_out and [claim.text for claim in claims] == ["best beats none"]
+    assert "Second, of two" in json.loads((tmp_path / "out" / RESULTS).read_text())["notes"][0]
+    later = Toy()
+    whole = run_experiment(later, seeds=[0, 1, 2], folder=tmp_path / "out")
+    assert [part for part, _, _ in later.calls] == ["Second, of two"] * 3
+    assert whole.left_out == () and whole.arms["best"] == some.arms["best"] and len(judged(Toy(), whole)) == 2
+    # whole results stay unless told otherwise
+    with pytest.raises(FileExistsError):
+        run_experiment(Toy(), seeds=[0, 1, 2], parts=["first"], folder=tmp_path / "out")
+
+
+def test_results_of_some_parts_are_not_taken_for_whole_ones(tmp_path: Path) -> None:
+    run_experiment(Toy(), seeds=[0, 1, 2], parts=["first"], folder=tmp_path / "toy")
+    ((result, claims),) = run_experiments([Toy()], seeds=[0, 1, 2], folder=tmp_path)
+    assert result.left_out == () and len(claims) == 2
+
+
+def test_unknown_parts_are_refused() -> None:
+    for parts in ([], ["third"], ["first", "third"]):
+        with pytest.raises(ValueError, match="parts of toy \\(first, Second, of two\\)"):
+            run_experiment(Toy(), seeds=[0], parts=parts)
+
+
+def test_the_best_of_arms_is_not_known_where_one_was_left_out() -> None:
+    arms = {"a": (0.1, 0.2), "b": (0.3, 0.4)}
+    whole = ExperimentResult("toy", "", False, (0, 1), arms, {}, 0.0)
+    assert whole.best(["a", "b"]) == "b"
+    some = ExperimentResult("toy", "", False, (0, 1), arms, {}, 0.0, ("c",))
+    assert some.best(["a", "c", "b"]) == "c" and math.isnan(some.mean("c"))
+
+
 def test_a_trial_claims_nothing(tmp_path: Path) -> None:
     result = run_experiment(Toy(), seeds=[0, 1, 2], folder=tmp_path, quick=True)
     assert judged(Toy(), result) == [] == json.loads((tmp_path / RESULTS).read_text())["claims"]
@@ -198,6 +247,13 @@ def test_an_unknown_experiment_names_what_there_is(monkeypatch: pytest.MonkeyPat
 def test_every_registered_experiment_is_what_it_says(name: str) -> None:
     experiment = load_experiment(name)
     assert experiment.name == name and experiment.paper and experiment.summary
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_claims_do_without_parts_that_were_left_out(name: str) -> None:
+    experiment = load_experiment(name)
+    nothing = ExperimentResult(name, "", False, (0, 1, 2), {}, {}, 0.0, tuple(experiment.parts(quick=False)))
+    assert judged(experiment, nothing) == []
     assert len(set(experiment.parts(quick=True))) == len(experiment.parts(quick=True)) > 0
 
 

@@ -48,6 +48,7 @@ def run_experiment(
     experiment: Experiment,
     *,
     seeds: Sequence[int],
+    parts: Sequence[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
     quick: bool = False,
     overwrite: bool = False,
@@ -55,44 +56,56 @@ def run_experiment(
     draw: Callable[[ExperimentResult, Path], object] | None = None,
     progress: Progress | None = None,
 ) -> ExperimentResult:
-    """Runs every part for every seed.
+    """Runs every part for every seed, or some of the parts.
 
     Args:
         experiment: what to run.
         seeds: at least one; a claim needs three.
+        parts: these alone; claims that need others are not judged. A later run with more parts takes them over.
         folder: where `results.json` goes. Finished parts lie in it meanwhile, and a run that was killed takes them
             over; made if it is not there.
         quick: the sizes of a trial.
         overwrite: start anew where the folder holds results or parts of another run.
         num_workers: processes of one thread each that parts are computed in, side by side; 1 stays in this one.
         draw: called with the result and the folder before `results.json` appears; if it fails, the parts are there
-            still.
+            still. Not called where parts are left out: pictures show all of them.
         progress: told the percentage that is done, and 100.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"expected at least one seed, all different, got {list(seeds)}")
     if num_workers < 1:
         raise ValueError(f"expected at least one process, got {num_workers}")
+    chosen = _chosen_parts(experiment, parts, quick)
     if folder is None:
-        return _run(experiment, seeds, quick, None, num_workers, progress)[0]
+        return _run(experiment, seeds, chosen, quick, None, num_workers, progress)[0]
     with _PartsOnDisk(Path(folder), experiment, quick=quick, overwrite=overwrite) as keep:
-        whole, claims = _run(experiment, seeds, quick, keep, num_workers, progress)
-        if draw is not None:
+        whole, claims = _run(experiment, seeds, chosen, quick, keep, num_workers, progress)
+        if draw is not None and not whole.left_out:
             draw(whole, Path(folder))
         keep.finish(whole, claims)
     return whole
 
 
+def _chosen_parts(experiment: Experiment, chosen: Sequence[str] | None, quick: bool) -> list[str]:
+    """In the experiment's order."""
+    parts = list(experiment.parts(quick=quick))
+    if chosen is None:
+        return parts
+    if not chosen or not set(chosen) <= set(parts):
+        raise ValueError(f"expected some of the parts of {experiment.name} ({', '.join(parts)}), got {list(chosen)}")
+    return [part for part in parts if part in chosen]
+
+
 def _run(
     experiment: Experiment,
     seeds: Sequence[int],
+    parts: Sequence[str],
     quick: bool,
     keep: _PartsOnDisk | None,
     num_workers: int,
     progress: Progress | None,
 ) -> tuple[ExperimentResult, Sequence[Claim]]:
     """Every part that is not kept already, and what follows from all of them."""
-    parts = list(experiment.parts(quick=quick))
     total = len(parts) * len(seeds)
     found: dict[str, list[PartResult]] = {part: [] for part in parts}
     seconds = 0.0
@@ -117,6 +130,7 @@ def _run(
         _arms(experiment, found),
         {part: tuple(result.details for result in results) for part, results in found.items()},
         seconds,
+        tuple(part for part in experiment.parts(quick=quick) if part not in parts),
     )
     return whole, judged(experiment, whole)
 
@@ -216,11 +230,9 @@ def run_experiments(
         progress: told how much of the work is done and how much there is, all experiments counting alike.
     """
     places = {experiment.name: Path(folder) / experiment.name for experiment in experiments}
-    finished = {
-        one.name: _finished(places[one.name], one, seeds=seeds, quick=quick)
-        for one in experiments
-        if not overwrite and (places[one.name] / RESULTS).exists()
-    }
+    there = [one for one in experiments if not overwrite and (places[one.name] / RESULTS).exists()]
+    found = {one.name: _finished(places[one.name], one, seeds=seeds, quick=quick) for one in there}
+    finished = {name: result for name, result in found.items() if not result.left_out}
     Path(folder).mkdir(exist_ok=True)
     total = 100 * len(experiments)
     for i, experiment in enumerate(experiments):
@@ -242,8 +254,11 @@ def run_experiments(
 
 
 def judged(experiment: Experiment, result: ExperimentResult) -> list[Claim]:
-    """The claims of an experiment; none of a trial, which supports none."""
-    return [] if result.quick else list(experiment.claims(result))
+    """The claims of an experiment, but those about parts that were left out; none of a trial, which supports none."""
+    if result.quick:
+        return []
+    claims = list(experiment.claims(result))
+    return [claim for claim in claims if not (result.left_out and all(map(math.isnan, claim.per_seed)))]
 
 
 def _share_of(progress: Progress, place: int, count: int) -> Progress:
@@ -286,13 +301,13 @@ class _PartsOnDisk:
             folder.mkdir()
 
     def __enter__(self) -> Self:
-        refuse_existing(self._results, overwrite=self._overwrite)
+        refuse_existing(self._results, overwrite=self._overwrite or self._goes_on())
         with ExitStack() as stack:
             stack.enter_context(locked(self._folder / LOCK_FILE, str(self._folder)))
             if self._overwrite:
                 self._results.unlink(missing_ok=True)
                 shutil.rmtree(self._parts, ignore_errors=True)
-            refuse_existing(self._results, overwrite=False)
+            refuse_existing(self._results, overwrite=self._goes_on())
             self._parts.mkdir(exist_ok=True)
             self._locks = stack.pop_all()
         return self
@@ -335,7 +350,15 @@ class _PartsOnDisk:
 
     def finish(self, result: ExperimentResult, claims: Sequence[Claim]) -> None:
         write_json(sealed(as_json(result, claims)), self._results, overwrite=True)
-        shutil.rmtree(self._parts, ignore_errors=True)
+        if not result.left_out:
+            shutil.rmtree(self._parts, ignore_errors=True)
+
+    def _goes_on(self) -> bool:
+        """Whether there are results of some parts alone, which more parts may join."""
+        try:
+            return bool(read_results(self._results)[0].left_out)
+        except (FileNotFoundError, DamagedResultError, ValueError):
+            return False
 
     def _path(self, part: str, seed: int) -> Path:
         # a part's name may hold anything; different names may share a stem, hence their sum
@@ -348,6 +371,8 @@ def as_json(result: ExperimentResult, claims: Sequence[Claim]) -> dict[str, Any]
     notes = []
     if result.quick:
         notes.append("the sizes of a trial: these numbers support no claim")
+    if result.left_out:
+        notes.append(f"not run, and no claim about them judged: {', '.join(result.left_out)}")
     if len(result.seeds) < SEEDS_OF_A_CLAIM:
         notes.append(f"a claim needs {SEEDS_OF_A_CLAIM} seeds, these are {len(result.seeds)}")
     return {
@@ -378,6 +403,7 @@ def as_json(result: ExperimentResult, claims: Sequence[Claim]) -> dict[str, Any]
             for claim in claims
         ],
         "details": {part: list(details) for part, details in result.details.items()},
+        "left_out": list(result.left_out),
         "seconds": result.seconds,
         "versions": {"cdvae_kit": __version__, "torch": torch.__version__},
     }
@@ -404,6 +430,8 @@ def _from_json(content: Mapping[str, Any]) -> tuple[ExperimentResult, list[Claim
         {arm: tuple(_number(value) for value in found["per_seed"]) for arm, found in content["arms"].items()},
         {part: tuple(dict(found) for found in details) for part, details in content["details"].items()},
         float(content["seconds"]),
+        # results of whole runs from before there was a choice have no such line
+        tuple(str(part) for part in content.get("left_out", ())),
     )
     claims = [
         Claim(

@@ -81,13 +81,11 @@ class ConvEncoder(nn.Module):
         blocks: list[nn.Module] = []
         before = in_channels
         for i, width in enumerate(widths):
-            if i:
+            blocks += [convolution(before, width, kernel, padding=kernel // 2, bias=False), normalisation(width)]
+            if i + 1 < len(widths):
+                # before the ReLU, which gives the same and has less to do
                 blocks.append(nn.MaxPool1d(2) if dimensions == 1 else nn.MaxPool2d(2))
-            blocks += [
-                convolution(before, width, kernel, padding=kernel // 2, bias=False),
-                normalisation(width),
-                nn.ReLU(),
-            ]
+            blocks.append(nn.ReLU())
             before = width
         self.blocks = nn.Sequential(*blocks)
         self.out_features = widths[-1]

@@ -262,7 +262,8 @@ def dual_ratios(result: ExperimentResult, true: Sequence[str], false: Sequence[s
     for index in range(len(result.seeds)):
         least = min(result.per_seed(arm)[index] for arm in false)
         most = max(result.per_seed(arm)[index] for arm in true)
-        ratios.append(most / least if least > 0.0 else math.inf)
+        # of arms that were left out there is no number
+        ratios.append(math.inf if least <= 0.0 else most / least)
     return ratios
 
 

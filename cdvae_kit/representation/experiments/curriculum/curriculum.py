@@ -155,6 +155,8 @@ def _fairness(result: ExperimentResult) -> list[Claim]:
     """The abstract's claims about classes: each gains, and hard ones gain more."""
     from scipy.stats import spearmanr
 
+    if not {POLICY, NONE} <= result.details.keys():
+        return []
     least, hard = [], []
     for policy, none in zip(result.details[POLICY], result.details[NONE], strict=True):
         halves = zip(policy["by class"], none["by class"], strict=True)

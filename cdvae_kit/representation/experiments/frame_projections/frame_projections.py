@@ -111,8 +111,8 @@ class FramesOnSignals(Experiment):
 
     def claims(self, result: ExperimentResult) -> Sequence[Claim]:
         arms = [f"SimCLR, {name}" for name in AUGMENTATIONS]
-        best = max(arms, key=result.mean)
-        untold = max((arm for arm in arms if arm != f"SimCLR, {TOLD}"), key=result.mean)
+        best = result.best(arms)
+        untold = result.best([arm for arm in arms if arm != f"SimCLR, {TOLD}"])
         return [
             *_of_motions(result),
             Claim(f"frames beat the best arm of SimCLR ({best})", result.differences(FRAMES, best), 0.08),
@@ -164,7 +164,7 @@ def _of_motions(result: ExperimentResult) -> list[Claim]:
     own = on_motions.PREFIX + FRAMES
     if own not in result.arms:
         return []
-    best = max((arm for arm in result.arms if arm.startswith(f"{on_motions.PREFIX}SimCLR, ")), key=result.mean)
+    best = result.best([f"{on_motions.PREFIX}SimCLR, {name}" for name in AUGMENTATIONS])
     return [
         Claim(
             f"{on_motions.PREFIX}frames beat the best arm of SimCLR ({best.removeprefix(on_motions.PREFIX)})",

@@ -387,6 +387,8 @@ def _order(result: ExperimentResult, part: str) -> list[float]:
     from scipy.stats import spearmanr
 
     found = []
+    if part not in result.details:
+        return [math.nan] * len(result.seeds)
     for details in result.details[part]:
         rows = [row for row in _enough([details]) if row[0] >= 2]
         shares = [row[2] / row[1] for row in rows]

@@ -15,6 +15,7 @@ every rotation free.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -314,7 +315,7 @@ class InvarianceConstrainedCrystals(Experiment):
             ]
         for what, levels in RANGES_OF.items():
             found = result.per_seed(_arm(RANGES, RANGES_TOLERANCE, f"largest free {what}"))
-            bracketed = [float(0.0 < value < levels[-1]) for value in found]
+            bracketed = [value if math.isnan(value) else float(0.0 < value < levels[-1]) for value in found]
             claims.append(
                 Claim(f"the weakest {what} costs nothing and the strongest does: share of seeds", bracketed, 0.9)
             )
