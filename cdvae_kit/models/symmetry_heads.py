@@ -49,6 +49,17 @@ class Assignment:
     log_p: Tensor
 
 
+def _near_counts(mean: Tensor, most: Tensor) -> Tensor:
+    """The same from -1 to most + 1; beyond, as the logarithm.
+
+    A mean far beyond all counts, with a width as large, says "none" or "all" and nothing between: training that was
+    once thrown there did not come back.
+    """
+    below, above = (-1.0 - mean).clamp_min(0.0), (mean - most - 1.0).clamp_min(0.0)
+    within = torch.minimum(mean.clamp_min(-1.0), (most + 1.0).to(mean.dtype))
+    return within - torch.log1p(below) + torch.log1p(above)
+
+
 class SymmetryHead(nn.Module):
     """Space group and Wyckoff positions from z.
 
@@ -108,7 +119,7 @@ class SymmetryHead(nn.Module):
         by, to = self.of_position(key).index_select(0, inverse).chunk(2, dim=-1)
         mean, log_width = self.out(functional.silu(scale * by + shift + to)).unbind(-1)
         answer = (asked * self.unbind_position(key).index_select(0, inverse)).sum(-1)
-        mean = mean + answer / math.sqrt(asked.shape[-1])
+        mean = _near_counts(mean + answer / math.sqrt(asked.shape[-1]), most)
         count = torch.arange(int(most.max()) + 1 if len(most) else 1, device=most.device, dtype=mean.dtype)
         width = torch.exp(-2.0 * log_width.clamp(-3.0, 3.0)).unsqueeze(-1)
         logits = -0.5 * (count - mean.unsqueeze(-1)).square() * width

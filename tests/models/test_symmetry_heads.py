@@ -10,7 +10,7 @@ from torch.nn import functional
 from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.wyckoff import WyckoffPosition, position_of, wyckoff_positions
 from cdvae_kit.models.symmetry_heads import _POSITIONS_WEIGHT as POSITIONS_WEIGHT
-from cdvae_kit.models.symmetry_heads import SymmetryHead
+from cdvae_kit.models.symmetry_heads import SymmetryHead, _near_counts
 from cdvae_kit.seeding import make_generator
 from tests.models.crystals import at_a_generic_point
 
@@ -250,3 +250,16 @@ def test_what_fits_nothing_is_said_and_has_no_orbits() -> None:
     assert found.orbits.num_orbits.tolist() == [2, 0, 2]
     there, _ = tiny_head().assign(some_codes(1), counted({14: 2}), allowed=only(227))
     assert there.tolist() == [False]
+
+
+def test_means_near_the_counts_stay_and_those_far_away_are_brought_near() -> None:
+    most = torch.tensor([2, 2, 2, 2, 6])
+    mean = torch.tensor([-1.0, 0.3, 3.0, 1e4, -1e4], requires_grad=True)
+    near = _near_counts(mean, most)
+    torch.testing.assert_close(near[:3], mean[:3])
+    assert 3.0 < float(near[3]) < 13.0 and -11.0 < float(near[4]) < -1.0
+    near.sum().backward()
+    assert mean.grad is not None
+    assert bool((mean.grad > 0.0).all())
+    steps = _near_counts(torch.linspace(-50.0, 50.0, 1001), torch.full((1001,), 4)).diff()
+    assert bool((steps > 0.0).all())
