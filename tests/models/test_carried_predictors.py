@@ -59,7 +59,7 @@ def test_a_front_of_several_properties_can_be_searched_with_what_is_carried() ->
     assert latent.units == {"heat_ref": "eV/atom", "heat_all": "eV/atom", "dir_gap": "eV", "ind_gap": "eV"}
     autoencoder = CDVAE.from_pretrained("perov_5", device="cpu")
     model = CodeModel(latent, autoencoder)
-    check_goals((Goal("heat_ref"), Goal("dir_gap", "target", 1.5)), model.ranges)
+    check_goals((Goal("heat_ref"), Goal("dir_gap", "target", 1.2)), model.ranges)
     z = torch.zeros(1, autoencoder.config.latent_dim, requires_grad=True)
     slopes = [torch.autograd.grad(latent(z)[..., i].mean(), z)[0] for i in range(4)]
     # the control: they are not one property four times
