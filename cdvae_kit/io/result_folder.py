@@ -11,7 +11,7 @@ import logging
 import os
 import platform
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cdvae_kit.io.atomic import is_temporary, remove
@@ -119,7 +119,9 @@ def locked(lock_file: str | os.PathLike[str], what: str) -> Iterator[None]:
     try:
         # a file system without locks has the lock's own content there
         if is_locked and type(lock) is FileLock:
-            lock_file.write_text(f"{os.getpid()} {platform.node()}\n", encoding="utf-8")
+            # on a full disk it holds all the same, and what is written next names its own path
+            with suppress(OSError):
+                lock_file.write_text(f"{os.getpid()} {platform.node()}\n", encoding="utf-8")
         yield
     finally:
         if is_locked:

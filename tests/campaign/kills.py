@@ -17,6 +17,8 @@ import safetensors.numpy
 from tests.campaign.commands import Command, files_in, run
 
 KILLED = -9
+PAGE = 4096
+"""Bytes by which a file in memory grows."""
 
 
 @dataclass
@@ -58,7 +60,7 @@ class Unbroken(NamedTuple):
         truth: what it leaves.
         num_changes: how often it changes a file.
         names: of the files that it leaves.
-        num_bytes: of these files, its cache included.
+        num_bytes: of the memory that these files take, its cache included.
     """
 
     command: Command
@@ -74,7 +76,7 @@ def unbroken(command: Command, folder: Path, inputs: Path) -> Unbroken:
     found = run(command.words, folder)
     if found.code:
         raise RuntimeError(f"{command.name} ended with {found.code}: {found.said[-2000:]}")
-    num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    num_bytes = sum(-(-path.stat().st_size // PAGE) * PAGE for path in folder.rglob("*") if path.is_file())
     return Unbroken(command, command.left(folder), found.num_changes, list(files_in(folder)), num_bytes)
 
 

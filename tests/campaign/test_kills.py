@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaign.commands import commands
-from tests.campaign.kills import Unbroken, fill, kill, some_places
+from tests.campaign.kills import PAGE, Unbroken, fill, kill, some_places
 
 KILLS_OF_A_COMMAND = 6
 FILLINGS_OF_A_COMMAND = 5
@@ -25,7 +25,7 @@ def test_a_killed_command_goes_on_to_the_same_end(
     # what it changes in the first moment and in the last ones is where most is at stake
     places = some_places(end.num_changes, round(KILLS_OF_A_COMMAND * factor))
     figures = kill(end, place / "run", inputs, places)
-    print(f"{name}: {end.num_changes} changes to files, {dict(figures.counts)}")
+    print(f"{name}: {end.num_changes} changes to files, {dict(figures.counts)}", *figures.examples, sep="\n")
     assert figures.counts["gone on"] and not figures.num_faults, "\n".join(figures.examples[:5])
 
 
@@ -45,8 +45,9 @@ def test_a_full_disk_leaves_no_half_file(
     name: str, ends: Callable[[str], Unbroken], inputs: Path, small_disk: Path, factor: float
 ) -> None:
     end = ends(name)
-    needed = end.num_bytes + 65536
-    num = round(FILLINGS_OF_A_COMMAND * factor)
-    figures = fill(end, small_disk, inputs, [round(needed * i / num) for i in range(num)])
-    print(f"{name}: {needed} bytes needed, {dict(figures.counts)}")
+    # what is written beside a file before it has its name needs room too
+    needed = end.num_bytes // PAGE + 4
+    num = min(round(FILLINGS_OF_A_COMMAND * factor), needed)
+    figures = fill(end, small_disk, inputs, [needed * i // num * PAGE for i in range(num)])
+    print(f"{name}: {needed * PAGE} bytes needed, {dict(figures.counts)}", *figures.examples, sep="\n")
     assert not figures.num_faults, "\n".join(figures.examples[:5])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cdvae_kit.io.atomic import temporary_beside
+from cdvae_kit.io.atomic import atomic_file, temporary_beside
 from cdvae_kit.io.result_folder import LOCK_FILE, InUseError, ResumeError, locked, result_folder
 
 OURS = ("run.json", "trials", "table.csv")
@@ -120,6 +122,20 @@ def test_a_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(RuntimeError), locked(tmp_path / "lock", "it"):
             raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_holds_on_a_full_disk_and_what_is_written_next_names_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*words: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "out"))):  # noqa: SIM117 - the lock is the outer one
+        with locked(tmp_path / "lock", "it"), atomic_file(tmp_path / "out") as temporary:
+            temporary.write_bytes(b"x")
     assert list(tmp_path.iterdir()) == []
 
 
