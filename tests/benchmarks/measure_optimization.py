@@ -66,8 +66,7 @@ def measure(
     test = load_dataset(data / name, split="test", max_atoms=most).crystals
     starts = load_dataset(data / name, split=split, max_atoms=most).crystals
     starts = starts.select(range(min(num_starts, len(starts))))
-    values = known.properties[prop].numpy()
-    thresholds = PUBLISHED_THRESHOLDS.get(name) or tuple(np.percentile(values[np.isfinite(values)], [5, 10, 15]))
+    thresholds = PUBLISHED_THRESHOLDS.get(name) or _percentiles(known, prop)
     own_error = judge_error(judge, test.select(range(min(judged_on, len(test)))), prop)
     rows = {}
     for label, (optimizer, uncertainty) in optimizers.items():
@@ -107,6 +106,13 @@ def measure(
         "methods": rows,
         "machine": about_machine(),
     }
+
+
+def _percentiles(crystals: CrystalBatch, prop: str) -> tuple[float, ...]:
+    if prop not in crystals.properties:
+        raise ValueError(f"no percentiles of {prop} are published, and the training crystals do not have it")
+    values = crystals.properties[prop].numpy()
+    return tuple(float(value) for value in np.percentile(values[np.isfinite(values)], [5, 10, 15]))
 
 
 def judge_error(judge: PropertyPredictor, crystals: CrystalBatch, prop: str) -> float:
