@@ -247,7 +247,7 @@ def _result_targets(folder: Path) -> list[Target]:
     result = ExperimentResult(
         "toy", "a paper", False, (0, 1, 2), {"arm": (0.5, 0.25, 0.125)}, {"part": ({}, {}, {})}, 1.5
     )
-    write_json(sealed(as_json(result, [Claim("it helps", 0.5, 0.25)])), folder / "results.json")
+    write_json(sealed(as_json(result, [Claim("it helps", (0.5, 0.25, 0.5), 0.25)])), folder / "results.json")
 
     def results(place: Path) -> Any:
         found, claims = read_results(place)
