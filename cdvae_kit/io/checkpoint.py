@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,12 +206,17 @@ def _parse_config(folder: Path, content: bytes) -> dict[str, Any]:
     broken = [name for name, kind in expected.items() if not isinstance(config.get(name), kind)]
     if not broken and not all(isinstance(name, str) for name in config["tensors"]):
         broken = ["tensors"]
-    if version != FORMAT_VERSION or broken or not isinstance(config["weights"].get("sha256"), str):
+    # it becomes a part of a file's name
+    if version != FORMAT_VERSION or broken or not _is_sha256(config["weights"].get("sha256")):
         raise _DamagedConfigError(
             f"{path} lacks entries that every checkpoint has "
             f"({', '.join(broken) or 'format_version, weights.sha256'}); {_FETCH_AGAIN}"
         )
     return config
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _read_pair(folder: Path) -> tuple[dict[str, Any], bytes]:

@@ -99,7 +99,7 @@ def by_us(path: Path) -> Crystal | None:
         return None
     if len(crystals) != 1:
         return None
-    one = split(crystals)[0]
+    (one,) = split(crystals)
     return crystal_of([_SYMBOLS[number] for number in one.atomic_numbers.tolist()], one.frac_coords, one.lattice)
 
 
@@ -126,6 +126,18 @@ def by_ase(text: str) -> Crystal | None:
     return crystal_of(atoms.get_chemical_symbols(), atoms.get_scaled_positions(), atoms.cell.array)
 
 
+def stated_elements(text: str) -> tuple[tuple[str, int], ...] | None:
+    """The atoms of the cell by the file's own formula and number of formula units; None where it has not both."""
+    formula = re.search(r"^_chemical_formula_sum +'([^']*)'$", text, re.MULTILINE)
+    units = re.search(r"^_cell_formula_units_Z +([0-9]{1,3})$", text, re.MULTILINE)
+    if formula is None or units is None:
+        return None
+    counts = {
+        word[1]: int(word[2] or 1) * int(units[1]) for word in re.finditer(r"([A-Z][a-z]?)([0-9]{0,3})", formula[1])
+    }
+    return tuple(sorted(counts.items()))
+
+
 def compared(folder: Path, seed: int) -> tuple[str, list[str]]:
     """How the readers agree on the damaged file of a seed, and what they say where they do not."""
     text = damaged_cif(seed)
@@ -141,7 +153,9 @@ def compared(folder: Path, seed: int) -> tuple[str, list[str]]:
     alike = [ours.is_like(other) for other in read.values()]
     told = [f"seed {seed}: ours {ours}, {read}"]
     if not any(alike):
-        return "different", told
+        formula = stated_elements(text)
+        fits_us_alone = ours.elements == formula and all(other.elements != formula for other in read.values())
+        return ("as its formula says" if fits_us_alone else "different"), told
     if all(alike):
         return ("as both" if len(read) == 2 else "as the one that reads"), []
     return "as one of two", told

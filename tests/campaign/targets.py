@@ -41,7 +41,8 @@ from tests.campaign.sound_cifs import CIFS
 from tests.models.tiny import some_crystals
 
 FOREIGN = re.compile(
-    r"NoneType|index out of range|has no attribute|not subscriptable|not iterable|unhashable|invalid literal"
+    r"NoneType|index out of range|has no attribute|not subscriptable|not iterable|unhashable"
+    r"|invalid literal(?!/lengths)"
     r"|could not convert|unsupported operand|division|modulo|expected str|must be (?:str|real)|takes \d"
     r"|positional argument|keyword arg"
     r"|broadcast|size of tensor|shape '|to unpack|cannot unpack|KeyError|TypeError|IndexError"
@@ -247,7 +248,7 @@ def _result_targets(folder: Path) -> list[Target]:
     result = ExperimentResult(
         "toy", "a paper", False, (0, 1, 2), {"arm": (0.5, 0.25, 0.125)}, {"part": ({}, {}, {})}, 1.5
     )
-    write_json(sealed(as_json(result, [Claim("it helps", 0.5, 0.25)])), folder / "results.json")
+    write_json(sealed(as_json(result, [Claim("it helps", (0.5, 0.25, 0.5), 0.25)])), folder / "results.json")
 
     def results(place: Path) -> Any:
         found, claims = read_results(place)

@@ -26,6 +26,6 @@ def test_a_damaged_cif_is_never_another_crystal_than_other_readers_see(
 ) -> None:
     counts, told = agreement(place, range(first_seed, first_seed + round(FILES * factor)))
     print(f"{sum(counts.values())} damaged CIFs: {dict(counts)}")
-    print("\n".join(told["as one of two"]))
+    print(*told["as one of two"], *told["as its formula says"], sep="\n")
     assert counts["as both"] and not counts["raw"] and not counts["hang"] and not counts["memory"]
     assert not told["different"], "\n".join(told["different"][:20])

@@ -142,7 +142,7 @@ def _phase(record: Any, where: str) -> dict[str, Any]:
             raise ReadError(f"{where}: {', '.join(strange)} is no element")
         if not composition.num_atoms:
             raise ReadError(f"{where}: the composition {str(given)[:80]} has no atom")
-    except (ArithmeticError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (ArithmeticError, KeyError, TypeError, ValueError, RecursionError, SyntaxError) as error:
         raise ReadError(f"{where}: the composition {str(given)[:80]} is no formula") from error
     try:
         per_atom = _number(record, ("energy_per_atom",))
