@@ -177,7 +177,7 @@ def test_values_stay_in_range_under_every_transform() -> None:
         ({"availability": 1.2}, "availability must lie"),
         ({"correlation": 0.5}, "need background_classes"),
         ({"label": "background"}, "need background_classes"),
-        ({"correlation": 0.5, "background_classes": range(4)}, "by their place: 5 of objects, 4"),
+        ({"correlation": 0.5, "background_classes": range(4)}, "by their index: 5 of objects, 4"),
         ({"background_classes": [1, 1]}, "all different"),
         ({"transforms": ["twirl"]}, "no image transform 'twirl'"),
         ({"objects": torch.zeros(5, 3, 8, 8)}, "one object with opacity a class"),
