@@ -7,7 +7,7 @@ arXiv 2110.06197). What departs from it is in `CDVAEConfig`, field by field, and
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,6 +42,7 @@ from cdvae_kit.models.prior import LatentPrior
 from cdvae_kit.models.sites import SiteEmbedding, Surroundings
 from cdvae_kit.models.symmetry_heads import SymmetryHead
 from cdvae_kit.nn.mlp import ResidualMLP
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -114,9 +115,7 @@ class CDVAE(pretrained.PretrainedModule):
 
     # -- training ------------------------------------------------------------------------------------------------
 
-    def prepare(
-        self, crystals: CrystalBatch, *, progress: Callable[[int, int], None] | None = None
-    ) -> SymmetricCrystals:
+    def prepare(self, crystals: CrystalBatch, *, progress: Progress | None = None) -> SymmetricCrystals:
         """The crystals as the networks see them: in their canonical description, or as they are without symmetry."""
         if isinstance(crystals, SymmetricCrystals):
             return crystals
@@ -322,7 +321,7 @@ class CDVAE(pretrained.PretrainedModule):
         sampler: Sampler | None = None,
         limits: DecodingLimits | None = None,
         batch_size: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> CrystalBatch:
         """One crystal for each code; see `decoding.decode`."""
         return decoding.decode(
@@ -349,7 +348,7 @@ class CDVAE(pretrained.PretrainedModule):
         sampler: Sampler | None = None,
         max_tries: int = 3,
         batch_size: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> CrystalBatch:
         """New crystals from the prior; see `decoding.sample`.
 

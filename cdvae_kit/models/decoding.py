@@ -28,6 +28,7 @@ from cdvae_kit.models.contents import read_num_atoms as read_num_atoms
 from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.limits import DecodingLimits
 from cdvae_kit.seeding import CrystalNoise
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -204,7 +205,7 @@ def decode(
     sampler: Sampler | None = None,
     limits: DecodingLimits | None = None,
     batch_size: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SymmetricCrystals:
     """One crystal for each code, in order.
 
@@ -255,7 +256,7 @@ def decode_contents(
     crystal_ids: Tensor,
     limits: DecodingLimits | None = None,
     batch_size: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SymmetricCrystals:
     """As `decode`, for codes whose contents have been read."""
     parts, places = [], []
@@ -385,7 +386,7 @@ def sample(
     max_tries: int = 3,
     batch_size: int | None = None,
     codes: Callable[[Tensor, int], Tensor] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SymmetricCrystals:
     """New crystals number `first_id`, `first_id` + 1, ... of the run `seed`.
 

@@ -82,6 +82,11 @@ def measure(
         truth = truth.select(torch.arange(num) * whole // num)
     start = time.perf_counter()
     wishes = wishes_of(truth, model)
+    known = set(model.known_elements.tolist())
+    possible = [i for i, wish in enumerate(wishes) if set(wish.composition or {}) <= known]
+    # what the model cannot make is lost
+    impossible = len(wishes) - len(possible)
+    asked, wishes, truth = len(wishes), [wishes[i] for i in possible], truth.select(possible)
     told = time.perf_counter() - start
     start = time.perf_counter()
     predicted = best_of(model, wishes, draws=draws, seed=seed, guidance=guidance, temperature=temperature, steps=steps)
@@ -93,18 +98,19 @@ def measure(
         "model": Path(name_or_path).name,
         "data": Path(data).name,
         "split": split,
-        "num_crystals": len(truth),
+        "num_crystals": asked,
+        "num_with_unknown_elements": impossible,
         "num_in_split": whole,
         "draws": draws,
         "steps": steps if steps is not None else model.config.num_steps,
         "seed": seed,
         "guidance": guidance,
         "temperature": temperature,
-        "match_percent": percent(pairs.num_matches, pairs.num_pairs),
+        "match_percent": percent(pairs.num_matches, asked),
         "rmse": pairs.rmse,
-        "match_percent_unfiltered": percent(pairs.num_matches_unfiltered, pairs.num_pairs),
+        "match_percent_unfiltered": percent(pairs.num_matches_unfiltered, asked),
         "rmse_unfiltered": pairs.rmse_unfiltered,
-        "metre_percent": percent(sets.num_found, sets.num_references),
+        "metre_percent": percent(sets.num_found, sets.num_references + impossible),
         "crmse": sets.crmse,
         "space_group_percent": round(100.0 * float(right), 2),
         "filter": FILTER,
