@@ -42,9 +42,8 @@ _PAIRS_AT_ONCE = 400_000
 _LATENT_STREAM, _START_STREAM, _LATTICE_STREAM, _CRITIC_STREAM = 1 << 40, 1 << 41, 1 << 43, 1 << 44
 _CODE_TRIES = 16
 _MAX_DRAWS, _CODES_AT_ONCE = 1000, 256
-_MIN_DISTANCE = 0.5
-_SAME_GROUP = 0.01
-"""Angstrom: up to which a finished crystal may be found to have another group than the one it was made in."""
+_MIN_DISTANCE, _SAME_GROUP = 0.5, 0.01
+"""Angstrom: closest atoms; up to which a crystal may be found to have another group than the one it was made in."""
 
 
 def as_batch(crystals: CrystalBatch | Sequence[Structure | Atoms], *, reduce: bool) -> CrystalBatch:

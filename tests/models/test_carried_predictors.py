@@ -17,6 +17,9 @@ from cdvae_kit.models import CDVAE, LatentPredictor, PropertyPredictor, pretrain
 PROPERTIES = {"perov_5": "heat_ref", "carbon_24": "energy_per_atom"}
 FILES = {"perov_5": "val.csv.gz", "carbon_24": "val.csv.gz"}
 NAMES = sorted(PROPERTIES)
+INSIDE = {"perov_5": (0.83, 0.98), "carbon_24": (0.68, 0.85)}
+"""Share of values in the interval of the predictors from codes, where 90 % are asked: of Carbon-24 too few, as its card
+says (77 % of the test split). 250 crystals: two standard deviations are 0.05."""
 LARGEST_ERROR = {"perov_5": (0.10, 0.30), "carbon_24": (0.03, 0.08)}
 """Of the judge and of the predictor from codes, in the property's unit: what the cards say, with room for a subset."""
 
@@ -93,4 +96,4 @@ def test_the_error_from_codes_is_what_the_card_says(shared_dir: Path, name: str)
     found = LatentPredictor.from_pretrained(name, device="cpu").predict(codes)[PROPERTIES[name]]
     error = (found.mean - crystals.properties[PROPERTIES[name]]).abs()
     assert error.mean() < LARGEST_ERROR[name][1]
-    assert 0.83 <= (error <= found.half_width).float().mean() <= 0.98
+    assert INSIDE[name][0] <= (error <= found.half_width).float().mean() <= INSIDE[name][1]
