@@ -169,7 +169,7 @@ class CDVAE(pretrained.PretrainedModule):
             "kl": 0.5 * (mu.square() + log_var.exp() - 1.0 - log_var).sum(-1).mean(),
             "num_atoms": functional.cross_entropy(self.num_atoms_head(z), crystals.num_atoms - 1),
             "lattice_head": functional.mse_loss(guess, parameters),
-            "composition": self.composition_head.loss(z, counts, crystals.num_atoms, generator=generator).mean(),
+            "composition": self.composition_head.loss(z, counts, crystals.num_atoms).mean(),
         }
         if self.config.symmetry == "orbits":
             group, positions = self.symmetry_head.loss(z, orbits, elements, generator=generator)

@@ -66,11 +66,7 @@ class EquivariantEncoder(nn.Module):
         if is_numbered:
             # which orbit one is, by its place in the canonical description
             self.number, self.slots = nn.Embedding(max_atoms, width), WaveSlots(max_atoms, latent_dim)
-            # composition, likewise without a network between
-            self.of_element = nn.Embedding(NUM_ELEMENTS + 1, latent_dim)
             nn.init.zeros_(self.number.weight)
-            # as large as what the network says, so that the head reads composition from here
-            nn.init.normal_(self.of_element.weight, std=0.5)
         pooled = 4 * width + width
         self.mu = nn.Linear(pooled, latent_dim)
         self.log_var = nn.Linear(pooled, latent_dim)
@@ -97,12 +93,12 @@ class EquivariantEncoder(nn.Module):
             told = orbits.is_free & ~orbits.is_polar
             # parameters are bound to what they belong to, as positions are
             position = position + self.place(where_it_stands(crystals.free, told, self.num_frequencies))
-            s, written = s + position, None
+            s, slots = s + position, None
         else:
             free, number = orbits.seen_from(orbits.anchors(elements), crystals.free), orbits.numbers(elements)
             s = s + position + self.place(where_it_stands(free, orbits.is_free, self.num_frequencies))
             s = s + self.number(number)
-            written = self.slots.write(where_it_stands(free, orbits.is_free, NUM_WAVES), number, orbits)
+            slots = self.slots.write(where_it_stands(free, orbits.is_free, NUM_WAVES), number, orbits)
         condition = self.condition(
             torch.cat([lattice_parameters, self.count(orbits.num_atoms), self.group(orbits.space_group)], dim=-1)
         )
@@ -123,10 +119,7 @@ class EquivariantEncoder(nn.Module):
         bound = scatter(self.what(elements) * self.where(position), batch, dim=0, dim_size=size, reduce="sum")
         pooled = torch.cat([by_orbit, by_atom, condition], dim=-1)
         mu = self.mu(pooled) + self.of_bound(bound)
-        if written is not None:
-            of_elements = self.of_element(elements) * share.unsqueeze(-1)
-            mu = mu + written + scatter(of_elements, batch, dim=0, dim_size=size, reduce="sum")
-        return mu, self.log_var(pooled).clamp(-12.0, 4.0)
+        return mu if slots is None else mu + slots, self.log_var(pooled).clamp(-12.0, 4.0)
 
     def _surroundings(
         self, crystals: SymmetricCrystals, graph: PeriodicGraph, elements: Tensor, of_atom: Tensor

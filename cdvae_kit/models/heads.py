@@ -7,9 +7,6 @@ from cdvae_kit.diffusion.types import draw_elements
 from cdvae_kit.models.limits import NUM_ELEMENTS, DecodingLimits
 from cdvae_kit.nn.mlp import ResidualMLP, mlp
 
-_DROPOUT = 0.2
-"""In training, of the features that are not linear in z: they learn compositions by heart."""
-
 
 class CompositionHead(nn.Module):
     """How many atoms of each element, exactly: a distribution over 0, 1, 2, ... for every element.
@@ -26,22 +23,18 @@ class CompositionHead(nn.Module):
         nn.init.zeros_(self.log_width.weight)
         nn.init.constant_(self.log_width.bias, -0.5)
 
-    def log_probabilities(self, z: Tensor, num_atoms: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def log_probabilities(self, z: Tensor, num_atoms: Tensor) -> Tensor:
         """(num_crystals, num_elements, most atoms + 1): log p of each count; -inf above the crystal's num_atoms."""
         counts = torch.arange(int(num_atoms.max()) + 1, device=z.device, dtype=z.dtype)
-        fraction = self.fraction(z, drop=_DROPOUT, generator=generator)
-        mean = (fraction * num_atoms.unsqueeze(-1)).unsqueeze(-1)
+        mean = (self.fraction(z) * num_atoms.unsqueeze(-1)).unsqueeze(-1)
         log_width = self.log_width(z).clamp(-3.0, 3.0).unsqueeze(-1)
         logits = -0.5 * (counts - mean).square() * torch.exp(-2.0 * log_width)
         logits = logits.masked_fill(counts > num_atoms.view(-1, 1, 1), -torch.inf)
         return torch.log_softmax(logits, dim=-1)
 
-    def loss(self, z: Tensor, counts: Tensor, num_atoms: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Cross entropy of the counts (num_crystals, num_elements) long, summed over elements: (num_crystals,).
-
-        In training, chance comes from the generator; without one nothing is dropped.
-        """
-        log_p = self.log_probabilities(z, num_atoms, generator=generator if self.training else None)
+    def loss(self, z: Tensor, counts: Tensor, num_atoms: Tensor) -> Tensor:
+        """Cross entropy of the counts (num_crystals, num_elements) long, summed over elements: (num_crystals,)."""
+        log_p = self.log_probabilities(z, num_atoms)
         return -log_p.gather(-1, counts.unsqueeze(-1)).squeeze(-1).sum(-1)
 
     def fractions(self, z: Tensor, num_atoms: Tensor) -> Tensor:
@@ -91,8 +84,8 @@ class FractionHead(nn.Module):
         super().__init__()
         self.logits = mlp([latent_dim, hidden, NUM_ELEMENTS])
 
-    def loss(self, z: Tensor, counts: Tensor, num_atoms: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Cross entropy of the elements, averaged over atoms: (num_crystals,). Nothing is left to chance."""
+    def loss(self, z: Tensor, counts: Tensor, num_atoms: Tensor) -> Tensor:
+        """Cross entropy of the elements, averaged over atoms: (num_crystals,)."""
         return -(torch.log_softmax(self.logits(z), dim=-1) * counts).sum(-1) / num_atoms
 
     def fractions(self, z: Tensor, num_atoms: Tensor) -> Tensor:

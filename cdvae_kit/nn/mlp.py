@@ -47,9 +47,5 @@ class ResidualMLP(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(self, x: Tensor, *, drop: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
-        """(n, width_out); with a generator, a share `drop` of what is not linear in x is left out, by chance."""
-        if generator is None or not drop:
-            return self.linear(x) + self.nonlinear(x)
-        hidden = dropout(self.nonlinear[:-1](x), drop, generator)
-        return self.linear(x) + self.nonlinear[-1](hidden)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + self.nonlinear(x)
