@@ -22,8 +22,7 @@ class NoisyCrystals:
         lattice_parameters: (num_crystals, 6), standardised, of the conventional cell.
         lattice: (num_crystals, 3, 3) in angstrom, the primitive cell that `lattice_parameters` stands for.
         pairs: (2, num_pairs) long: atoms as seen from orbits, see `Orbits.pairs`.
-        number: (num_orbits,) long: which of the orbits of its element and position each is, see `Orbits.numbers`; by
-            the elements that are given first, unless it is given.
+        number: (num_orbits,) long, see `Orbits.numbers`; by the elements that are given first, unless it is given.
         anchors: (num_orbits,) long, see `Orbits.anchors`; likewise.
     """
 
