@@ -148,7 +148,7 @@ def _show(rows: CrystalBatch, names: list[str]) -> None:
     """The best candidates of each formula."""
     table = Table(header_style="bold", box=SIMPLE_HEAD)
     with_energy = "relaxed_energy_per_atom" in rows.properties
-    titles = ["formula", "rank", "space group", "atoms", "times drawn", "distance of its code", "log p"]
+    titles = ["formula", "rank", "space group", "atoms", "votes, %", "times made", "distance of its code", "log p"]
     for title in [*titles, *(["relaxed,\neV/atom"] if with_energy else [])]:
         table.add_column(title, justify="left" if title == "formula" else "right")
     found = _candidate_rows(rows, names)
@@ -156,7 +156,9 @@ def _show(rows: CrystalBatch, names: list[str]) -> None:
         if row["rank"] <= MAX_SHOWN:
             table.add_row(
                 row["formula"] if row["rank"] == 1 else "",
-                *(str(row[name]) for name in ("rank", "space_group", "num_atoms", "times")),
+                *(str(row[name]) for name in ("rank", "space_group", "num_atoms")),
+                f"{100.0 * row['support']:.0f}",
+                str(row["times"]),
                 f"{row['distance']:.2f}",
                 f"{row['log_p']:.1f}",
                 *([f"{row['relaxed_energy_per_atom']:.3f}"] if with_energy else []),

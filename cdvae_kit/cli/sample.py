@@ -52,6 +52,13 @@ def sample(
     without: Annotated[str | None, typer.Option(metavar="SYMBOLS", help="Elements that must not, as Pb,Cd.")] = None,
     space_group: Annotated[int | None, typer.Option(min=1, max=230, help="The space group's number.")] = None,
     crystal_system: Annotated[str | None, typer.Option(metavar="NAME", help="triclinic to cubic.")] = None,
+    sites: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SITES",
+            help='All Wyckoff positions in the space group, as "Ba:a Ti:b O:c"; several of one element as O:e,f.',
+        ),
+    ] = None,
     properties: Annotated[
         list[str] | None,
         typer.Option(
@@ -152,6 +159,7 @@ def sample(
 
     from cdvae_kit.cli.table import print_crystals
     from cdvae_kit.generation import conditions_from, sample_to_file, seeds_of
+    from cdvae_kit.generation.conditions import parse_sites
     from cdvae_kit.generation.drawing import Draws, wishes_held
     from cdvae_kit.generation.sampling_parts import PART_SIZE, sample_to_parts
     from cdvae_kit.models import CDVAE
@@ -165,6 +173,7 @@ def sample(
         num_atoms=num_atoms,
         space_group=space_group,
         crystal_system=crystal_system,
+        sites=None if sites is None else parse_sites(sites.split()),
         properties=_values(properties),
         neutral=composition_rule if neutral else None,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -10,11 +11,12 @@ import numpy as np
 import torch
 
 from cdvae_kit.crystal.batch import CrystalBatch
+from cdvae_kit.crystal.symmetric import describe
 from cdvae_kit.crystal.symmetry import CRYSTAL_SYSTEMS, crystal_system, space_group
-from cdvae_kit.crystal.wyckoff import wyckoff_positions
+from cdvae_kit.crystal.wyckoff import all_positions, position_of, wyckoff_positions
 from cdvae_kit.metrics.composition_rules import CompositionRule, check_composition
 from cdvae_kit.models.conditions import Conditions
-from cdvae_kit.models.contents import fits_groups
+from cdvae_kit.models.contents import fits_groups, has_its_group
 
 if TYPE_CHECKING:
     from cdvae_kit.models import CDVAE
@@ -33,6 +35,7 @@ def conditions_from(
     num_atoms: int | None = None,
     space_group: int | None = None,
     crystal_system: str | None = None,
+    sites: Mapping[str, Sequence[str]] | None = None,
     properties: Mapping[str, float] | None = None,
     neutral: CompositionRule | None = None,
 ) -> Conditions | None:
@@ -47,6 +50,8 @@ def conditions_from(
         num_atoms: in the primitive cell.
         space_group: 1 to 230.
         crystal_system: triclinic to cubic.
+        sites: symbol to the letters of the Wyckoff positions that its orbits have in the space group, all of them; from
+            these the formula follows.
         properties: name to value.
         neutral: the SMACT rule that compositions pass.
 
@@ -56,21 +61,60 @@ def conditions_from(
     >>> conditions_from(formula="BaTiO3").composition
     {8: 3, 22: 1, 56: 1}
     """
-    given = (formula, elements, contains, without, num_atoms, space_group, crystal_system, properties, neutral)
+    given = (formula, elements, contains, without, num_atoms, space_group, crystal_system, sites, properties, neutral)
     if all(value is None for value in given):
         return None
+    composition = None if formula is None else parse_formula(formula)
+    units = None if formula is None or formula_units == "all" else (formula_units,)
+    orbits = None
+    if sites is not None:
+        orbits = [(parse_element(symbol), letter) for symbol, letters in sites.items() for letter in letters]
+        composition, units = _of_sites(orbits, space_group, composition)
     return Conditions(
-        composition=None if formula is None else parse_formula(formula),
-        units=None if formula is None or formula_units == "all" else (formula_units,),
+        composition=composition,
+        units=units,
         elements=None if elements is None else [parse_element(symbol) for symbol in elements],
         contains=None if contains is None else [parse_element(symbol) for symbol in contains],
         without=None if without is None else [parse_element(symbol) for symbol in without],
         num_atoms=num_atoms,
         space_group=space_group,
         crystal_system=None if crystal_system is None else _parse_system(crystal_system),
+        sites=orbits,
         properties=properties or None,
         is_allowed=None if neutral is None else _Neutral(neutral),
     )
+
+
+def _of_sites(
+    orbits: Sequence[tuple[int, str]], group: int | None, formula: Mapping[int, int] | None
+) -> tuple[dict[int, int], tuple[int]]:
+    """Formula and formula units in the primitive cell of all orbits of a crystal; the formula as given, if it is."""
+    if group is None:
+        raise ValueError("letters of Wyckoff positions belong to a space group; give that, too")
+    if not orbits:
+        raise ValueError("no Wyckoff position is given; name those of all atoms, such as Na:a and Cl:b in group 225")
+    counts: dict[int, int] = {}
+    for number, letter in orbits:
+        counts[number] = counts.get(number, 0) + position_of(group, letter).primitive_multiplicity
+    unit = sum(formula.values()) if formula is not None else 0
+    units = sum(counts.values()) // unit if unit else int(np.gcd.reduce(list(counts.values())))
+    return dict(formula or {n: count // units for n, count in sorted(counts.items())}), (max(1, units),)
+
+
+def parse_sites(words: Sequence[str]) -> dict[str, list[str]]:
+    """Symbol to letters, from words such as `Na:a` and `O:e,f`.
+
+    >>> parse_sites(["Ba:a", "Ti:b", "O:c"])
+    {'Ba': ['a'], 'Ti': ['b'], 'O': ['c']}
+    """
+    found: dict[str, list[str]] = {}
+    for word in words:
+        symbol, colon, letters = word.partition(":")
+        split = [letter.strip() for letter in letters.split(",")]
+        if not colon or not all(len(letter) == 1 and letter.isalpha() for letter in split):
+            raise ValueError(f"{word!r} says of no element which Wyckoff positions it has; write Na:a or O:e,f")
+        found.setdefault(symbol.strip(), []).extend(split)
+    return found
 
 
 class _Neutral:
@@ -162,6 +206,11 @@ def check_possible(model: CDVAE, conditions: Conditions) -> None:
             f"the model has never seen a crystal of space group {asked}; it knows "
             f"{', '.join(map(str, head.known_groups.nonzero().squeeze(-1).tolist()))}"
         )
+    if limits.sites is not None:
+        elements, positions = (torch.tensor(column) for column in zip(*limits.sites, strict=True))
+        if not has_its_group(groups[0], positions, elements):
+            raise ValueError(f"crystals with these Wyckoff positions have more symmetry than space group {groups[0]}")
+        return
     if limits.composition is None:
         return
     unit = limits.unit_counts(torch.device("cpu")).numpy()
@@ -195,7 +244,22 @@ def check_crystals(conditions: Conditions, crystals: CrystalBatch) -> list[dict[
     groups = space_group(crystals, _TOLERANCE)
     bounds = crystals.ptr.tolist()
     numbers = crystals.atomic_numbers.tolist()
-    return [_check(conditions, numbers[start:end], groups[i].number) for i, (start, end) in enumerate(pairwise(bounds))]
+    found = [
+        _check(conditions, numbers[start:end], groups[i].number) for i, (start, end) in enumerate(pairwise(bounds))
+    ]
+    if conditions.sites is not None:
+        asked = _orbit_sizes(conditions.site_positions())
+        described = describe(crystals, tolerance=_TOLERANCE)
+        for i, checks in enumerate(found):
+            one = described.select([i])
+            # letters depend on the choice of origin; how many points an orbit has does not
+            checks["sites"] = asked == _orbit_sizes(zip(one.elements.tolist(), one.position.tolist(), strict=True))
+    return found
+
+
+def _orbit_sizes(sites: Iterable[tuple[int, int]]) -> Counter[tuple[int, int]]:
+    """How many orbits there are of each element and multiplicity."""
+    return Counter((number, all_positions()[position].primitive_multiplicity) for number, position in sites)
 
 
 def _check(conditions: Conditions, numbers: Sequence[int], group: int | None) -> dict[str, bool]:

@@ -120,7 +120,7 @@ def start_from(model: CDVAE, init: str | os.PathLike[str], *, train: CrystalBatc
             target[here.unsqueeze(-1), to] = source[there.unsqueeze(-1), origin]
     model.load_state_dict(own | fitting)
     model.lattice_coding.is_held = True
-    named = [name for name in fresh if name != "known_elements"]
+    named = [name for name in fresh if name != "known_elements" and not name.startswith("prototypes.")]
     if named:
         logger.warning("%d of %d tensors do not come from %s: %s", len(named), len(own), init, ", ".join(named[:10]))
     if partly:

@@ -47,6 +47,7 @@ def sample(
     num_atoms: int | None = None,
     space_group: int | None = None,
     crystal_system: str | None = None,
+    sites: Mapping[str, Sequence[str]] | None = None,
     properties: Mapping[str, float] | None = None,
     neutral: CompositionRule | None = None,
     guidance: float = 1.0,
@@ -70,6 +71,7 @@ def sample(
         num_atoms: in the primitive cell.
         space_group: 1 to 230.
         crystal_system: triclinic to cubic.
+        sites: symbol to the letters of its Wyckoff positions in the space group, as `{"Na": "a", "Cl": "b"}`.
         properties: name to value.
         neutral: the rule that compositions pass.
         guidance: weight of what is asked for.
@@ -89,6 +91,7 @@ def sample(
         num_atoms=num_atoms,
         space_group=space_group,
         crystal_system=crystal_system,
+        sites=sites,
         properties=properties,
         neutral=neutral,
     )

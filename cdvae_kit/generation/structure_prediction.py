@@ -1,4 +1,4 @@
-"""Structures of given formulas: candidates from the conditional prior, without repeats, ranked by the model."""
+"""Structures of given formulas: what known compounds and the prior's draws vote for, without repeats, ranked."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from torch import Tensor
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
 from cdvae_kit.generation.conditions import check_possible, conditions_from
-from cdvae_kit.models import decoding
+from cdvae_kit.generation.templates import KNOWN_SHARE, Template, crystals_of, vote
 from cdvae_kit.models.conditions import Conditions
-from cdvae_kit.models.contents import read_contents
-from cdvae_kit.models.decoding import decode_contents
 from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
@@ -34,8 +32,10 @@ class PredictedStructures:
         crystals: the candidates.
         distance: (num_candidates,) how far the code of the finished crystal lies from the code that it was decoded
             from, in standard deviations of the training codes: 0 for a crystal that says what it was made from.
-        log_p: (num_candidates,) log-probability of composition, group and positions given the code.
-        times: (num_candidates,) long, how often the candidate was drawn.
+        log_p: (num_candidates,) log-probability of group and positions given the code, the latter with a small weight;
+            see `models.symmetry_heads.Assignment`.
+        times: (num_candidates,) long, how often the candidate was made.
+        support: (num_candidates,) share of the votes that its group and positions have, 0 to 1.
     """
 
     formula: str
@@ -43,6 +43,7 @@ class PredictedStructures:
     distance: torch.Tensor
     log_p: torch.Tensor
     times: torch.Tensor
+    support: torch.Tensor
 
 
 def predict_structures(
@@ -55,24 +56,29 @@ def predict_structures(
     seed: int = 0,
     steps: int | None = None,
     guidance: float = 1.0,
+    known_share: float = KNOWN_SHARE,
     first: int = 0,
     each: Callable[[int, PredictedStructures], None] | None = None,
     progress: Progress | None = None,
 ) -> list[PredictedStructures]:
     """Candidates for each formula.
 
-    `num_candidates` codes are drawn from the prior, told the formula, and decoded with exactly this formula. Crystals
-    that match one another are kept once, the one with the smallest distance, and the rest is ranked by it.
+    `num_candidates` draws of the prior, told the formula, and known compounds like it vote for space groups and Wyckoff
+    positions. Each choice of these is decoded once from the most probable code of the prior that is told it, and again
+    from drawn ones while candidates are left, all with exactly this formula. Crystals that match one another are kept
+    once; what has more votes comes first, then the smaller distance.
 
     Args:
         model: with a learned prior.
         formulas: such as `BaTiO3`.
-        num_candidates: draws a formula.
+        num_candidates: crystals that are made of a formula, and draws that vote.
         formula_units: in the primitive cell; "all" leaves the number to the model.
         space_group: 1 to 230, if it is known.
         seed: formula i depends on the seed and i alone.
         steps: of the sampler.
         guidance: weight of the formula, see `LatentPrior.transport`.
+        known_share: of known compounds in the votes; 0 leaves them to the prior, and so do models that know none
+            (`config.prototypes`).
         first: formulas before this one are done already, and left out.
         each: told of a formula's number and candidates as soon as they are there.
         progress: called with (formulas done, formulas in all).
@@ -96,7 +102,18 @@ def predict_structures(
     found = []
     for i in range(first, len(formulas)):
         ids = i * num_candidates + torch.arange(num_candidates, device=model.device)
-        found.append(_predict(model, formulas[i], wishes[i], ids, seed=seed, steps=steps, guidance=guidance))
+        found.append(
+            _predict(
+                model,
+                formulas[i],
+                wishes[i],
+                ids,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                known_share=known_share,
+            )
+        )
         if each is not None:
             each(i, found[-1])
         if progress is not None:
@@ -114,26 +131,47 @@ def _predict(
     seed: int,
     steps: int | None,
     guidance: float,
+    known_share: float,
 ) -> PredictedStructures:
-    z = decoding.sample_codes(model, ids, seed=seed, conditions=wish, guidance=guidance)
-    limits = wish.limits()
-    contents = read_contents(model, z, seed=seed, crystal_ids=ids, limits=limits)
-    sampler = decoding.default_sampler(model, steps)
-    crystals = decode_contents(model, z, contents, sampler, seed=seed, crystal_ids=ids, limits=limits)
+    templates = vote(
+        model, [wish], draws=len(ids), ids=ids[:1] // len(ids), seed=seed, guidance=guidance, known_share=known_share
+    )[0]
+    templates, heat = _in_turn(templates, len(ids))
+    crystals, z = crystals_of(
+        model,
+        [wish] * len(ids),
+        templates,
+        ids=ids,
+        seed=seed,
+        guidance=guidance,
+        temperature=heat.to(ids.device),
+        num_steps=steps,
+    )
     again = model.encode(crystals.plain(), allow_outside=True)
     assert model.prior is not None
     distance = model.prior.distance(again - z + model.prior.mean)
-    order = distance.argsort(stable=True)
+    support = torch.tensor([template.support for template in templates], device=distance.device)
+    nearest = distance.argsort(stable=True)
+    order = nearest[support[nearest].argsort(descending=True, stable=True)]
     kept, times = _distinct(crystals.plain().select(order).structures())
     rows = order[torch.tensor(kept, device=order.device)]
     names = [f"{formula}_{rank + 1}" for rank in range(len(rows))]
+    log_p = model.symmetry_head.log_probability(z, crystals.orbits, crystals.elements)
     return PredictedStructures(
         formula,
         crystals.select(rows).replace(material_ids=names),
         distance[rows],
-        contents.log_p[rows],
+        log_p[rows],
         torch.tensor(times),
+        support[rows],
     )
+
+
+def _in_turn(templates: Sequence[Template], num: int) -> tuple[list[Template], Tensor]:
+    """So many templates, the first ones again where there are too few; and temperatures, 0 for each the first time."""
+    chosen = [templates[i % len(templates)] for i in range(num)]
+    heat = (torch.arange(num) >= len(templates)).float()
+    return chosen, heat
 
 
 def _distinct(structures: Sequence[Structure]) -> tuple[list[int], list[int]]:
@@ -154,12 +192,13 @@ def _distinct(structures: Sequence[Structure]) -> tuple[list[int], list[int]]:
 
 
 def as_rows(number: int, found: PredictedStructures) -> CrystalBatch:
-    """The candidates of formula `number` for a file: rank, distance, log-probability, times and group as properties."""
+    """The candidates of formula `number` for a file; rank, support, distance and what else is known as properties."""
     count = len(found.crystals)
     dtype = found.distance.dtype
     properties = {
         "formula_number": torch.full((count,), float(number)),
         "rank": torch.arange(1, count + 1).to(dtype),
+        "support": found.support,
         "distance": found.distance,
         "log_p": found.log_p.to(dtype),
         "times": found.times.to(dtype),

@@ -67,7 +67,7 @@ def sample_each(
         ids = torch.arange(first, first + len(some), device=model.device)
         crystals, z = _draw(model, some, ids, seed, guidance, temperature, num_steps)
         for attempt in range(1, max_tries):
-            bad = (decoding._overlapping(crystals) | _in_another_group(crystals, some)).nonzero().squeeze(-1)
+            bad = (decoding.overlapping(crystals) | _in_another_group(crystals, some)).nonzero().squeeze(-1)
             if not len(bad):
                 break
             again = [some[i] for i in bad.tolist()]

@@ -39,6 +39,7 @@ from cdvae_kit.models.networks import (
 )
 from cdvae_kit.models.outside import reasons_outside, refuse
 from cdvae_kit.models.prior import LatentPrior
+from cdvae_kit.models.prototypes import KnownPrototypes
 from cdvae_kit.models.sites import SiteEmbedding, Surroundings
 from cdvae_kit.models.symmetry_heads import SymmetryHead
 from cdvae_kit.nn.mlp import ResidualMLP
@@ -85,6 +86,9 @@ class CDVAE(pretrained.PretrainedModule):
         is_judged = self.prior is not None and config.composition == "counts" and config.critic > 0
         self.critic = CompositionCritic(config.critic) if is_judged else None
         """Of the compositions that the prior gives."""
+        keeps = config.prototypes and config.symmetry == "orbits"
+        self.prototypes = KnownPrototypes() if keeps else None
+        """Which orbits the training crystals of each composition have."""
         self.register_buffer("property_mean", torch.zeros(max(1, len(config.properties))))
         self.register_buffer("property_deviation", torch.ones(max(1, len(config.properties))))
         self.register_buffer("known_elements", torch.zeros(0, dtype=torch.long))
@@ -133,6 +137,8 @@ class CDVAE(pretrained.PretrainedModule):
         self._check_sizes(crystals)
         self.lattice_coding.fit(crystals.lattice, crystals.orbits)
         self.symmetry_head.fit(crystals.orbits)
+        if self.prototypes is not None:
+            self.prototypes.fit(crystals)
         self.known_elements = torch.unique(crystals.atomic_numbers).to(self.device)
         for i, name in enumerate(self.config.properties):
             values = crystals.properties[name]

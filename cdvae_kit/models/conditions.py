@@ -1,31 +1,14 @@
-"""What the prior can be told of a crystal before it is made, as one vector of fixed width.
-
-A kind of condition has a slice of the vector: its features, and one number that is 1 where the kind is told. What is
-not told is 0. To add a kind, write a subclass of `ConditionKind` and name it in `ConditionSpace`.
-"""
+"""What crystals are asked for, checked for contradictions; how the prior is told of it is in `condition_kinds`."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
-from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.crystal.symmetry import CRYSTAL_SYSTEMS, crystal_system
-from cdvae_kit.crystal.wyckoff import NUM_GROUPS
-from cdvae_kit.models.heads import element_counts
+from cdvae_kit.crystal.wyckoff import NUM_GROUPS, all_positions, position_of
 from cdvae_kit.models.limits import NUM_ELEMENTS, DecodingLimits
-
-_KEPT = 0.5
-"""Share of the conditions that a training code is told, of those that are told anything."""
-_UNTOLD = 0.25
-"""Share of the training codes that are told nothing: the unconditional prior, which guidance needs, too."""
-_WAVES = 4
 
 
 @dataclass(frozen=True)
@@ -33,7 +16,7 @@ class Conditions:
     """What crystals are asked for; None is not asked for. All but properties hold by construction.
 
     Attributes:
-        composition: {atomic number: atoms} of one formula unit, whole numbers; a cell holds whole formula units.
+        composition: {atomic number: atoms} of one formula unit, integers; a cell holds an integer number of them.
         units: how many formula units a primitive cell may hold; None for any number.
         elements: atomic numbers, each of which occurs, and no other does.
         contains: atomic numbers of which there is at least one atom.
@@ -41,6 +24,8 @@ class Conditions:
         num_atoms: in the primitive cell.
         space_group: 1 to 230.
         crystal_system: one of `crystal.symmetry.CRYSTAL_SYSTEMS`.
+        sites: (atomic number, letter of the Wyckoff position) of all orbits, in the space group; it goes with a
+            composition that these orbits have.
         properties: name to value, in the data's own unit; the prior is told of it, and the crystal may differ.
         is_allowed: whether a composition, {atomic number: atoms}, may be; the most probable one that may be is taken.
 
@@ -56,6 +41,7 @@ class Conditions:
     num_atoms: int | None = None
     space_group: int | None = None
     crystal_system: str | None = None
+    sites: Sequence[tuple[int, str]] | None = None
     properties: Mapping[str, float] | None = None
     is_allowed: Callable[[Mapping[int, int]], bool] | None = None
 
@@ -76,7 +62,31 @@ class Conditions:
         if self.composition is not None and self.num_atoms is not None:
             unit = sum(self.composition.values())
             if self.num_atoms % unit:
-                raise ValueError(f"{self.num_atoms} atoms are no whole number of formula units of {unit} atoms")
+                raise ValueError(f"{self.num_atoms} atoms are no integer number of formula units of {unit} atoms")
+        if self.sites is not None:
+            self._check_sites()
+
+    def _check_sites(self) -> None:
+        if self.space_group is None or self.composition is None:
+            raise ValueError("Wyckoff positions need the space group that their letters belong to, and a composition")
+        atoms: Counter[int] = Counter()
+        for number, position in self.site_positions():
+            atoms[number] += all_positions()[position].primitive_multiplicity
+        times = sum(atoms.values()) // sum(self.composition.values())
+        if atoms != Counter({number: count * times for number, count in self.composition.items()}):
+            raise ValueError(
+                f"the Wyckoff positions hold {_symbols(sorted(atoms.elements()))}, which is no integer number of the "
+                f"formula units of {dict(self.composition)}"
+            )
+
+    def site_positions(self) -> tuple[tuple[int, int], ...]:
+        """(atomic number, index of the Wyckoff position) of all orbits that are asked for.
+
+        Raises:
+            ValueError: the space group has no position of a letter.
+        """
+        assert self.space_group is not None
+        return tuple((number, position_of(self.space_group, letter).index) for number, letter in self.sites or ())
 
     def _check_elements(self) -> None:
         if self.composition is not None and (not self.composition or min(self.composition.values()) < 1):
@@ -117,6 +127,7 @@ class Conditions:
             composition=None if self.composition is None else tuple(sorted(self.composition.items())),
             units=None if self.units is None else tuple(self.units),
             space_groups=groups,
+            sites=None if self.sites is None else self.site_positions(),
             is_allowed=self.is_allowed,
         )
 
@@ -125,222 +136,3 @@ def _symbols(numbers: Sequence[int]) -> str:
     from ase.data import chemical_symbols
 
     return ", ".join(chemical_symbols[number] for number in numbers)
-
-
-class ConditionKind(ABC):
-    """One kind of condition: how it is read off a crystal, hidden in training, and asked for."""
-
-    name: str
-    size: int
-
-    @abstractmethod
-    def facts(self, crystals: SymmetricCrystals) -> tuple[Tensor, Tensor]:
-        """Features (num_crystals, size), and whether each crystal has them (num_crystals,) bool."""
-
-    @abstractmethod
-    def asked(self, conditions: Conditions) -> Tensor | None:
-        """Features (size,) of what is asked for, None where nothing is."""
-
-    def hide(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
-        """What a training code is told, of what is known: all of it, unless a kind can be told in part."""
-        return features
-
-
-class Composition(ConditionKind):
-    """Shares of the elements."""
-
-    name, size = "composition", NUM_ELEMENTS
-
-    def facts(self, crystals: SymmetricCrystals) -> tuple[Tensor, Tensor]:
-        counts = element_counts(crystals.atomic_numbers, crystals.batch, len(crystals))
-        shares = counts / crystals.num_atoms.unsqueeze(-1)
-        return shares, torch.ones(len(crystals), dtype=torch.bool, device=shares.device)
-
-    def asked(self, conditions: Conditions) -> Tensor | None:
-        if conditions.composition is None:
-            return None
-        shares = torch.zeros(self.size)
-        for number, count in conditions.composition.items():
-            shares[number - 1] = count
-        return shares / shares.sum()
-
-
-class Elements(ConditionKind):
-    """Which elements occur (1), which do not (-1), and which may (0)."""
-
-    name, size = "elements", NUM_ELEMENTS
-
-    def facts(self, crystals: SymmetricCrystals) -> tuple[Tensor, Tensor]:
-        occurs = element_counts(crystals.atomic_numbers, crystals.batch, len(crystals)) > 0
-        return 2.0 * occurs.float() - 1.0, torch.ones(len(crystals), dtype=torch.bool, device=occurs.device)
-
-    def asked(self, conditions: Conditions) -> Tensor | None:
-        limits = conditions.limits()
-        if not limits.required and limits.elements is None:
-            return None
-        features = torch.zeros(self.size)
-        if limits.elements is not None:
-            features -= 1.0
-            # what may occur is left open, but for a whole chemical system, which is told as such
-            features[[number - 1 for number in limits.elements]] = 0.0
-        features[[number - 1 for number in limits.required]] = 1.0
-        return features
-
-    def hide(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Half of the time the whole chemical system; else some of what occurs, and some of what does not."""
-
-        def draw(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=generator, device=features.device)
-
-        size = len(features)
-        whole = draw(size, 1) < 0.5
-        share = torch.where(features > 0.0, draw(size, 1), draw(size, 1).square())
-        return torch.where(whole | (draw(*features.shape) < share), features, 0.0)
-
-
-class NumAtoms(ConditionKind):
-    """Atoms in the primitive cell."""
-
-    name = "num_atoms"
-
-    def __init__(self, max_atoms: int) -> None:
-        self.size = max_atoms
-
-    def facts(self, crystals: SymmetricCrystals) -> tuple[Tensor, Tensor]:
-        there = crystals.num_atoms <= self.size
-        index = (crystals.num_atoms - 1).clamp_max(self.size - 1)
-        return functional.one_hot(index, self.size).float(), there
-
-    def asked(self, conditions: Conditions) -> Tensor | None:
-        size = conditions.num_atoms
-        if size is None and conditions.composition is not None and conditions.units and len(conditions.units) == 1:
-            size = conditions.units[0] * sum(conditions.composition.values())
-        if size is None or size > self.size:
-            return None
-        return functional.one_hot(torch.tensor(size - 1), self.size).float()
-
-
-class SpaceGroup(ConditionKind):
-    """The number of the space group."""
-
-    name, size = "space_group", NUM_GROUPS + 1
-
-    def facts(self, crystals: SymmetricCrystals) -> tuple[Tensor, Tensor]:
-        group = crystals.space_group
-        return functional.one_hot(group, self.size).float(), torch.ones_like(group, dtype=torch.bool)
-
-    def asked(self, conditions: Conditions) -> Tensor | None:
-        if conditions.space_group is None:
-            return None
-        return functional.one_hot(torch.tensor(conditions.space_group), self.size).float()
-
-
-class System(ConditionKind):
-    """The crystal system."""
-
-    name, size = "crystal_system", len(CRYSTAL_SYSTEMS)
-
-    def facts(self, crystals: SymmetricCrystals) -> tuple[Tensor, Tensor]:
-        numbers = range(1, NUM_GROUPS + 1)
-        table = torch.tensor([0, *(CRYSTAL_SYSTEMS.index(crystal_system(number)) for number in numbers)])
-        group = crystals.space_group
-        return functional.one_hot(table.to(group.device)[group], self.size).float(), torch.ones_like(group).bool()
-
-    def asked(self, conditions: Conditions) -> Tensor | None:
-        system = conditions.crystal_system
-        if conditions.space_group is not None:
-            system = crystal_system(conditions.space_group)
-        if system is None:
-            return None
-        return functional.one_hot(torch.tensor(CRYSTAL_SYSTEMS.index(system)), self.size).float()
-
-
-class Property(ConditionKind):
-    """A property of the model's, standardised, with a few waves so that near values can be told apart.
-
-    Args:
-        name: of the property.
-        scale: gives mean and standard deviation of the training crystals.
-    """
-
-    size = 1 + 2 * _WAVES
-
-    def __init__(self, name: str, scale: Any) -> None:
-        self.name = f"property:{name}"
-        self._property = name
-        self._scale = scale
-
-    def _features(self, values: Tensor) -> Tensor:
-        mean, deviation = self._scale()
-        x = ((values - mean.cpu().to(values)) / deviation.cpu().to(values)).unsqueeze(-1)
-        phase = x * torch.arange(1, _WAVES + 1, device=x.device)
-        return torch.cat([x, phase.sin(), phase.cos()], dim=-1)
-
-    def facts(self, crystals: SymmetricCrystals) -> tuple[Tensor, Tensor]:
-        missing = torch.full((len(crystals),), torch.nan, device=crystals.lattice.device)
-        values = crystals.properties.get(self._property, missing)
-        there = values.isfinite()
-        return self._features(torch.where(there, values, 0.0)), there
-
-    def asked(self, conditions: Conditions) -> Tensor | None:
-        if conditions.properties is None or self._property not in conditions.properties:
-            return None
-        return self._features(torch.tensor([float(conditions.properties[self._property])])).squeeze(0)
-
-
-class ConditionSpace:
-    """All kinds of conditions of a model, one slice each.
-
-    Args:
-        kinds: the kinds, in the order of their slices.
-    """
-
-    def __init__(self, kinds: Sequence[ConditionKind]) -> None:
-        self.kinds = tuple(kinds)
-        self.width = sum(kind.size + 1 for kind in kinds)
-
-    def facts(self, crystals: SymmetricCrystals) -> Tensor:
-        """(num_crystals, width): all that is known of crystals."""
-        parts = []
-        for kind in self.kinds:
-            features, there = kind.facts(crystals)
-            told = there.float().unsqueeze(-1)
-            parts += [features * told, told]
-        return torch.cat(parts, dim=-1)
-
-    def hide(self, facts: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """What training codes are told of their facts: kinds are left out at random."""
-
-        def draw() -> Tensor:
-            return torch.rand(len(facts), 1, generator=generator, device=facts.device)
-
-        any_told = draw() >= _UNTOLD
-        parts = []
-        for kind, (features, told) in zip(self.kinds, self._split(facts), strict=True):
-            keep = (any_told & (draw() < _KEPT)).float() * told
-            parts += [kind.hide(features, generator) * keep, keep]
-        return torch.cat(parts, dim=-1)
-
-    def asked(self, conditions: Conditions) -> Tensor:
-        """(width,) what is asked for.
-
-        Raises:
-            ValueError: a property is asked for that the model does not know.
-        """
-        known = {kind.name.removeprefix("property:") for kind in self.kinds if kind.name.startswith("property:")}
-        if unknown := sorted(set(conditions.properties or {}) - known):
-            raise ValueError(
-                f"the model was not trained on {', '.join(unknown)}; it knows "
-                f"{', '.join(sorted(known)) or 'no property'}"
-            )
-        parts = []
-        for kind in self.kinds:
-            features = kind.asked(conditions)
-            told = torch.ones(1) if features is not None else torch.zeros(1)
-            parts += [torch.zeros(kind.size) if features is None else features, told]
-        return torch.cat(parts)
-
-    def _split(self, facts: Tensor) -> list[tuple[Tensor, Tensor]]:
-        sizes = [size for kind in self.kinds for size in (kind.size, 1)]
-        parts = facts.split(sizes, dim=-1)
-        return list(zip(parts[::2], parts[1::2], strict=True))

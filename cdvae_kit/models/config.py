@@ -102,6 +102,9 @@ class PriorConfig(_Settings):
 
     width: int = Field(512, ge=1)
     num_layers: int = Field(4, ge=1)
+    hint: int = Field(0, ge=0)
+    """Width of the network that reads what the prior is told, compositions with the features of their elements; 0: one
+    linear layer, a quarter as wide as the prior, that reads compositions as shares alone."""
 
 
 class CDVAEConfig(_Settings):
@@ -139,6 +142,9 @@ class CDVAEConfig(_Settings):
     score_network: ScoreNetworkConfig = ScoreNetworkConfig()
     noise: NoiseConfig = NoiseConfig()
     loss_weights: LossWeights = LossWeights()
+    prototypes: bool = False
+    """Whether the model keeps the compositions of its training crystals with what stands on which Wyckoff position,
+    some 20 bytes a crystal, by which structure prediction tells the positions of compositions like them."""
     critic: int = Field(128, ge=0)
     """Width of the critic of the compositions that a learned prior gives, see `critic.py`; 0: none, and none without a
     learned prior or with `fractions`."""

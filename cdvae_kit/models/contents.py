@@ -21,7 +21,7 @@ from cdvae_kit.crystal.lattice import lattice_from_log_parameters
 from cdvae_kit.crystal.lattice_families import project_parameters
 from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.symmetry import find_space_group
-from cdvae_kit.crystal.wyckoff import wyckoff_positions
+from cdvae_kit.crystal.wyckoff import wyckoff_positions, wyckoff_table
 from cdvae_kit.models.assignment import most_probable_assignment
 from cdvae_kit.models.enumeration import most_probable_compositions
 from cdvae_kit.models.fractional import NUM_ELEMENTS
@@ -111,6 +111,8 @@ def read_contents(
     Raises:
         NothingFitsError: the limits leave nothing that the model knows for some code.
     """
+    if limits is not None and limits.sites is not None:
+        return _given(model, z, limits)
     sizes = read_num_atoms(model, z, limits) if num_atoms is None else num_atoms
     if not isinstance(model.composition_head, CompositionHead) or model.config.symmetry == "none":
         return _drawn(model, z, sizes, seed=seed, crystal_ids=crystal_ids, limits=limits)
@@ -129,6 +131,20 @@ def read_contents(
         if found[i] is None:
             raise NothingFitsError(_explain(model, limits, int(crystal_ids[i])))
     return _join([one for one in found if one is not None])
+
+
+def _given(model: CDVAE, z: Tensor, limits: DecodingLimits) -> Contents:
+    """The same orbits for every code, and how probable its code makes group and positions."""
+    assert limits.sites is not None
+    elements, position = (torch.tensor(column, device=z.device) for column in zip(*sorted(limits.sites), strict=True))
+    space_group = wyckoff_table(z.device).space_group.index_select(0, position[:1])
+    if model.config.symmetry == "none":
+        raise ValueError("Wyckoff positions can be asked of models with symmetry='orbits'; this one has 'none'")
+    one = Orbits(space_group, torch.tensor([len(position)], device=z.device), position)
+    again = torch.zeros(len(z), dtype=torch.long, device=z.device)
+    orbits = one.select(again)
+    elements = elements[one.rows_of(again)]
+    return Contents(orbits, elements, model.symmetry_head.log_probability(z, orbits, elements))
 
 
 def _as_mapping(counts: np.ndarray) -> dict[int, int]:

@@ -270,7 +270,7 @@ def decode_contents(
     return join(parts).select(torch.cat(places).argsort())
 
 
-def _overlapping(crystals: CrystalBatch) -> Tensor:
+def overlapping(crystals: CrystalBatch) -> Tensor:
     """(num_crystals,) bool: atoms closer than 0.5 angstrom, or a cell too flat to tell."""
     try:
         return shortest_distances(crystals) < _MIN_DISTANCE
@@ -279,7 +279,7 @@ def _overlapping(crystals: CrystalBatch) -> Tensor:
         if len(crystals) == 1:
             return torch.ones(1, dtype=torch.bool, device=crystals.lattice.device)
         halves = torch.arange(len(crystals), device=crystals.lattice.device).tensor_split(2)
-        return torch.cat([_overlapping(crystals.select(half)) for half in halves])
+        return torch.cat([overlapping(crystals.select(half)) for half in halves])
 
 
 def _in_another_group(crystals: SymmetricCrystals, limits: DecodingLimits | None) -> Tensor:
@@ -441,7 +441,7 @@ def sample(
 
     crystals = draw(crystal_ids, 0)
     for attempt in range(1, max_tries):
-        bad = (_overlapping(crystals) | _in_another_group(crystals, limits)).nonzero().squeeze(-1)
+        bad = (overlapping(crystals) | _in_another_group(crystals, limits)).nonzero().squeeze(-1)
         if not len(bad):
             break
         source = torch.arange(num_crystals, device=model.device)

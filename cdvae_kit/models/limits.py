@@ -27,6 +27,7 @@ class DecodingLimits:
         composition: (atomic number, atoms) of one formula unit, which crystals hold a whole number of.
         units: how many formula units; None for any.
         space_groups: numbers of the groups that may be chosen; None for all that the model knows.
+        sites: (atomic number, index of the Wyckoff position) of all orbits; None for any. It goes with a composition.
         is_allowed: whether a composition, {atomic number: atoms}, may be; None for any.
 
     >>> DecodingLimits(required=(8, 22)).sizes(20)
@@ -39,6 +40,7 @@ class DecodingLimits:
     composition: tuple[tuple[int, int], ...] | None = None
     units: tuple[int, ...] | None = None
     space_groups: tuple[int, ...] | None = None
+    sites: tuple[tuple[int, int], ...] | None = None
     is_allowed: Callable[[Mapping[int, int]], bool] | None = None
 
     def sizes(self, max_atoms: int) -> tuple[int, int]:

@@ -8,7 +8,17 @@ from torch import Tensor, nn
 from cdvae_kit.diffusion.coordinates import CoordinateProcess, StraightPath, WrappedNormal
 from cdvae_kit.diffusion.lattice import FixedLattice, LatticePath, LatticeProcess
 from cdvae_kit.diffusion.types import AbsorbingTypes, HeldTypes, PublishedTypes, TypeProcess
-from cdvae_kit.models.conditions import Composition, ConditionSpace, Elements, NumAtoms, Property, SpaceGroup, System
+from cdvae_kit.models.condition_kinds import (
+    Composition,
+    ConditionKind,
+    ConditionSpace,
+    Elements,
+    NumAtoms,
+    Property,
+    Sites,
+    SpaceGroup,
+    System,
+)
 from cdvae_kit.models.config import CDVAEConfig, NoiseConfig
 from cdvae_kit.models.encoder import EquivariantEncoder
 from cdvae_kit.models.fractional import FractionalScoreNetwork
@@ -81,4 +91,7 @@ def build_lattice_process(noise: NoiseConfig, coding: LatticeCoding) -> LatticeP
 def build_conditions(config: CDVAEConfig, scale: Callable[[int], tuple[Tensor, Tensor]]) -> ConditionSpace:
     """What the prior of such a model can be told; `scale` gives mean and standard deviation of a property."""
     properties = [Property(name, partial(scale, i)) for i, name in enumerate(config.properties)]
-    return ConditionSpace([Composition(), Elements(), NumAtoms(config.max_atoms), SpaceGroup(), System(), *properties])
+    well_told = config.prior is not None and config.prior.hint > 0
+    kinds: list[ConditionKind] = [Composition(described=well_told), Elements(), NumAtoms(config.max_atoms)]
+    kinds += [SpaceGroup(), System(), *([Sites()] if well_told else []), *properties]
+    return ConditionSpace(kinds)

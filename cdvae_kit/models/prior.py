@@ -8,10 +8,13 @@ arXiv 2210.02747). Straight paths z_t = (1 - t) z + t e from codes z to normal e
 import torch
 from torch import Tensor, nn
 
-from cdvae_kit.models.conditions import ConditionSpace
+from cdvae_kit.models.condition_kinds import ConditionSpace
 from cdvae_kit.models.config import PriorConfig
 from cdvae_kit.nn.embeddings import NoiseLevelEmbedding
-from cdvae_kit.nn.mlp import mlp
+from cdvae_kit.nn.mlp import dropout, mlp
+
+_DROPOUT = 0.2
+"""In training, of what is read off the conditions: a few thousand compositions are soon learnt by heart."""
 
 
 class LatentPrior(nn.Module):
@@ -34,8 +37,9 @@ class LatentPrior(nn.Module):
             for _ in range(config.num_layers)
         )
         # what is told shifts the input of every block; untold, it shifts nothing
-        hint = max(1, config.width // 4)
+        hint = config.hint or max(1, config.width // 4)
         self.told = nn.Linear(max(1, self.conditions.width), hint, bias=False)
+        self.read = mlp([hint, hint, hint]) if config.hint else None
         self.shifts = nn.ModuleList(nn.Linear(hint, config.width, bias=False) for _ in range(config.num_layers))
         self.end = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, latent_dim))
         self.register_buffer("mean", torch.zeros(latent_dim))
@@ -64,16 +68,31 @@ class LatentPrior(nn.Module):
         """(num_codes,) from the centre of the training codes, each principal axis in units of their own spread."""
         return ((codes - self.mean) @ self.whiten).norm(dim=-1)
 
-    def velocity(self, z: Tensor, t: Tensor, told: Tensor | None = None) -> Tensor:
+    def velocity(
+        self, z: Tensor, t: Tensor, told: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
         """(num_crystals, latent_dim) of standardised codes at time t (num_crystals,).
 
-        `told` (num_crystals, width of the conditions) is what is known of the crystals; None tells nothing.
+        `told` (num_crystals, width of the conditions) is what is known of the crystals; None tells nothing. In training
+        randomness comes from the generator; without one nothing is dropped.
         """
         h = self.start(torch.cat([z, self.level(t)], dim=-1))
-        hint = None if told is None else torch.nn.functional.silu(self.told(told))
+        hint = None if told is None else self._hint(told, generator)
         for block, shift in zip(self.blocks, self.shifts, strict=True):
             h = h + block(h if hint is None else h + shift(hint))
         return self.end(h)
+
+    def _hint(self, told: Tensor, generator: torch.Generator | None) -> Tensor:
+        """(num_crystals, width of the hint) from what is told; 0 where nothing is."""
+        hint = torch.nn.functional.silu(self.told(told))
+        if self.read is None:
+            return hint
+        if generator is not None:
+            hint = dropout(hint, _DROPOUT, generator)
+        hint = torch.nn.functional.silu(hint + self.read(hint))
+        if generator is not None:
+            hint = dropout(hint, _DROPOUT, generator)
+        return hint * (told != 0.0).any(-1, keepdim=True)
 
     def loss(self, codes: Tensor, *, facts: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Mean square error of the velocity, a scalar.
@@ -86,7 +105,8 @@ class LatentPrior(nn.Module):
         t = torch.sigmoid(torch.randn(len(z), generator=generator, device=z.device, dtype=z.dtype))
         noisy = z + t.unsqueeze(-1) * (noise - z)
         told = None if facts is None else self.conditions.hide(facts, generator=generator)
-        return (self.velocity(noisy, t, told) - (noise - z)).square().mean()
+        seen = self.velocity(noisy, t, told, generator=generator if self.training else None)
+        return (seen - (noise - z)).square().mean()
 
     def transport(
         self, noise: Tensor, *, told: Tensor | None = None, guidance: float = 1.0, num_steps: int = 6

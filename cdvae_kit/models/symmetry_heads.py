@@ -178,6 +178,12 @@ class SymmetryHead(nn.Module):
         return of_group, torch.where(is_known, of_positions, 0.0)
 
     @torch.no_grad()
+    def log_probability(self, z: Tensor, orbits: Orbits, elements: Tensor) -> Tensor:
+        """(num_crystals,) how probable given orbits are, as `Assignment.log_p`."""
+        of_group, of_positions = self.loss(z, orbits, elements)
+        return -of_group - _POSITIONS_WEIGHT * of_positions
+
+    @torch.no_grad()
     def assign(
         self, z: Tensor, counts: Tensor, *, allowed: Tensor | None = None, without: Sequence[int] = ()
     ) -> tuple[Tensor, Assignment]:

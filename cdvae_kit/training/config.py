@@ -61,7 +61,8 @@ class TrainingConfig(BaseModel):
     """Root mean square displacement of the atoms of training crystals along a smooth random field, angstrom; see
     `cdvae_kit.transforms.RandomFieldDisplacement`."""
     substitution: float = Field(0.0, ge=0.0, le=1.0)
-    """Share of training crystals whose elements are permuted; see `cdvae_kit.transforms.ElementSubstitution`."""
+    """Share of training crystals that get other elements: any permutation (`cdvae_kit.transforms.ElementSubstitution`),
+    or with symmetry elements near in Pettifor's order (`cdvae_kit.transforms.OrderedSubstitution`)."""
     validation_fraction: float = Field(0.1, gt=0.0, lt=1.0)
     """Part of the crystals that is kept for choosing the model, where the data have no split of their own."""
     check_every: int = Field(500, ge=1)
@@ -77,6 +78,8 @@ class TrainingConfig(BaseModel):
     """Steps of fitting the learned prior, if the model has one; 0 leaves it as it is."""
     prior_learning_rate: float = Field(1e-3, gt=0.0)
     """Of Adam, falling to 0 along a cosine."""
+    prior_weight_decay: float = Field(0.0, ge=0.0)
+    """Decoupled (AdamW)."""
     prior_batch_size: int = Field(256, ge=1)
     """Codes in a step of the prior."""
     prior_ema_decay: float = Field(0.999, ge=0.0, lt=1.0)

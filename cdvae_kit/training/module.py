@@ -22,7 +22,7 @@ from cdvae_kit.training.errors import ResumeError, TrainingDivergedError
 from cdvae_kit.training.log import MetricsLog
 from cdvae_kit.training.protocols import FITTED_LATER, TrainableNetwork, as_module
 from cdvae_kit.transforms.crystal_fields import RandomFieldDisplacement
-from cdvae_kit.transforms.crystals import ElementSubstitution, RandomStrain
+from cdvae_kit.transforms.crystals import ElementSubstitution, OrderedSubstitution, RandomStrain
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,14 @@ _MAY_CHANGE = {
         "strategy",
         "compile",
     ),
-    *("prior_steps", "prior_learning_rate", "prior_batch_size", "prior_ema_decay", "prior_check_every"),
+    *(
+        "prior_steps",
+        "prior_learning_rate",
+        "prior_weight_decay",
+        "prior_batch_size",
+        "prior_ema_decay",
+        "prior_check_every",
+    ),
     *("critic_steps", "keep"),
 }
 """Settings that a resumed run may have otherwise; any other one would make it a different run."""
@@ -164,6 +171,7 @@ class TrainingModule(pl.LightningModule):
         self._seconds_before = self.seconds
         known = tuple(self._trainable.known_elements.tolist())
         self._substitution = ElementSubstitution(self.config.substitution, known)
+        self._ordered_substitution = OrderedSubstitution(self.config.substitution, known)
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> None:
         """One step; a loss or gradient that is not finite leaves the weights as they are, and is counted."""
@@ -216,13 +224,13 @@ class TrainingModule(pl.LightningModule):
             else:
                 crystals = moved
         if self.config.substitution > 0.0:
-            swapped = self._substitution.sample(crystals, generator=generator)
-            other = self._substitution.apply(_plain(crystals), swapped)
             if isinstance(crystals, SymmetricCrystals):
+                # other orders of the elements would have other canonical descriptions
+                other = self._ordered_substitution(_plain(crystals), generator=generator)
                 elements = other.atomic_numbers.index_select(0, crystals.orbits.first_atom)
                 crystals = crystals.replace(elements=elements, properties=other.properties)
             else:
-                crystals = other
+                crystals = self._substitution(crystals, generator=generator)
         return crystals
 
     def _agree(self, *values: float) -> tuple[float, ...]:

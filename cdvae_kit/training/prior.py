@@ -130,13 +130,16 @@ def fit_prior_to_codes(
     named = list(prior.named_parameters())
     average = WeightAverage(named, decay=config.prior_ema_decay)
     weights = [weight for _, weight in named]
-    optimizer = torch.optim.Adam(weights, lr=config.prior_learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(
+        weights, lr=config.prior_learning_rate, weight_decay=config.prior_weight_decay, fused=True
+    )
     curve: list[tuple[int, float, float]] = []
     best, kept = (math.inf, 0, math.nan), average.state_dict()
     running, skipped, in_a_row = math.nan, 0, 0
     for step in range(config.prior_steps):
         generator = make_generator(config.seed, _STEP_KEY, step, device=device)
         index = torch.randint(len(mu), (config.prior_batch_size,), generator=generator, device=device)
+        prior.train()
         loss = _loss(prior, _draw(mu, log_var, index, generator), known if known is None else known[index], generator)
         optimizer.param_groups[0]["lr"] = (
             config.prior_learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / config.prior_steps))
@@ -157,6 +160,7 @@ def fit_prior_to_codes(
                     "whether the codes are finite"
                 )
         if (step + 1) % config.prior_check_every == 0 or step + 1 == config.prior_steps:
+            prior.eval()
             with average.applied(), torch.no_grad():
                 val_loss = float(
                     _loss(prior, val_codes, val_known, make_generator(config.seed, _CHECK_KEY, device=device))

@@ -26,7 +26,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from cdvae_kit import __version__
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.io.atomic import atomic_file
 from cdvae_kit.io.result_folder import result_folder
@@ -132,7 +131,6 @@ def _fit(
     module.cpu()
     set_precision(module, half=config.precision == "bf16-mixed")
     train, val = _prepared(model, train, "training"), _prepared(model, val, "validation")
-    _check_substitution(train, config)
     model.fit_statistics(train)
     graphs = find_graph(model, train), find_graph(model, val)
     last = output / "state" / "last"
@@ -202,15 +200,6 @@ def _fit(
 def _prepared(model: TrainableNetwork, crystals: CrystalBatch, name: str) -> CrystalBatch:
     logger.info("preparing %d %s crystals", len(crystals), name)
     return model.prepare(crystals)
-
-
-def _check_substitution(crystals: CrystalBatch, config: TrainingConfig) -> None:
-    if config.substitution > 0.0 and isinstance(crystals, SymmetricCrystals) and bool((crystals.space_group > 1).any()):
-        raise ValueError(
-            "with other elements another one of the equivalent descriptions of a crystal is the canonical one, so that "
-            "the symmetry head would learn what depends on chance; set training.substitution=0, or "
-            "model.symmetry=none"
-        )
 
 
 # -- stage one -------------------------------------------------------------------------------------------------------

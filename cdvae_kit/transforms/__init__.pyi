@@ -7,6 +7,7 @@ from .base import Transform as Transform
 from .crystal_fields import RandomFieldDisplacement as RandomFieldDisplacement
 from .crystals import ElementMask as ElementMask
 from .crystals import ElementSubstitution as ElementSubstitution
+from .crystals import OrderedSubstitution as OrderedSubstitution
 from .crystals import RandomStrain as RandomStrain
 from .frames import FourierBasis as FourierBasis
 from .frames import HaarBasis as HaarBasis

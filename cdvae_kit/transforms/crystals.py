@@ -13,6 +13,7 @@ from torch_geometric.utils import scatter
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.batch import MAX_ATOMIC_NUMBER
+from cdvae_kit.crystal.elements import chemical_order
 from cdvae_kit.transforms.base import Generator, Params, Transform, normal, per_sample, uniform
 
 
@@ -78,12 +79,7 @@ class ElementSubstitution(Transform[CrystalBatch]):
     elements: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.probability <= 1.0:
-            raise ValueError(f"the probability of a substitution must lie in [0, 1], got {self.probability}")
-        if len(set(self.elements)) != len(self.elements) or not all(
-            1 <= number <= MAX_ATOMIC_NUMBER for number in self.elements
-        ):
-            raise ValueError(f"elements must be distinct atomic numbers in 1..{MAX_ATOMIC_NUMBER}, got {self.elements}")
+        _check_substitution(self.probability, self.elements)
 
     def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
         """`permutation` (num_crystals, num_elements) long, indices into `elements`; the magnitude scales the share."""
@@ -109,9 +105,88 @@ class ElementSubstitution(Transform[CrystalBatch]):
         index[elements] = torch.arange(len(elements), device=old.device)
         known = index[old] >= 0
         new = torch.where(known, elements[permutation[batch.batch, index[old].clamp_min(0)]], old)
-        changed = scatter((new != old).long(), batch.batch, dim=0, dim_size=len(batch), reduce="sum") > 0
-        properties = {name: values.masked_fill(changed, torch.nan) for name, values in batch.properties.items()}
-        return batch.replace(atomic_numbers=new, properties=properties)
+        return _with_elements(batch, new)
+
+
+@dataclass(frozen=True)
+class OrderedSubstitution(Transform[CrystalBatch]):
+    """Elements near in Pettifor's order in place of a crystal's own, so that their order in the crystal stays.
+
+    Each element of a crystal is exchanged for one of those that are nearer to it, in that order, than to the crystal's
+    other elements. The canonical description of a crystal (`crystal.symmetric`), which depends on that order alone,
+    therefore stays canonical. Properties of a crystal whose elements change become NaN.
+
+    Attributes:
+        probability: the share of crystals that elements are drawn for; what is drawn may be their own.
+        elements: atomic numbers of those that may come; others stay as they are.
+        reach: largest distance in Pettifor's order, counted in `elements`.
+    """
+
+    probability: float
+    elements: tuple[int, ...]
+    reach: int = 12
+
+    def __post_init__(self) -> None:
+        _check_substitution(self.probability, self.elements)
+        if self.reach < 1:
+            raise ValueError(f"the reach of a substitution must be at least 1, got {self.reach}")
+
+    def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
+        """`draws` (num_crystals, num_elements) in [0, 1), and `chosen` (num_crystals,) bool."""
+        draws = uniform(generator, len(batch), len(self.elements), like=batch.lattice)
+        share = self.probability * per_sample(magnitude, len(batch), like=batch.lattice)
+        return {"draws": draws, "chosen": uniform(generator, len(batch), like=batch.lattice) < share}
+
+    def apply(self, batch: CrystalBatch, params: Params) -> CrystalBatch:
+        """The batch with each element of a chosen crystal exchanged for one of its neighbours."""
+        draws, chosen = params["draws"], params["chosen"]
+        if draws.shape != (len(batch), len(self.elements)):
+            raise ValueError(
+                f"expected {len(self.elements)} draws for each of {len(batch)} crystals, got {tuple(draws.shape)}"
+            )
+        if not self.elements:
+            return batch
+        old = batch.atomic_numbers
+        elements = torch.tensor(self.elements, device=old.device)
+        elements = elements[chemical_order(old.device)[elements].argsort()]
+        place = torch.full((MAX_ATOMIC_NUMBER + 1,), -1, dtype=torch.long, device=old.device)
+        place[elements] = torch.arange(len(elements), device=old.device)
+        own = place[old]
+        known = own >= 0
+        present = torch.zeros_like(draws, dtype=torch.bool)
+        present[batch.batch[known], own[known]] = True
+        new_place = self._drawn_places(present, draws)
+        new = elements[new_place[batch.batch, own.clamp_min(0)]]
+        new = torch.where(known & chosen[batch.batch], new, old)
+        return _with_elements(batch, new)
+
+    def _drawn_places(self, present: Tensor, draws: Tensor) -> Tensor:
+        """(num_crystals, num_elements) long: where each present element goes; between the middles to its neighbours."""
+        size = present.shape[1]
+        here = torch.arange(size, device=present.device).expand_as(present)
+        before = torch.where(present, here, -size).cummax(1).values
+        after = torch.where(present, here, 2 * size).flip(1).cummin(1).values.flip(1)
+        before = torch.nn.functional.pad(before, (1, 0), value=-size)[:, :-1]
+        after = torch.nn.functional.pad(after, (0, 1), value=2 * size)[:, 1:]
+        first = torch.maximum((before + here).div(2, rounding_mode="floor") + 1, here - self.reach).clamp_min(0)
+        last = torch.minimum((here + after).div(2, rounding_mode="floor"), here + self.reach).clamp_max(size - 1)
+        # a draw just below 1 may round up
+        return (first + (draws * (last - first + 1)).long()).minimum(last)
+
+
+def _check_substitution(probability: float, elements: tuple[int, ...]) -> None:
+    if not 0.0 <= probability <= 1.0:
+        raise ValueError(f"the probability of a substitution must lie in [0, 1], got {probability}")
+    if len(set(elements)) != len(elements) or not all(1 <= number <= MAX_ATOMIC_NUMBER for number in elements):
+        raise ValueError(f"elements must be distinct atomic numbers in 1..{MAX_ATOMIC_NUMBER}, got {elements}")
+
+
+def _with_elements(batch: CrystalBatch, atomic_numbers: Tensor) -> CrystalBatch:
+    """The batch with other elements; properties of crystals that they change are no longer known."""
+    other = (atomic_numbers != batch.atomic_numbers).long()
+    changed = scatter(other, batch.batch, dim=0, dim_size=len(batch), reduce="sum") > 0
+    properties = {name: values.masked_fill(changed, torch.nan) for name, values in batch.properties.items()}
+    return batch.replace(atomic_numbers=atomic_numbers, properties=properties)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ The protocol is the published one (Jiao et al., DiffCSP, NeurIPS 2023, arXiv 230
 composition of each crystal's primitive cell, number of atoms included, and nothing else, and draws once; pymatgen's
 matcher at stol 0.5, ltol 0.3, angle_tol 10. The filtered rate counts a pair where both crystals are valid by distance
 and composition (CrystalNN fingerprints are not asked), the unfiltered one every pair. METRe and cRMSE (Martirossyan et
-al., arXiv 2509.12178) let any sample of a composition find a reference of it. With --draws K the model draws K times
-and keeps the crystal whose own code is nearest to the code that it came from, which needs no truth.
+al., arXiv 2509.12178) let any sample of a composition find a reference of it.
+
+The sample is the first candidate of `predict-structure`: the space group and Wyckoff positions that most of K draws and
+of the known compounds vote for (`--draws K`, `--known-share`), decoded from the prior's most probable code.
 
 DATA is a folder with train, val and test, or the name of a data set. Models are chosen on val; test is for the last
 measurement. Seconds are those of this machine.
@@ -23,40 +25,11 @@ from typing import Any
 import torch
 
 from cdvae_kit import CDVAE
-from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
 from cdvae_kit.datasets import load_dataset
-from cdvae_kit.generation.wishes import sample_each, wishes_of
+from cdvae_kit.generation.templates import KNOWN_SHARE, crystals_of, vote
+from cdvae_kit.generation.wishes import wishes_of
 from cdvae_kit.metrics import polymorphs, reconstruction
-from cdvae_kit.models.conditions import Conditions
 from tests.benchmarks.measure import FILTER, about_machine, percent, print_numbers
-
-
-@torch.no_grad()
-def best_of(
-    model: CDVAE,
-    wishes: list[Conditions],
-    *,
-    draws: int,
-    seed: int,
-    guidance: float,
-    temperature: float,
-    steps: int | None,
-) -> SymmetricCrystals:
-    """One crystal a wish: of `draws` of them the one whose own code is nearest to the code that it was decoded from."""
-    assert model.prior is not None
-    rounds, distances = [], []
-    for number in range(draws):
-        crystals, z = sample_each(
-            model, wishes, seed=seed + number, guidance=guidance, temperature=temperature, num_steps=steps
-        )
-        rounds.append(crystals)
-        if draws > 1:
-            again = model.encode(crystals.plain(), allow_outside=True)
-            distances.append(((again - z) @ model.prior.whiten).norm(dim=-1))
-    if draws == 1:
-        return rounds[0]
-    best = torch.stack(distances).argmin(dim=0)
-    return join(rounds).select(best * len(wishes) + torch.arange(len(wishes), device=best.device))
 
 
 def measure(
@@ -65,10 +38,10 @@ def measure(
     *,
     split: str = "val",
     num: int | None = None,
-    draws: int = 1,
+    draws: int = 8,
     seed: int = 0,
     guidance: float = 1.0,
-    temperature: float = 1.0,
+    known_share: float = KNOWN_SHARE,
     steps: int | None = None,
     device: str = "auto",
     num_workers: int = 1,
@@ -89,7 +62,10 @@ def measure(
     asked, wishes, truth = len(wishes), [wishes[i] for i in possible], truth.select(possible)
     told = time.perf_counter() - start
     start = time.perf_counter()
-    predicted = best_of(model, wishes, draws=draws, seed=seed, guidance=guidance, temperature=temperature, steps=steps)
+    ids = torch.arange(len(wishes), device=model.device)
+    votes = vote(model, wishes, draws=draws, ids=ids, seed=seed, guidance=guidance, known_share=known_share)
+    first = [templates[0] for templates in votes]
+    predicted, _ = crystals_of(model, wishes, first, ids=ids, seed=seed, guidance=guidance, num_steps=steps)
     seconds = time.perf_counter() - start
     pairs = reconstruction(predicted.plain(), truth, num_workers=num_workers)
     sets = polymorphs(predicted.plain(), truth, num_workers=num_workers)
@@ -105,7 +81,7 @@ def measure(
         "steps": steps if steps is not None else model.config.num_steps,
         "seed": seed,
         "guidance": guidance,
-        "temperature": temperature,
+        "known_share": known_share,
         "match_percent": percent(pairs.num_matches, asked),
         "rmse": pairs.rmse,
         "match_percent_unfiltered": percent(pairs.num_matches_unfiltered, asked),
@@ -127,10 +103,10 @@ def main() -> None:
     parser.add_argument("data", help="a folder with the splits, or the name of a data set")
     parser.add_argument("--split", default="val", help="val unless given; test is for the last measurement")
     parser.add_argument("--num", type=int, help="so many of them, spread over the split; all unless given")
-    parser.add_argument("--draws", type=int, default=1, help="of a composition, of which the model keeps one")
+    parser.add_argument("--draws", type=int, default=8, help="of a composition, which vote")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guidance", type=float, default=1.0)
-    parser.add_argument("--temperature", type=float, default=1.0, help="of the noise; 0: the likeliest code, nearly")
+    parser.add_argument("--known-share", type=float, default=KNOWN_SHARE, help="of known compounds in the votes")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1, help="processes for the matcher, which is not timed")
@@ -144,7 +120,7 @@ def main() -> None:
         draws=options.draws,
         seed=options.seed,
         guidance=options.guidance,
-        temperature=options.temperature,
+        known_share=options.known_share,
         steps=options.steps,
         device=options.device,
         num_workers=options.workers,

@@ -28,7 +28,8 @@ def test_every_candidate_has_the_formula_and_none_matches_another(model: CDVAE) 
         assert {structure.composition.reduced_formula for structure in structures} == {one.formula}
         assert int(one.times.sum()) == 8
         assert not any(matcher.fit(a, b) for i, a in enumerate(structures) for b in structures[:i])
-        assert one.distance.tolist() == sorted(one.distance.tolist())
+        ranks = [(-support, distance) for support, distance in zip(one.support, one.distance, strict=True)]
+        assert ranks == sorted(ranks)
 
 
 def test_a_formula_does_not_depend_on_those_after_it(model: CDVAE) -> None:

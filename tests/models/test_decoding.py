@@ -263,7 +263,7 @@ def test_overlapping_crystals_are_drawn_anew_and_no_other(monkeypatch: pytest.Mo
         bad[0] = len(judged) == 1
         return bad
 
-    monkeypatch.setattr(decoding, "_overlapping", first_crystal_overlaps_once)
+    monkeypatch.setattr(decoding, "overlapping", first_crystal_overlaps_once)
     again = model.sample(5, seed=3, max_tries=3)
     assert judged == [5, 5]
     rest = [1, 2, 3, 4]
@@ -283,4 +283,4 @@ def test_overlaps_are_found_beside_a_collapsed_cell() -> None:
         torch.tensor([11, 17, 11, 17, 14]),
         torch.tensor([2, 2, 1]),
     )
-    assert decoding._overlapping(crystals).tolist() == [False, True, True]
+    assert decoding.overlapping(crystals).tolist() == [False, True, True]

@@ -6,17 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-import pytest
 import torch
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.lattice import wrap_displacement
 from cdvae_kit.crystal.symmetric import SymmetricCrystals, describe
+from cdvae_kit.datasets import load_dataset
 from cdvae_kit.graph import PeriodicGraph
+from cdvae_kit.models import CDVAE
+from cdvae_kit.seeding import make_generator
 from cdvae_kit.training import fit
+from cdvae_kit.transforms import ElementSubstitution, OrderedSubstitution
 from tests.crystal.every_group import asymmetry, strain_of
 from tests.models.crystals import ordinary_crystals
+from tests.models.tiny import tiny_config
 from tests.training.toy import ToyModel, make_toy, toy_config
 
 
@@ -72,6 +76,32 @@ def test_strained_and_displaced_crystals_keep_their_groups(tmp_path: Path) -> No
     assert max(wurtzite_moved) > 1e-3
 
 
-def test_other_elements_are_refused_where_the_description_depends_on_them(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"canonical one.*set training\.substitution=0, or model\.symmetry=none"):
-        trained(tmp_path / "run", substitution=0.5)
+def test_other_elements_in_training_leave_the_description_canonical() -> None:
+    model = CDVAE(tiny_config(max_atoms=14))
+    crystals = model.prepare(load_dataset("ionic_prototypes", split="val").crystals)
+    known = tuple(crystals.atomic_numbers.unique().tolist())
+    other = OrderedSubstitution(1.0, known)(crystals.plain(), generator=make_generator(0))
+    elements = other.atomic_numbers.index_select(0, crystals.orbits.first_atom)
+    assert float((elements != crystals.elements).float().mean()) > 0.7
+    swapped = crystals.replace(elements=elements, properties=other.properties)
+    again = model.prepare(swapped.plain())
+    assert torch.equal(again.space_group, swapped.space_group)
+    for i in range(len(swapped)):
+        one, two = swapped.select([i]), again.select([i])
+        pairs = [sorted(zip(c.elements.tolist(), c.position.tolist(), strict=True)) for c in (one, two)]
+        assert pairs[0] == pairs[1]
+    # elements in another order: the description of some crystals changes
+    shuffled = ElementSubstitution(1.0, known)(crystals.plain(), generator=make_generator(0))
+    elements = shuffled.atomic_numbers.index_select(0, crystals.orbits.first_atom)
+    swapped = crystals.replace(elements=elements, properties=shuffled.properties)
+    again = model.prepare(swapped.plain())
+    changed = 0
+    for i in range(len(swapped)):
+        one, two = swapped.select([i]), again.select([i])
+        pairs = [sorted(zip(c.elements.tolist(), c.position.tolist(), strict=True)) for c in (one, two)]
+        changed += pairs[0] != pairs[1]
+    assert changed > 0
+
+
+def test_training_with_other_elements_runs(tmp_path: Path) -> None:
+    trained(tmp_path / "run", substitution=0.5)

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal.elements import places_in_pettifors_order
 from cdvae_kit.crystal.lattice import volume
 from cdvae_kit.graph import neighbor_list
 from cdvae_kit.seeding import make_generator
-from cdvae_kit.transforms import ElementMask, ElementSubstitution, RandomStrain
+from cdvae_kit.transforms import ElementMask, ElementSubstitution, OrderedSubstitution, RandomStrain
 
 ELEMENTS = (2, 6, 8, 14, 22, 29, 56, 94)
+ALL_ELEMENTS = tuple(range(1, 101))
 
 
 @pytest.fixture
@@ -194,3 +196,53 @@ def test_a_mask_of_no_magnitude_hides_nothing_and_a_full_one_everything(crystals
 def test_a_mask_that_makes_no_sense_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"mask|says nothing"):
         ElementMask(**options)  # type: ignore[arg-type]
+
+
+def test_substitutes_keep_the_order_of_the_elements(crystals: CrystalBatch) -> None:
+    place = torch.tensor(places_in_pettifors_order())
+    swap = OrderedSubstitution(1.0, ALL_ELEMENTS, reach=5)
+    moved = 0
+    for seed in range(20):
+        after = swap(crystals, generator=make_generator(seed))
+        for i in range(len(crystals)):
+            before, now = (place[c.select([i]).atomic_numbers] for c in (crystals, after))
+            order = before[:, None] - before, now[:, None] - now
+            assert torch.equal(order[0].sign(), order[1].sign())
+            assert int((now - before).abs().max()) <= 5 * len(place) // len(ALL_ELEMENTS)
+            moved += int((now != before).any())
+    assert moved > 10 * len(crystals)
+
+
+def test_a_crystal_of_one_element_may_become_any_within_reach() -> None:
+    metal = CrystalBatch(torch.zeros(1, 3), 3.0 * torch.eye(3)[None], torch.tensor([29]), torch.tensor([1]))
+    many = metal.select([0] * 2000)
+    swap = OrderedSubstitution(1.0, ALL_ELEMENTS, reach=3)
+    found = swap(many, generator=make_generator(0)).atomic_numbers.unique()
+    assert len(found) == 7 and 29 in found.tolist()
+
+
+def test_neighbours_in_the_order_stay_and_unknown_elements_too() -> None:
+    by_place = sorted(ALL_ELEMENTS, key=lambda number: places_in_pettifors_order()[number])
+    pair = torch.tensor(by_place[40:42])
+    crystal = CrystalBatch(torch.tensor([[0.0] * 3, [0.5] * 3]), 4.0 * torch.eye(3)[None], pair, torch.tensor([2]))
+    many = crystal.select([0] * 200)
+    after = OrderedSubstitution(1.0, ALL_ELEMENTS, reach=9)(many, generator=make_generator(0)).atomic_numbers.view(
+        -1, 2
+    )
+    assert set(after[:, 0].tolist()) <= set(by_place[31:41]) and set(after[:, 1].tolist()) <= set(by_place[41:51])
+    only = OrderedSubstitution(1.0, (1, 2), reach=9)(many, generator=make_generator(0))
+    assert torch.equal(only.atomic_numbers, many.atomic_numbers)
+
+
+def test_a_share_of_crystals_gets_substitutes_and_loses_its_properties(crystals: CrystalBatch) -> None:
+    many = crystals.select([1] * 3000)
+    after = OrderedSubstitution(0.25, ALL_ELEMENTS)(many, generator=make_generator(0))
+    changed = (after.atomic_numbers != many.atomic_numbers).view(3000, -1).any(1)
+    assert torch.equal(changed, after.properties["energy"].isnan())
+    assert 0.15 < float(changed.float().mean()) < 0.25
+    none = OrderedSubstitution(0.0, ALL_ELEMENTS)(many, generator=make_generator(0))
+    assert torch.equal(none.atomic_numbers, many.atomic_numbers)
+    with pytest.raises(ValueError, match="reach"):
+        OrderedSubstitution(0.5, ALL_ELEMENTS, reach=0)
+    with pytest.raises(ValueError, match="draws for each"):
+        OrderedSubstitution(0.5, ALL_ELEMENTS).apply(crystals, {"draws": torch.zeros(1, 2), "chosen": torch.ones(1)})
