@@ -29,6 +29,12 @@ def predict_structure(
         str, typer.Option(metavar="N|all", help="Formula units in the primitive cell; all leaves it to the model.")
     ] = "all",
     space_group: Annotated[int | None, typer.Option(min=1, max=230, help="The group, if it is known.")] = None,
+    new: Annotated[
+        bool,
+        typer.Option(
+            "--new", help="Leave out group and positions of training crystals of exactly this composition: polymorphs."
+        ),
+    ] = False,
     checkpoint: Checkpoint = DEFAULT_CHECKPOINT,
     steps: Steps = None,
     seed: Seed = 0,
@@ -47,7 +53,7 @@ def predict_structure(
         bool, typer.Option("--resume", help="Go on with an interrupted run into the same output.")
     ] = False,
 ) -> None:
-    """Predict structures of formulas: candidates without repeats, ranked by how near their own codes lie.
+    """Predict structures of formulas: candidates without repeats, the one with most votes first.
 
     Ctrl-C keeps the formulas that are done; the same command with --resume makes the rest.
     """
@@ -81,6 +87,7 @@ def predict_structure(
                 space_group=space_group,
                 seed=seed,
                 steps=steps,
+                new=new,
                 first=first,
                 each=lambda number, found: writer.append(as_rows(number, found)),
                 progress=progress,

@@ -57,6 +57,7 @@ def predict_structures(
     steps: int | None = None,
     guidance: float = 1.0,
     known_share: float = KNOWN_SHARE,
+    new: bool = False,
     first: int = 0,
     each: Callable[[int, PredictedStructures], None] | None = None,
     progress: Progress | None = None,
@@ -79,6 +80,7 @@ def predict_structures(
         guidance: weight of the formula, see `LatentPrior.transport`.
         known_share: of known compounds in the votes; 0 leaves them to the prior, and so do models that know none
             (`config.prototypes`).
+        new: leave out group and positions that a training crystal of exactly this composition has.
         first: formulas before this one are done already, and left out.
         each: told of a formula's number and candidates as soon as they are there.
         progress: called with (formulas done, formulas in all).
@@ -112,6 +114,7 @@ def predict_structures(
                 steps=steps,
                 guidance=guidance,
                 known_share=known_share,
+                new=new,
             )
         )
         if each is not None:
@@ -132,9 +135,17 @@ def _predict(
     steps: int | None,
     guidance: float,
     known_share: float,
+    new: bool,
 ) -> PredictedStructures:
     templates = vote(
-        model, [wish], draws=len(ids), ids=ids[:1] // len(ids), seed=seed, guidance=guidance, known_share=known_share
+        model,
+        [wish],
+        draws=len(ids),
+        ids=ids[:1] // len(ids),
+        seed=seed,
+        guidance=guidance,
+        known_share=known_share,
+        new=new,
     )[0]
     templates, heat = _in_turn(templates, len(ids))
     crystals, z = crystals_of(

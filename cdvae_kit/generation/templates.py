@@ -66,6 +66,7 @@ def vote(
     guidance: float = 1.0,
     temperature: float = 0.7,
     known_share: float = KNOWN_SHARE,
+    new: bool = False,
 ) -> list[list[Template]]:
     """For each wish the templates that got votes, the most first; each wish by itself.
 
@@ -78,6 +79,8 @@ def vote(
         guidance: weight of the wishes, see `LatentPrior.transport`.
         temperature: of the noise that codes are drawn from.
         known_share: of known compounds in the votes, see `KNOWN_SHARE`; without any, the draws have all.
+        new: leave out what training crystals of exactly this composition have, where anything else got votes: other
+            polymorphs are asked for.
 
     Raises:
         NothingFitsError: a wish that the model cannot fulfil.
@@ -101,11 +104,11 @@ def vote(
         for i, wish in enumerate(some):
             rows = slice(i * draws, (i + 1) * draws)
             contents = read_contents(model, z[rows], seed=seed, crystal_ids=of_draw[rows], limits=wish.limits())
-            found.append(_templates(model, wish, contents, known_share))
+            found.append(_templates(model, wish, contents, known_share, new))
     return found
 
 
-def _templates(model: CDVAE, wish: Conditions, contents: Contents, known_share: float) -> list[Template]:
+def _templates(model: CDVAE, wish: Conditions, contents: Contents, known_share: float, new: bool) -> list[Template]:
     assert wish.composition is not None
     unit = sum(wish.composition.values())
     share = 1.0 / len(contents.log_p)
@@ -119,18 +122,31 @@ def _templates(model: CDVAE, wish: Conditions, contents: Contents, known_share: 
         sizes[units] += share
     votes: dict[tuple[int, int, Sites], float] = defaultdict(float)
     for units, of_size in sizes.items():
-        known = _known(model, wish, {number: count * units for number, count in wish.composition.items()})
+        counts = {number: count * units for number, count in wish.composition.items()}
+        known = _known(model, wish, counts, new=new)
         for (group, sites), of_known in known.items():
             votes[units, group, sites] += known_share * of_size * of_known
         rest = 1.0 - known_share if known else 1.0
         for key, of_draws in drawn.items():
             if key[0] == units:
                 votes[key] += rest * of_draws
+    if new:
+        there = {(units, *key) for units in sizes for key in _there(model, wish, units)}
+        votes = {key: vote for key, vote in votes.items() if key not in there} or votes
     ranked = sorted(votes, key=lambda key: (-votes[key], key))
     return [Template(votes[key], key[1], key[2], key[0]) for key in ranked]
 
 
-def _known(model: CDVAE, wish: Conditions, counts: Mapping[int, int]) -> dict[tuple[int, Sites], float]:
+def _there(model: CDVAE, wish: Conditions, units: int) -> set[tuple[int, Sites]]:
+    """The templates that training crystals of exactly this composition have."""
+    if model.prototypes is None:
+        return set()
+    assert wish.composition is not None
+    found = model.prototypes.of({number: count * units for number, count in wish.composition.items()})
+    return {(one.space_group, one.sites) for one in found if one.nearest == 0}
+
+
+def _known(model: CDVAE, wish: Conditions, counts: Mapping[int, int], *, new: bool) -> dict[tuple[int, Sites], float]:
     """Shares of the templates of known compounds that the wish allows."""
     if model.prototypes is None:
         return {}
@@ -138,7 +154,8 @@ def _known(model: CDVAE, wish: Conditions, counts: Mapping[int, int]) -> dict[tu
     found = {
         (one.space_group, one.sites): one.share
         for one in model.prototypes.of(counts)
-        if groups is None or (one.space_group in groups and _has_its_group(one.space_group, one.sites))
+        if not (new and one.nearest == 0)
+        and (groups is None or (one.space_group in groups and _has_its_group(one.space_group, one.sites)))
     }
     total = sum(found.values())
     return {key: share / total for key, share in found.items()}

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby, islice, permutations, product
+from itertools import groupby, islice, pairwise, permutations, product
 from typing import Any
 
 import numpy as np
@@ -53,14 +53,16 @@ class Prototype:
 class KnownPrototypes(nn.Module):
     """Compositions of the training crystals with their orbits, a few bytes each; part of the weights, never trained."""
 
+    numbers: Tensor
+    """int16: atoms of each element in the primitive cell, one list after another; crystals go by these lists."""
+    num_elements: Tensor
+    """(num_lists,) uint8."""
+    num_crystals: Tensor
+    """(num_lists,) int32."""
     elements: Tensor
     """uint8: of each crystal, the rarest first, then in Pettifor's order; crystals one after the other."""
-    atoms: Tensor
-    """int16: how many there are of each, in the primitive cell."""
-    num_elements: Tensor
-    """(num_crystals,) uint8."""
     prototype: Tensor
-    """(num_crystals,) int32."""
+    """(num_crystals,) int16, or int32 where there are many."""
     slot: Tensor
     """uint8: of each orbit of a prototype, which of the crystal's elements it is; prototypes one after the other."""
     position: Tensor
@@ -69,10 +71,11 @@ class KnownPrototypes(nn.Module):
     """(num_prototypes,) int16."""
 
     _KINDS: Mapping[str, torch.dtype] = {
-        "elements": torch.uint8,
-        "atoms": torch.int16,
+        "numbers": torch.int16,
         "num_elements": torch.uint8,
-        "prototype": torch.int32,
+        "num_crystals": torch.int32,
+        "elements": torch.uint8,
+        "prototype": torch.int16,
         "slot": torch.uint8,
         "position": torch.int16,
         "num_sites": torch.int16,
@@ -85,16 +88,16 @@ class KnownPrototypes(nn.Module):
         self._by_numbers: dict[tuple[int, ...], _Known] | None = None
 
     def __len__(self) -> int:
-        return len(self.num_elements)
+        return len(self.prototype)
 
     def fit(self, crystals: SymmetricCrystals) -> None:
         """Takes the compositions and orbits of crystals; equal ones once."""
         prototypes: dict[tuple[tuple[int, int], ...], int] = {}
-        rows: dict[tuple[tuple[int, ...], tuple[int, ...], int], None] = {}
+        rows: dict[tuple[int, ...], dict[tuple[tuple[int, ...], int], None]] = defaultdict(dict)
         multiplicity = wyckoff_table().multiplicity.tolist()
-        ends = np.cumsum(crystals.num_orbits.cpu().numpy())
+        ends = np.cumsum(crystals.num_orbits.cpu().numpy()).tolist()
         elements, positions = crystals.elements.tolist(), crystals.position.tolist()
-        for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+        for start, end in pairwise([0, *ends]):
             sites = list(zip(elements[start:end], positions[start:end], strict=True))
             counts: dict[int, int] = defaultdict(int)
             for number, position in sites:
@@ -103,18 +106,21 @@ class KnownPrototypes(nn.Module):
             slot = {number: k for k, number in enumerate(order)}
             prototype = tuple(sorted((slot[number], position) for number, position in sites))
             index = prototypes.setdefault(prototype, len(prototypes))
-            rows[order, tuple(counts[number] for number in order), index] = None
+            rows[tuple(counts[number] for number in order)][order, index] = None
         columns: dict[str, list[int]] = {
-            "elements": [number for order, _, _ in rows for number in order],
-            "atoms": [count for _, counts_, _ in rows for count in counts_],
-            "num_elements": [len(order) for order, _, _ in rows],
-            "prototype": [index for _, _, index in rows],
+            "numbers": [count for numbers in rows for count in numbers],
+            "num_elements": [len(numbers) for numbers in rows],
+            "num_crystals": [len(some) for some in rows.values()],
+            "elements": [number for some in rows.values() for order, _ in some for number in order],
+            "prototype": [index for some in rows.values() for _, index in some],
             "slot": [k for prototype in prototypes for k, _ in prototype],
             "position": [position for prototype in prototypes for _, position in prototype],
             "num_sites": [len(prototype) for prototype in prototypes],
         }
+        many = len(prototypes) > torch.iinfo(torch.int16).max
+        kinds = {**self._KINDS, **({"prototype": torch.int32} if many else {})}
         device = self.elements.device
-        for name, kind in self._KINDS.items():
+        for name, kind in kinds.items():
             setattr(self, name, torch.tensor(columns[name], dtype=kind, device=device))
         self._by_numbers = None
 
@@ -137,7 +143,9 @@ class KnownPrototypes(nn.Module):
         votes: dict[tuple[int, tuple[tuple[int, int], ...]], float] = defaultdict(float)
         nearest: dict[tuple[int, tuple[tuple[int, int], ...]], int] = {}
         groups = wyckoff_table().space_group
-        for row in distance.argsort(kind="stable")[:_NEIGHBOURS].tolist():
+        # all of those that are as near as the last one: which of them come first says nothing
+        last = np.partition(distance, min(_NEIGHBOURS, len(distance)) - 1)[min(_NEIGHBOURS, len(distance)) - 1]
+        for row in (distance <= last).nonzero()[0][distance[distance <= last].argsort(kind="stable")].tolist():
             stands_for = dict(zip(pairings[best[row]].tolist(), order, strict=True))
             sites = tuple(sorted((stands_for[k], position) for k, position in known.sites[row]))
             key = int(groups[sites[0][1]]), sites
@@ -149,33 +157,27 @@ class KnownPrototypes(nn.Module):
 
     def _known(self) -> dict[tuple[int, ...], _Known]:
         if self._by_numbers is None:
-            sites = np.split(
-                np.stack([self.slot.cpu().numpy(), self.position.cpu().numpy()], axis=-1).astype(np.int64),
-                np.cumsum(self.num_sites.cpu().numpy(), dtype=np.int64)[:-1],
-            )
-            of_prototype = [[(int(k), int(position)) for k, position in rows] for rows in sites]
-            ends = np.cumsum(self.num_elements.cpu().numpy(), dtype=np.int64)
-            elements, atoms = self.elements.cpu().numpy(), self.atoms.cpu().numpy()
-            rows: dict[tuple[int, ...], list[int]] = defaultdict(list)
-            starts = np.concatenate([[0], ends])[:-1]
-            for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
-                rows[tuple(atoms[start:end].tolist())].append(i)
+            sites = list(zip(self.slot.tolist(), self.position.tolist(), strict=True))
+            ends = np.cumsum(self.num_sites.cpu().numpy(), dtype=np.int64).tolist()
+            of_prototype = [sites[start:end] for start, end in pairwise([0, *ends])]
+            numbers, elements = self.numbers.tolist(), self.elements.cpu().numpy().astype(np.int64)
             prototype = self.prototype.tolist()
-            self._by_numbers = {
-                key: _Known(
-                    np.stack([elements[starts[i] : ends[i]] for i in some]).astype(np.int64),
-                    [of_prototype[prototype[i]] for i in some],
+            self._by_numbers = {}
+            at_number = at_element = at_crystal = 0
+            for width, size in zip(self.num_elements.tolist(), self.num_crystals.tolist(), strict=True):
+                self._by_numbers[tuple(numbers[at_number : at_number + width])] = _Known(
+                    elements[at_element : at_element + width * size].reshape(size, width),
+                    [of_prototype[index] for index in prototype[at_crystal : at_crystal + size]],
                 )
-                for key, some in rows.items()
-            }
+                at_number, at_element, at_crystal = at_number + width, at_element + width * size, at_crystal + size
         return self._by_numbers
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
         # how much is known is the checkpoint's to say
-        for name, kind in self._KINDS.items():
+        for name in self._KINDS:
             tensor = state_dict.get(prefix + name)
             if tensor is not None:
-                setattr(self, name, torch.empty(tensor.shape, dtype=kind, device=self.elements.device))
+                setattr(self, name, torch.empty_like(tensor, device=self.elements.device))
         self._by_numbers = None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 

@@ -91,3 +91,9 @@ def test_equal_crystals_are_kept_once() -> None:
 def test_without_the_setting_nothing_is_kept() -> None:
     assert CDVAE(tiny_config()).prototypes is None
     assert CDVAE(tiny_config(prototypes=True, symmetry="none")).prototypes is None
+
+
+def test_weights_of_another_number_of_crystals_are_taken_as_they_are(model: CDVAE) -> None:
+    other = KnownPrototypes()
+    other.load_state_dict(known(model).state_dict())
+    assert other.of({12: 1, 8: 1}) == known(model).of({12: 1, 8: 1})
