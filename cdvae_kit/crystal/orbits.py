@@ -103,6 +103,11 @@ class Orbits:
         """(num_orbits, 3) bool: along which of x, y, z the group leaves the origin free."""
         return self.table.is_polar.index_select(0, self.space_group).index_select(0, self.batch)
 
+    @cached_property
+    def alike(self) -> Tensor:
+        """(num_orbits,) long: the same for orbits of one crystal and multiplicity, which could exchange elements."""
+        return self.batch * (int(self.table.multiplicity.max()) + 1) + self.multiplicity
+
     def numbers(self, elements: Tensor) -> Tensor:
         """(num_orbits,) long: 0, 1, ... in a crystal, by element (in Pettifor's order), position, then as they come.
 

@@ -62,7 +62,9 @@ def _next_types_and_lattice(
 ) -> NoisyCrystals:
     """Types and lattice stepped from t to t_next; coordinates as they are."""
     of_orbit = _per_orbit(t, crystals), _per_orbit(t_next, crystals)
-    elements = processes.types.step(crystals.elements, output.type_logits, *of_orbit, uniform)
+    elements = processes.types.step(
+        crystals.elements, output.type_logits, *of_orbit, uniform, alike=crystals.orbits.alike
+    )
     if not processes.lattice.is_learned:
         return replace(crystals, elements=elements)
     parameters = processes.lattice.step(crystals.lattice_parameters, output.lattice, t, t_next, crystals.orbits)

@@ -216,7 +216,7 @@ class CDVAE(pretrained.PretrainedModule):
         fractions = torch.empty(0, device=z.device)
         if settings.types == "published":
             fractions = self.composition_head.fractions(z, crystals.num_atoms).detach()[batch]
-        noisy_elements = processes.types.perturb(elements, t[batch], fractions, generator=generator)
+        noisy_elements = processes.types.perturb(elements, t[batch], fractions, alike=orbits.alike, generator=generator)
         which = orbits.numbers(elements), orbits.anchors(elements)
         noisy = NoisyCrystals(orbits, free, noisy_elements, noisy_parameters, lattice, orbits.pairs(), *which)
         output = self.score_network(noisy, z, t)

@@ -72,9 +72,10 @@ class NoiseConfig(_Settings):
     """Smallest noise on coordinates, angstrom (not for `straight_path`)."""
     sigma_max: float = Field(10.0, gt=0.0)
     """Largest noise on coordinates, angstrom; a cell that is uniform earlier stops there (not for `straight_path`)."""
-    types: Literal["held", "absorbing", "published"] = "held"
-    """`held`: types come from the predicted counts of the elements and stay; `absorbing`: masked and revealed;
-    `published`: drawn from the composition, more so the higher the level, set to the argmax at every step."""
+    types: Literal["held", "exchanged", "absorbing", "published"] = "held"
+    """`held`: types come from what the heads read and stay; `exchanged`: they come from there, and orbits of one
+    multiplicity may exchange them; `absorbing`: masked and revealed; `published`: drawn from the composition, more so
+    the higher the level, set to the argmax at every step."""
     lattice: Literal["path", "held"] = "path"
     """`path`: denoised together with the coordinates; `held`: the head's prediction is kept, as published."""
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cdvae_kit.diffusion.coordinates import CoordinateProcess, StraightPath, WrappedNormal
 from cdvae_kit.diffusion.lattice import FixedLattice, LatticePath, LatticeProcess
-from cdvae_kit.diffusion.types import AbsorbingTypes, HeldTypes, PublishedTypes, TypeProcess
+from cdvae_kit.diffusion.types import AbsorbingTypes, ExchangedTypes, HeldTypes, PublishedTypes, TypeProcess
 from cdvae_kit.models.condition_kinds import (
     Composition,
     ConditionKind,
@@ -78,9 +78,13 @@ def build_coordinate_process(config: CDVAEConfig) -> CoordinateProcess:
 
 def build_type_process(noise: NoiseConfig) -> TypeProcess:
     """The process that `noise.types` names."""
-    if noise.types == "held":
-        return HeldTypes()
-    return AbsorbingTypes() if noise.types == "absorbing" else PublishedTypes()
+    processes: dict[str, type[TypeProcess]] = {
+        "held": HeldTypes,
+        "exchanged": ExchangedTypes,
+        "absorbing": AbsorbingTypes,
+        "published": PublishedTypes,
+    }
+    return processes[noise.types]()
 
 
 def build_lattice_process(noise: NoiseConfig, coding: LatticeCoding) -> LatticeProcess:

@@ -151,8 +151,8 @@ class SymmetryHead(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Cross entropies (num_crystals,) of the group, and of the counts on positions summed over them.
 
-        0 for crystals with a group or position that is not known: they have no finite one. In training, chance comes
-        from the generator; without one nothing is dropped.
+        0 for crystals with a group or position that is not known: they have no finite one. In training,
+        randomness comes from the generator; without one nothing is dropped.
         """
         size = len(z)
         seen = self.known_positions.index_select(0, orbits.position)

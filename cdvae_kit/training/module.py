@@ -55,7 +55,7 @@ _MAY_CHANGE = {
 
 
 class TrainingModule(pl.LightningModule):
-    """The model with its optimiser, average and counters. Chance at step n is a function of (seed, n, rank) alone.
+    """The model with its optimiser, average and counters. Randomness at step n is a function of (seed, n, rank) alone.
 
     Lightning's own count of steps and epochs is not used: a "Lightning epoch" is what lies between two validations,
     and `steps_done` is the truth, saved with the state.

@@ -9,9 +9,9 @@ and composition (CrystalNN fingerprints are not asked), the unfiltered one every
 al., arXiv 2509.12178) let any sample of a composition find a reference of it.
 
 The sample is the first candidate of `predict-structure`: the space group and Wyckoff positions that most of K draws and
-of the known compounds vote for (`--draws K`, `--known-share`), decoded from the prior's most probable code. Test crystals
-are not in the training set, so that what training crystals of the very same composition have is mostly wrong; --new
-leaves it out, as somebody does who asks for polymorphs that are not known yet.
+of the known compounds vote for (`--draws K`, `--known-share`), decoded from the prior's most probable code. Test
+crystals are not in the training set, so that what training crystals of the very same composition have is mostly wrong;
+--new leaves it out, as somebody does who asks for polymorphs that are not known yet.
 
 DATA is a folder with train, val and test, or the name of a data set. Models are chosen on val; test is for the last
 measurement. Seconds are those of this machine.
