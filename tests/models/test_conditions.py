@@ -63,7 +63,7 @@ def test_without_the_wish_it_does_not_hold(model: CDVAE, name: str) -> None:
     [
         ({"contains": (8,), "without": (8,)}, "cannot be both"),
         ({"elements": (8, 12), "contains": (22,)}, "must occur, but only"),
-        ({"composition": {8: 1, 12: 1}, "num_atoms": 5}, "no whole number"),
+        ({"composition": {8: 1, 12: 1}, "num_atoms": 5}, "no integer number"),
         ({"space_group": 225, "crystal_system": "hexagonal"}, "is cubic, not hexagonal"),
         ({"space_group": 231}, "1 to 230"),
         ({"contains": (101,)}, "Z = 1 to 100"),
