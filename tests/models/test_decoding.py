@@ -113,7 +113,7 @@ def test_a_code_of_the_size_asked_for_is_the_first_draw_that_fits(monkeypatch: p
 def test_a_size_that_the_model_never_makes_ends_in_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(prior=None)
     monkeypatch.setattr(codes_module, "_MAX_DRAWS", 5)
-    monkeypatch.setattr(decoding, "read_num_atoms", lambda model, z: torch.full((len(z),), 2))
+    monkeypatch.setattr(codes_module, "read_num_atoms", lambda model, z: torch.full((len(z),), 2))
     with pytest.raises(ValueError, match="4 of 4 codes did not read 3 atoms in 5 draws"):
         decoding.sample_codes(model, torch.arange(4), seed=0, num_atoms=3)
 
