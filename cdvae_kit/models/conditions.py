@@ -33,7 +33,7 @@ class Conditions:
     """What crystals are asked for; None is not asked for. All but properties hold by construction.
 
     Attributes:
-        composition: {atomic number: atoms} of one formula unit, integers; a cell holds whole formula units.
+        composition: {atomic number: atoms} of one formula unit, whole numbers; a cell holds whole formula units.
         units: how many formula units a primitive cell may hold; None for any number.
         elements: atomic numbers, each of which occurs, and no other does.
         contains: atomic numbers of which there is at least one atom.
@@ -76,7 +76,7 @@ class Conditions:
         if self.composition is not None and self.num_atoms is not None:
             unit = sum(self.composition.values())
             if self.num_atoms % unit:
-                raise ValueError(f"{self.num_atoms} atoms are no integer number of formula units of {unit} atoms")
+                raise ValueError(f"{self.num_atoms} atoms are no whole number of formula units of {unit} atoms")
 
     def _check_elements(self) -> None:
         if self.composition is not None and (not self.composition or min(self.composition.values()) < 1):
