@@ -13,7 +13,7 @@ from pymatgen.core import Structure
 
 from cdvae_kit import CDVAE
 from cdvae_kit.crystal.conversion import structures_to_batch
-from cdvae_kit.crystal.images import shortest_distances
+from cdvae_kit.crystal.periodic_images import shortest_distances
 from cdvae_kit.crystal.symmetry import niggli_reduce, space_group
 from cdvae_kit.io import write_crystals
 from cdvae_kit.metrics import validity

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.crystal.images import shortest_distances
+from cdvae_kit.crystal.periodic_images import shortest_distances
 from cdvae_kit.datasets import load_digits
 from cdvae_kit.representation.methods.contrastive import SimCLR
 from cdvae_kit.representation.methods.encoder import as_encoder, embed

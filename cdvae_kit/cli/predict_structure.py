@@ -181,7 +181,7 @@ def _candidate_rows(rows: CrystalBatch, names: list[str]) -> list[dict[str, Any]
     for i in range(len(rows)):
         number = int(columns["formula_number"][i])
         ranks[number] = ranks.get(number, 0) + 1
-        known = {name: values[i] for name, values in columns.items() if name != "formula_number"}
+        known = {name: values[i] for name, values in columns.items() if name not in ("formula_number", "rank")}
         whole = {name: int(known[name]) for name in ("space_group", "times")}
         row = {"formula": names[number], "rank": ranks[number], "num_atoms": int(rows.num_atoms[i])}
         found.append(row | known | whole)

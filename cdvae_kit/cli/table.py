@@ -109,7 +109,7 @@ def _density(crystal: CrystalBatch) -> float | None:
 
 
 def _shortest_distance(crystal: CrystalBatch) -> float | None:
-    from cdvae_kit.crystal.images import shortest_distances
+    from cdvae_kit.crystal.periodic_images import shortest_distances
 
     try:
         return float(shortest_distances(crystal))

@@ -38,8 +38,8 @@ def chemical_order(device: torch.device) -> Tensor:
 def element_features() -> Tensor:
     """(101, 24) float32, row Z: electronegativity, place in the table, radii, energies, bulk values, shells, charges.
 
-    From pymatgen's table of the elements, each column with mean 0 and deviation 1 over the elements that have a value,
-    and 0 where there is none. Row 0 is 0.
+    From pymatgen's table of the elements, each column with mean 0 and standard deviation 1 over the elements that
+    have a value, and 0 where there is none. Row 0 is 0.
 
     >>> tuple(element_features().shape)
     (101, 24)

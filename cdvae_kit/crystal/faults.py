@@ -23,8 +23,8 @@ from cdvae_kit.crystal.errors import (
     OverlappingAtomsError,
     TooManyAtomsError,
 )
-from cdvae_kit.crystal.images import shortest_distances
 from cdvae_kit.crystal.lattice import plane_spacings, volume
+from cdvae_kit.crystal.periodic_images import shortest_distances
 
 MIN_VOLUME = 0.1
 """Cubic angstrom; the published protocol builds no crystal with a smaller cell."""

@@ -1,6 +1,6 @@
 """Edges between atoms: periodic neighbour lists of whole batches, k-nearest pruning, angles, CrystalNN bonds."""
 
-from cdvae_kit.crystal.images import fully_connected_pairs
+from cdvae_kit.crystal.periodic_images import fully_connected_pairs
 from cdvae_kit.graph.crystal_nn import crystal_nn_graph
 from cdvae_kit.graph.neighbor_list import nearest_neighbors, neighbor_list
 from cdvae_kit.graph.periodic_graph import PeriodicGraph

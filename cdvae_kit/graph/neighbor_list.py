@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal.batch import CrystalBatch
-from cdvae_kit.crystal.images import pairs_within
+from cdvae_kit.crystal.periodic_images import pairs_within
 from cdvae_kit.graph.periodic_graph import PeriodicGraph
 
 _MAX_TABLE = 1 << 24  # distances in memory at once while the k-th are looked up

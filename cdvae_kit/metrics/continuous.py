@@ -161,8 +161,8 @@ def _memorisation_metric(scale: _Scale, label: str) -> Metric:
         if value is None:
             return missing("a set has no crystal that can be compared with the training set")
         note = (
-            "chance that a generated crystal lies nearer to the training set than a reference crystal; 0.5 of a model "
-            f"that copies no more than chance; median distances {np.nanmedian(ours):.3g} and {np.nanmedian(theirs):.3g}"
+            "probability that a generated crystal lies nearer to the training set than a reference crystal; 0.5 where "
+            f"neither is nearer; median distances {np.nanmedian(ours):.3g} and {np.nanmedian(theirs):.3g}"
         )
         return number(value, int(np.isfinite(ours).sum()), note=note)
 

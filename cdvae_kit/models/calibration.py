@@ -4,7 +4,7 @@ Split conformal prediction with a normalised score (Papadopoulos et al. 2008, "N
 regression conformal prediction"; Lei et al. 2018, doi 10.1080/01621459.2017.1307116): the interval is
 mean +- q sqrt(spread^2 + offset^2), and q is the ceil((n + 1) coverage)-th smallest score of n crystals that no member
 has seen. For a new crystal drawn as these were, it holds the value with at least the probability asked for, whatever
-the errors' law. An ensemble's spread alone promises nothing; here it only says where the interval is wide.
+the errors' distribution. An ensemble's spread alone promises nothing; here it only says where the interval is wide.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class PropertyPrediction:
         mean: (num_crystals,), in `unit`; NaN where the crystal has a fault.
         half_width: (num_crystals,), in `unit`: the value lies in mean +- half_width with probability `coverage`; NaN
             where there is a fault, or the predictor was never calibrated.
-        spread: (num_crystals,), in `unit`: deviation between the members of the ensemble, not calibrated.
+        spread: (num_crystals,), in `unit`: standard deviation over the members of the ensemble, not calibrated.
         coverage: the probability that the interval was calibrated for.
         unit: of all three; "" where it is not known.
         faults: one a crystal: why there is no prediction, None where there is one.

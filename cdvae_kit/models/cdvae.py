@@ -24,10 +24,9 @@ from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.config import CDVAEConfig
 from cdvae_kit.models.contents import read_counts
 from cdvae_kit.models.critic import CompositionCritic
-from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.heads import element_counts
 from cdvae_kit.models.lattice_coding import LatticeCoding
-from cdvae_kit.models.limits import DecodingLimits
+from cdvae_kit.models.limits import NUM_ELEMENTS, DecodingLimits
 from cdvae_kit.models.networks import (
     build_composition_head,
     build_conditions,

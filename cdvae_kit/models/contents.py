@@ -24,9 +24,8 @@ from cdvae_kit.crystal.symmetry import find_space_group
 from cdvae_kit.crystal.wyckoff import wyckoff_positions, wyckoff_table
 from cdvae_kit.models.assignment import most_probable_assignment
 from cdvae_kit.models.enumeration import most_probable_compositions
-from cdvae_kit.models.fractional import NUM_ELEMENTS
 from cdvae_kit.models.heads import CompositionHead, element_counts
-from cdvae_kit.models.limits import DecodingLimits
+from cdvae_kit.models.limits import NUM_ELEMENTS, DecodingLimits
 from cdvae_kit.models.symmetry_heads import Assignment
 from cdvae_kit.seeding import CrystalNoise, make_generator
 

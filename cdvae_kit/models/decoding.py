@@ -1,7 +1,7 @@
-"""From codes to crystals, and from the prior to codes: what `CDVAE.decode` and `CDVAE.sample` do.
+"""From codes to crystals: what `CDVAE.decode` and `CDVAE.sample` do.
 
 Crystals are sampled in batches of similar size, so that small ones do not wait for large ones, and come back in the
-order that they were asked for. Chance is drawn by `CrystalNoise`, from the seed and the crystal's own number.
+order that they were asked for. Random numbers come from `CrystalNoise`: from the seed and the crystal's own number.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.conversion import atoms_to_batch, structures_to_batch
-from cdvae_kit.crystal.images import shortest_distances
 from cdvae_kit.crystal.lattice import lattice_from_parameters, lattice_parameters
+from cdvae_kit.crystal.periodic_images import shortest_distances
 from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
 from cdvae_kit.crystal.symmetry import niggli_reduce, space_group
 from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler, Sampler
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
+from cdvae_kit.models.codes import CODE_TRIES, check_num_atoms
+from cdvae_kit.models.codes import latent_noise as latent_noise
+from cdvae_kit.models.codes import sample_codes as sample_codes
 from cdvae_kit.models.conditions import Conditions
-from cdvae_kit.models.contents import Contents, known_elements, read_contents, read_counts
+from cdvae_kit.models.contents import Contents, known_elements, read_contents
 from cdvae_kit.models.contents import read_num_atoms as read_num_atoms
-from cdvae_kit.models.fractional import NUM_ELEMENTS
-from cdvae_kit.models.limits import DecodingLimits
+from cdvae_kit.models.limits import NUM_ELEMENTS, DecodingLimits
 from cdvae_kit.seeding import CrystalNoise
 from cdvae_kit.typing import Progress
 
@@ -39,9 +41,7 @@ if TYPE_CHECKING:
 _PAIRS_AT_ONCE = 400_000
 """Pairs of atoms in a batch of the automatic size: some 2 GiB at the default width."""
 
-_LATENT_STREAM, _START_STREAM, _LATTICE_STREAM, _CRITIC_STREAM = 1 << 40, 1 << 41, 1 << 43, 1 << 44
-_CODE_TRIES = 16
-_MAX_DRAWS, _CODES_AT_ONCE = 1000, 256
+_START_STREAM, _LATTICE_STREAM = 1 << 41, 1 << 43
 _MIN_DISTANCE, _SAME_GROUP = 0.5, 0.01
 """Angstrom: closest atoms; up to which a crystal may be found to have another group than the one it was made in."""
 
@@ -83,11 +83,6 @@ def _batch_of_objects(crystals: Sequence[Structure | Atoms]) -> CrystalBatch:
     raise TypeError(f"expected pymatgen structures alone or ASE atoms alone, got {', '.join(kinds)}")
 
 
-def latent_noise(seed: int, crystal_ids: Tensor, latent_dim: int, *, attempt: int = 0) -> Tensor:
-    """Standard normal (num_crystals, latent_dim) of the crystals' own."""
-    return CrystalNoise(seed, crystal_ids).normal_per_crystal(latent_dim, stream=_LATENT_STREAM + attempt)
-
-
 def default_sampler(model: CDVAE, num_steps: int | None) -> Sampler:
     """The sampler that suits the model's noise, in `num_steps` steps: the probability-flow ODE.
 
@@ -98,99 +93,6 @@ def default_sampler(model: CDVAE, num_steps: int | None) -> Sampler:
     if model.config.noise.coordinates == "gaussian":
         return LangevinSampler(num_levels=steps)
     return FlowSampler(num_steps=steps, sharpening=model.config.sharpening)
-
-
-@torch.no_grad()
-def sample_codes(
-    model: CDVAE,
-    crystal_ids: Tensor,
-    *,
-    seed: int,
-    num_atoms: int | None = None,
-    conditions: Conditions | None = None,
-    guidance: float = 1.0,
-    temperature: float = 1.0,
-    tries: int = _CODE_TRIES,
-) -> Tensor:
-    """Codes z of new crystals, (num_crystals, latent_dim), from the learned prior or N(0, I).
-
-    Args:
-        model: the model.
-        crystal_ids: (num_crystals,) long, each crystal's number within the run.
-        seed: the run's seed.
-        num_atoms: of a model without a learned prior: codes are drawn again until the model reads this number of atoms
-            from each. A learned prior is told.
-        conditions: what the learned prior is told.
-        guidance: weight of the conditions, see `LatentPrior.transport`.
-        temperature: standard deviation of the noise that codes come from.
-        tries: a code whose composition the critic does not accept is drawn anew, until it has been tried so often;
-            the last one is taken as it is, and 1 takes what comes first. Nothing is drawn anew where the composition
-            is asked for.
-    """
-    model.eval()
-    if temperature < 0.0:
-        raise ValueError(f"temperature must not be negative, got {temperature}")
-    _check_num_atoms(model, num_atoms)
-    if model.prior is None:
-        return _drawn_codes(model, crystal_ids, seed, num_atoms, temperature)
-    if num_atoms is not None:
-        conditions = replace(conditions or Conditions(), num_atoms=num_atoms)
-    prior = model.prior
-    told = None if conditions is None else model.conditions.asked(conditions).to(prior.mean)
-
-    def draw(ids: Tensor, attempt: int) -> Tensor:
-        noise = _draw_noise(model, ids, seed, attempt, temperature)
-        if told is None:
-            return prior.transport(noise)
-        return prior.transport(noise, told=told.expand(len(noise), -1), guidance=guidance)
-
-    z = draw(crystal_ids, 0)
-    limits = None if conditions is None else conditions.limits()
-    if model.critic is None or (limits is not None and limits.composition is not None):
-        return z
-    places = torch.arange(len(z), device=z.device)
-    for attempt in range(1, tries):
-        uniform = CrystalNoise(seed, crystal_ids[places]).uniform_per_crystal(1, stream=_CRITIC_STREAM + attempt)
-        refused = ~model.critic.accepts(read_counts(model, z[places], limits), uniform.squeeze(-1))
-        places = places[refused]
-        if not len(places):
-            break
-        z[places] = draw(crystal_ids[places], attempt)
-    return z
-
-
-def _check_num_atoms(model: CDVAE, num_atoms: int | None) -> None:
-    if num_atoms is not None and not 1 <= num_atoms <= model.config.max_atoms:
-        raise ValueError(f"num_atoms must lie in 1..{model.config.max_atoms} for this model, got {num_atoms}")
-
-
-def _drawn_codes(model: CDVAE, crystal_ids: Tensor, seed: int, num_atoms: int | None, temperature: float) -> Tensor:
-    """From N(0, I), until they read the number of atoms that is asked for."""
-    z = _draw_noise(model, crystal_ids, seed, 0, temperature)
-    if num_atoms is None:
-        return z
-    open_places = torch.arange(len(crystal_ids), device=model.device)
-    attempt = 0
-    while attempt < _MAX_DRAWS:
-        # many draws at once for the last few; a code is the first that fits, however many are drawn at once
-        last = min(attempt + max(1, _CODES_AT_ONCE // len(open_places)), _MAX_DRAWS)
-        ids = crystal_ids[open_places]
-        drawn = torch.stack([_draw_noise(model, ids, seed, i, temperature) for i in range(attempt, last)])
-        fits = (read_num_atoms(model, drawn.flatten(0, 1)) == num_atoms).view(drawn.shape[:2])
-        found, first = fits.any(dim=0), fits.long().argmax(dim=0)
-        z[open_places[found]] = drawn[first[found], found.nonzero().squeeze(-1)]
-        open_places = open_places[~found]
-        if not len(open_places):
-            return z
-        attempt = last
-    raise ValueError(
-        f"{len(open_places)} of {len(crystal_ids)} codes did not read {num_atoms} atoms in {_MAX_DRAWS} draws: the "
-        "model hardly ever makes crystals of this size; ask for another num_atoms, or train on such crystals"
-    )
-
-
-def _draw_noise(model: CDVAE, crystal_ids: Tensor, seed: int, attempt: int, temperature: float) -> Tensor:
-    return temperature * latent_noise(seed, crystal_ids, model.config.latent_dim, attempt=attempt)
 
 
 @torch.no_grad()
@@ -211,7 +113,7 @@ def decode(
     Args:
         model: the model.
         z: (num_crystals, latent_dim).
-        seed: of the starting points and of whatever chance the sampler needs.
+        seed: of the starting points and of the sampler's random numbers.
         crystal_ids: (num_crystals,) long, each crystal's number within the run; 0, 1, ... if None.
         num_steps: steps of the default sampler; more is slower and better.
         sampler: instead of the default one.
@@ -258,16 +160,16 @@ def decode_contents(
     progress: Progress | None = None,
 ) -> SymmetricCrystals:
     """As `decode`, for codes whose contents have been read."""
-    parts, places = [], []
+    parts, indices = [], []
     for part in batches_by_size(contents.orbits.num_atoms, batch_size):
         path = denoise_contents(
             model, z[part], contents.select(part), sampler, seed=seed, crystal_ids=crystal_ids[part], limits=limits
         )
         parts.append(to_crystals(deque(path, maxlen=1).pop()))
-        places.append(part)
+        indices.append(part)
         if progress is not None:
-            progress(sum(map(len, places)), len(z))
-    return join(parts).select(torch.cat(places).argsort())
+            progress(sum(map(len, indices)), len(z))
+    return join(parts).select(torch.cat(indices).argsort())
 
 
 def overlapping(crystals: CrystalBatch) -> Tensor:
@@ -412,7 +314,7 @@ def sample(
             raise ValueError(f"{name} must be at least 1, got {value}")
     if num_steps is not None and sampler is not None:
         raise ValueError("num_steps is for the default sampler; set the steps of `sampler` itself")
-    _check_num_atoms(model, num_atoms)
+    check_num_atoms(model, num_atoms)
     crystal_ids = torch.arange(first_id, first_id + num_crystals, device=model.device)
     chosen = sampler if sampler is not None else default_sampler(model, num_steps)
     if num_atoms is not None and model.prior is not None:
@@ -428,7 +330,7 @@ def sample(
             conditions=conditions,
             guidance=guidance,
             temperature=temperature,
-            tries=1 if max_tries == 1 else _CODE_TRIES,
+            tries=1 if max_tries == 1 else CODE_TRIES,
         )
 
     def draw(ids: Tensor, attempt: int) -> SymmetricCrystals:

@@ -20,7 +20,8 @@ from torch_geometric.utils import scatter
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.graph import PeriodicGraph, triplets
 from cdvae_kit.models.config import EncoderConfig
-from cdvae_kit.models.fractional import NUM_ELEMENTS
+from cdvae_kit.models.encoder import LOG_VAR_BOUNDS
+from cdvae_kit.models.limits import NUM_ELEMENTS
 from cdvae_kit.nn.spherical import SphericalBasis
 
 _HIDDEN, _NUM_BLOCKS = 128, 4
@@ -84,4 +85,4 @@ class DimeNetEncoder(nn.Module):
             x = interaction(x, radial, spherical, incoming, outgoing)
             atoms = atoms + output(x, radial, target, num_nodes=num_atoms)
         pooled = scatter(atoms, crystals.batch, dim=0, dim_size=len(crystals), reduce="mean")
-        return self.mu(pooled), self.log_var(pooled).clamp(-12.0, 4.0)
+        return self.mu(pooled), self.log_var(pooled).clamp(*LOG_VAR_BOUNDS)

@@ -13,13 +13,20 @@ from torch_geometric.utils import scatter
 from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.models.config import EncoderConfig
-from cdvae_kit.models.fractional import NUM_ELEMENTS
+from cdvae_kit.models.limits import NUM_ELEMENTS
 from cdvae_kit.models.positions import GroupEmbedding, PositionEmbedding, where_it_stands
 from cdvae_kit.models.slots import NUM_WAVES, WaveSlots
 from cdvae_kit.nn.embeddings import BesselBasis, PeriodicFourier
 from cdvae_kit.nn.equivariant import EquivariantConvolution
 from cdvae_kit.nn.fractional import FractionalLayer
 from cdvae_kit.nn.mlp import mlp
+
+LOG_VAR_BOUNDS = (-12.0, 4.0)
+"""Standard deviations of a code between exp(-6) = 0.0025 and exp(2) = 7.4, where the prior's is 1: exp(log_var) and the
+divergence from N(0, I) stay finite whatever an untrained network says. Our choice; the published code has no bounds."""
+_FIRST_LOG_VAR = -4.0
+"""Of an untrained encoder: a standard deviation of exp(-2) = 0.14, so that codes tell crystals apart from the start.
+A linear layer's own start gives about 1, as in the published code. Our choice, not tuned."""
 
 
 class EquivariantEncoder(nn.Module):
@@ -73,7 +80,7 @@ class EquivariantEncoder(nn.Module):
         self.of_bound = nn.Linear(width, latent_dim, bias=False)
         nn.init.zeros_(self.of_bound.weight)
         nn.init.zeros_(self.log_var.weight)
-        nn.init.constant_(self.log_var.bias, -4.0)
+        nn.init.constant_(self.log_var.bias, _FIRST_LOG_VAR)
 
     def forward(
         self, crystals: SymmetricCrystals, graph: PeriodicGraph, lattice_parameters: Tensor
@@ -119,7 +126,7 @@ class EquivariantEncoder(nn.Module):
         bound = scatter(self.what(elements) * self.where(position), batch, dim=0, dim_size=size, reduce="sum")
         pooled = torch.cat([by_orbit, by_atom, condition], dim=-1)
         mu = self.mu(pooled) + self.of_bound(bound)
-        return mu if slots is None else mu + slots, self.log_var(pooled).clamp(-12.0, 4.0)
+        return mu if slots is None else mu + slots, self.log_var(pooled).clamp(*LOG_VAR_BOUNDS)
 
     def _surroundings(
         self, crystals: SymmetricCrystals, graph: PeriodicGraph, elements: Tensor, of_atom: Tensor

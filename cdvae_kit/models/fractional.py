@@ -16,7 +16,7 @@ from torch_geometric.utils import scatter
 
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.models.config import ScoreNetworkConfig
-from cdvae_kit.models.limits import NUM_ELEMENTS as NUM_ELEMENTS
+from cdvae_kit.models.limits import NUM_ELEMENTS
 from cdvae_kit.models.positions import GroupEmbedding, where_it_stands
 from cdvae_kit.models.sites import SiteEmbedding
 from cdvae_kit.models.slots import NUM_WAVES

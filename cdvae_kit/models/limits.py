@@ -24,7 +24,7 @@ class DecodingLimits:
         required: atomic numbers of which every crystal has at least one atom. Exact with a composition of counts;
             a head of fractions draws each atom by itself and cannot promise it.
         num_atoms: smallest and largest number of atoms, both included; None for any.
-        composition: (atomic number, atoms) of one formula unit, which crystals hold a whole number of.
+        composition: (atomic number, atoms) of one formula unit, of which crystals hold an integer number.
         units: how many formula units; None for any.
         space_groups: numbers of the groups that may be chosen; None for all that the model knows.
         sites: (atomic number, index of the Wyckoff position) of all orbits; None for any. It goes with a composition.

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.crystal.images import pairs_within
 from cdvae_kit.crystal.lattice import plane_spacings, volume
+from cdvae_kit.crystal.periodic_images import pairs_within
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.graph import PeriodicGraph, nearest_neighbors
 from cdvae_kit.models.config import ScoreNetworkConfig
-from cdvae_kit.models.fractional import NUM_ELEMENTS
+from cdvae_kit.models.limits import NUM_ELEMENTS
 from cdvae_kit.models.sites import SiteEmbedding
 from cdvae_kit.nn.embeddings import NoiseLevelEmbedding
 from cdvae_kit.nn.mlp import mlp

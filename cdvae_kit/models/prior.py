@@ -59,7 +59,7 @@ class LatentPrior(nn.Module):
         centred = (codes - self.mean).double().cpu()
         variances, axes = torch.linalg.eigh(centred.T @ centred / (len(codes) - 1))
         scales = variances.clamp_min(1e-6).sqrt()
-        # turned back from the axes, whose signs and order are by chance: codes that move a little stay where they are
+        # turned back from the axes, whose signs and order are arbitrary: codes that move a little stay where they are
         self.whiten.copy_((axes / scales) @ axes.T)
         self.colour.copy_((axes * scales) @ axes.T)
         self.farthest.copy_(self.distance(codes).max())

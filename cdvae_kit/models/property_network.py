@@ -19,7 +19,7 @@ from cdvae_kit.crystal.elements import NUM_FEATURES, element_features
 from cdvae_kit.crystal.lattice import volume
 from cdvae_kit.graph import PeriodicGraph, neighbor_list
 from cdvae_kit.models import pretrained
-from cdvae_kit.models.fractional import NUM_ELEMENTS
+from cdvae_kit.models.limits import NUM_ELEMENTS
 from cdvae_kit.models.predictor_config import PropertyPredictorConfig
 from cdvae_kit.nn.dropout import dropout
 from cdvae_kit.nn.embeddings import BesselBasis
@@ -120,16 +120,16 @@ class PropertyNetwork(pretrained.PretrainedModule):
         stay, and features are dropped.
         """
         edge_vectors = graph.vectors(crystals)
-        chance = generator if self.training else None
-        if chance is not None and self.config.training_noise > 0.0:
-            edge_vectors = edge_vectors + self._noise(crystals, graph, chance)
+        generator = generator if self.training else None
+        if generator is not None and self.config.training_noise > 0.0:
+            edge_vectors = edge_vectors + self._edge_noise(crystals, graph, generator)
         scaled = (self._truth(crystals) - self.property_mean) / self.property_deviation
         there = scaled.isfinite()
-        predicted = self._from_edges(crystals, graph, edge_vectors, chance)
+        predicted = self._from_edges(crystals, graph, edge_vectors, generator)
         error = (predicted - torch.where(there, scaled, 0.0)).abs()
         return {"error": torch.where(there, error, 0.0).sum() / there.sum().clamp_min(1)}
 
-    def _noise(self, crystals: CrystalBatch, graph: PeriodicGraph, generator: torch.Generator) -> Tensor:
+    def _edge_noise(self, crystals: CrystalBatch, graph: PeriodicGraph, generator: torch.Generator) -> Tensor:
         """(num_edges, 3), angstrom: what the edges change by when each atom moves."""
         device = crystals.lattice.device
         level = self.config.training_noise * torch.rand(len(crystals), 1, generator=generator, device=device)

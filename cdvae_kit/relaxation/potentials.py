@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal.batch import CrystalBatch
-from cdvae_kit.crystal.images import pairs_within
 from cdvae_kit.crystal.lattice import volume
+from cdvae_kit.crystal.periodic_images import pairs_within
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

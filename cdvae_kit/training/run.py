@@ -13,6 +13,7 @@ import os
 import platform
 import signal
 import threading
+import warnings
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -311,7 +312,9 @@ def _quiet_lightning() -> Iterator[None]:
     for one in loggers:
         one.setLevel(logging.WARNING)
     try:
-        yield
+        # Lightning 2.6 asks torch for something in an old way, which no user can change
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            yield
     finally:
         for one, level in zip(loggers, levels, strict=True):
             one.setLevel(level)

@@ -66,7 +66,7 @@ def _encode(value: Any, tensors: dict[str, Tensor], place: str) -> Any:
     if isinstance(value, Mapping):
         odd = [key for key in value if not isinstance(key, str | int)]
         if odd:
-            raise TypeError(f"keys of a training state must be text or whole numbers, got {odd[0]!r} in {place}")
+            raise TypeError(f"keys of a training state must be text or integers, got {odd[0]!r} in {place}")
         return {"table": [[key, _encode(inner, tensors, f"{place}.{key}")] for key, inner in value.items()]}
     if isinstance(value, list | tuple):
         items = [_encode(inner, tensors, f"{place}.{i}") for i, inner in enumerate(value)]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch, ragged_index
-from cdvae_kit.crystal.images import shortest_distances
 from cdvae_kit.crystal.lattice import volume
+from cdvae_kit.crystal.periodic_images import shortest_distances
 from cdvae_kit.transforms.base import Generator, Params, Transform, normal, per_sample, uniform
 
 MAX_WAVES = 2 * 10**6
@@ -167,7 +167,7 @@ class RandomFieldDisplacement(Transform[CrystalBatch]):
         drawn = uniform(generator, len(batch), waves.lengths.shape[1], 2, 3, like=batch.lattice)
         # 1 − u of a generator is never 0
         rayleigh = torch.sqrt(-2.0 * torch.log((1.0 - drawn[:, :, 0]).clamp_min(torch.finfo(drawn.dtype).tiny)))
-        amplitude = self._deviations(waves)[..., None] * rayleigh * strength[:, None, None]
+        amplitude = self._standard_deviations(waves)[..., None] * rayleigh * strength[:, None, None]
         entries = normal(generator, len(batch), 3, 3, like=batch.lattice)
         symmetric = 0.5 * (entries + entries.transpose(-1, -2))
         params = {
@@ -179,7 +179,7 @@ class RandomFieldDisplacement(Transform[CrystalBatch]):
         kept = torch.ones_like(strength) if self.least_distance is None else self._kept(batch, params)
         return params | {"amplitude": amplitude * kept[:, None, None], "kept": kept}
 
-    def _deviations(self, waves: Waves) -> Tensor:
+    def _standard_deviations(self, waves: Waves) -> Tensor:
         """(b, w) the standard deviation of each wave's coefficients, angstrom: squares sum to rms²/3."""
         present = waves.lengths > 0.0
         power = torch.where(present, waves.lengths.clamp_min(1e-9) ** -self.exponent, 0.0)

@@ -111,24 +111,24 @@ class AtomDisplacement(Transform[CrystalBatch]):
     """Each atom moved by itself, normal; parameter `displacement` (b, most atoms of a crystal, 3).
 
     Attributes:
-        deviation: standard deviation of each Cartesian component, angstrom; thermal motion at 300 K is some 0.05 to
-            0.1.
+        standard_deviation: of each Cartesian component, angstrom; thermal motion at 300 K is some 0.05 to 0.1.
     """
 
-    deviation: float
+    standard_deviation: float
     differentiable = True
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.deviation < math.inf:
+        if not 0.0 <= self.standard_deviation < math.inf:
             raise ValueError(
-                f"the standard deviation of a displacement must be finite and not negative, got {self.deviation}"
+                "the standard deviation of a displacement must be finite and not negative, "
+                f"got {self.standard_deviation}"
             )
 
     def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
         # Box and Muller by hand: an atom's draw must not depend on how many atoms the batch's largest crystal has
         length, turn = (uniform(generator, len(batch), _most_atoms(batch), 3, like=batch.lattice) for _ in range(2))
         drawn = (-2.0 * torch.log1p(-length)).sqrt() * (2.0 * math.pi * turn).cos()
-        strength = self.deviation * per_sample(magnitude, len(batch), like=batch.lattice)
+        strength = self.standard_deviation * per_sample(magnitude, len(batch), like=batch.lattice)
         return {"displacement": drawn * strength[:, None, None]}
 
     def apply(self, batch: CrystalBatch, params: Params) -> CrystalBatch:
@@ -145,16 +145,17 @@ class AtomScatter(Transform[CrystalBatch]):
     fractions, and `deformation` (b, 3, 3), symmetric.
 
     Attributes:
-        deviation: standard deviation of the deformation's logarithm, without a unit. At 0 the lattice stays, by which a
-            small cell is still known.
+        standard_deviation: of the deformation's logarithm, without a unit. At 0 the lattice stays, by which a small
+            cell is still known.
     """
 
-    deviation: float = 0.5
+    standard_deviation: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.deviation < math.inf:
+        if not 0.0 <= self.standard_deviation < math.inf:
             raise ValueError(
-                f"the standard deviation of a deformation must be finite and not negative, got {self.deviation}"
+                "the standard deviation of a deformation must be finite and not negative, "
+                f"got {self.standard_deviation}"
             )
 
     def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
@@ -165,7 +166,7 @@ class AtomScatter(Transform[CrystalBatch]):
         identity = torch.eye(3, device=batch.lattice.device, dtype=batch.lattice.dtype)
         # without a trace: the volume stays
         symmetric = symmetric - identity * symmetric.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-        deformation = torch.linalg.matrix_exp(self.deviation * symmetric)
+        deformation = torch.linalg.matrix_exp(self.standard_deviation * symmetric)
         drawn = uniform(generator, len(batch), _most_atoms(batch), 3, like=batch.lattice)
         return {
             "shift": torch.where(chosen < share, drawn, 0.0),

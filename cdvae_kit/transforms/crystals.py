@@ -35,12 +35,12 @@ class RandomStrain(Transform[CrystalBatch]):
     torch.Size([1, 3, 3])
     """
 
-    deviation: float
+    standard_deviation: float
     differentiable = True
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.deviation < 1.0:
-            raise ValueError(f"the standard deviation of a strain must lie in [0, 1), got {self.deviation}")
+        if not 0.0 <= self.standard_deviation < 1.0:
+            raise ValueError(f"the standard deviation of a strain must lie in [0, 1), got {self.standard_deviation}")
 
     def sample(self, batch: CrystalBatch, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
         """`deformation` (num_crystals, 3, 3), symmetric, on the device of the batch."""
@@ -50,7 +50,7 @@ class RandomStrain(Transform[CrystalBatch]):
         size = normal(generator, len(batch), 1, 1, like=lattice)
         symmetric = 0.5 * (entries + entries.transpose(-1, -2)) * share
         identity = torch.eye(3, device=lattice.device, dtype=lattice.dtype)
-        strength = self.deviation * per_sample(magnitude, len(batch), like=lattice)[:, None, None]
+        strength = self.standard_deviation * per_sample(magnitude, len(batch), like=lattice)[:, None, None]
         return {"deformation": torch.linalg.matrix_exp(strength * (symmetric + size * identity))}
 
     def apply(self, batch: CrystalBatch, params: Params) -> CrystalBatch:

@@ -281,15 +281,15 @@ class Erase(Sometimes):
 
 @dataclass(frozen=True)
 class Noise(Sometimes):
-    """Colours plus `deviation` times the positive part of a normal number, at most 1; parameters `on` and `noise`."""
+    """Colours plus `standard_deviation` times a normal number cut to [0, 1]; parameters `on` and `noise`."""
 
-    deviation: float = 1.0
+    standard_deviation: float = 1.0
 
     def sample(self, batch: Tensor, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
         on = super().sample(batch, magnitude=1.0, generator=generator)
         channels = min(batch.shape[1], 3)
         drawn = normal(generator, len(batch), channels, *batch.shape[2:], like=batch).clamp(0.0, 1.0)
-        strength = self.deviation * per_sample(magnitude, len(batch), like=batch)
+        strength = self.standard_deviation * per_sample(magnitude, len(batch), like=batch)
         return {**on, "noise": drawn * per_image(strength)}
 
     def change(self, batch: Tensor, params: Params) -> Tensor:

@@ -32,14 +32,14 @@ def interpolate_at(batch: Tensor, times: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Jitter(Transform[Tensor]):
-    """Plus white noise of standard deviation `deviation`, in the series' own unit; parameter `noise` (b, c, t)."""
+    """Plus white noise of this standard deviation, in the series' own unit; parameter `noise` (b, c, t)."""
 
-    deviation: float = 0.1
+    standard_deviation: float = 0.1
     differentiable = True
 
     def sample(self, batch: Tensor, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
         check_series(batch)
-        strength = self.deviation * per_sample(magnitude, len(batch), like=batch)
+        strength = self.standard_deviation * per_sample(magnitude, len(batch), like=batch)
         return {"noise": normal(generator, *batch.shape, like=batch) * strength[:, None, None]}
 
     def apply(self, batch: Tensor, params: Params) -> Tensor:
@@ -48,14 +48,14 @@ class Jitter(Transform[Tensor]):
 
 @dataclass(frozen=True)
 class Amplify(Transform[Tensor]):
-    """Each channel times exp(`deviation` · normal); parameter `log_factor` (b, c)."""
+    """Each channel times exp(`standard_deviation` · normal); parameter `log_factor` (b, c)."""
 
-    deviation: float = 0.3
+    standard_deviation: float = 0.3
     differentiable = True
 
     def sample(self, batch: Tensor, *, magnitude: Tensor | float = 1.0, generator: Generator) -> Params:
         check_series(batch)
-        strength = self.deviation * per_sample(magnitude, len(batch), like=batch)
+        strength = self.standard_deviation * per_sample(magnitude, len(batch), like=batch)
         return {"log_factor": normal(generator, *batch.shape[:2], like=batch) * strength[:, None]}
 
     def apply(self, batch: Tensor, params: Params) -> Tensor:

@@ -1,5 +1,6 @@
 """`generate-crystals predict-structure` with a small model: resumed, ranked by the model and by energy."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,3 +83,10 @@ def test_candidates_are_ranked_by_their_relaxed_energy(
     relaxed = read_crystals("found.relaxed.extxyz", min_distance=None).crystals
     assert set(relaxed.material_ids or ()) <= set(found.material_ids or ())
     assert Path("found.relaxation.csv").exists()
+
+
+def test_candidates_of_a_formula_are_counted_in_integers(run: Run, checkpoint: Path) -> None:
+    result = run("predict-structure", "BaTiO3", *options(checkpoint), "--json")
+    assert result.exit_code == 0, result.output
+    ranks = [row["rank"] for row in json.loads(result.stdout)["candidates"]]
+    assert ranks == list(range(1, len(ranks) + 1)) and all(type(rank) is int for rank in ranks)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdvae_kit.crystal.images import fully_connected_pairs
 from cdvae_kit.crystal.lattice import metric_tensor, volume, wrap_displacement
 from cdvae_kit.crystal.orbits import P1_POSITION, Orbits
+from cdvae_kit.crystal.periodic_images import fully_connected_pairs
 from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.crystal.wyckoff import position_of, primitive_operations
 from cdvae_kit.seeding import make_generator

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.crystal.images import shortest_distances
+from cdvae_kit.crystal.periodic_images import shortest_distances
 from cdvae_kit.crystal.symmetry import niggli_reduce, space_group
 from cdvae_kit.datasets import DATASETS, load_ionic_prototypes
 from cdvae_kit.datasets.ionic_prototypes import IonicCrystal, ionic_crystals

@@ -109,6 +109,6 @@ def test_predicted_values_are_in_the_unit_of_the_property() -> None:
     z = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
     ensemble = LinearEnsemble(3, members=2)
     mean, deviation = predicted_values(ensemble, z, [Goal("gap"), Goal("energy")])
-    expected = ensemble(z).mean(0) * ensemble.deviation + ensemble.mean
+    expected = ensemble(z).mean(0) * ensemble.standard_deviation + ensemble.mean
     assert np.allclose(mean, expected[:, [1, 0]].numpy(), atol=1e-6)
     assert np.allclose(deviation, 0.0, atol=1e-6)

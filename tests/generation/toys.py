@@ -37,7 +37,7 @@ class LinearEnsemble:
         base = torch.randn(latent_dim, 2, generator=generator)
         self.weight = base + spread * torch.randn(members, latent_dim, 2, generator=generator)
         self.mean = torch.tensor([1.0, 2.0])
-        self.deviation = torch.tensor([2.0, 0.5])
+        self.standard_deviation = torch.tensor([2.0, 0.5])
 
     def __call__(self, z: Tensor) -> Tensor:
         return torch.einsum("nd,mdp->mnp", z, self.weight.to(z))

@@ -8,6 +8,7 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.lattice import metric_tensor, wrap_displacement
 from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler
 from cdvae_kit.models import CDVAE, decoding
+from cdvae_kit.models import codes as codes_module
 from cdvae_kit.models.config import NoiseConfig
 from cdvae_kit.seeding import make_generator
 from tests.models.tiny import LATENT_DIM, MAX_ATOMS, some_crystals, tiny_model
@@ -40,7 +41,7 @@ def test_the_batch_size_changes_no_crystal(model: CDVAE, codes: Tensor, batch_si
     assert_same_crystals(model.decode(codes, seed=3, batch_size=batch_size), expected)
 
 
-def test_the_batch_size_changes_no_crystal_that_chance_goes_on_in(codes: Tensor) -> None:
+def test_the_batch_size_changes_no_crystal_whose_sampler_draws(codes: Tensor) -> None:
     noisy = tiny_model(noise=NoiseConfig(coordinates="wrapped_normal", types="absorbing", sigma_min=0.1))
     sampler = LangevinSampler(num_levels=3, steps_per_level=1, signal_to_noise=0.1, predictor=True)
     expected = noisy.decode(codes, seed=3, sampler=sampler)
@@ -98,21 +99,21 @@ def test_crystals_of_the_size_asked_for_come_and_keep_their_codes_in_other_chunk
 
 def test_a_code_of_the_size_asked_for_is_the_first_draw_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = tiny_model(prior=None), torch.arange(20)
-    draws = [decoding._draw_noise(model, ids, 0, i, 1.0) for i in range(200)]
+    draws = [codes_module._draw_noise(model, ids, 0, i, 1.0) for i in range(200)]
     size = int(torch.bincount(decoding.read_num_atoms(model, torch.cat(draws))).argsort(descending=True)[1])
     expected = torch.stack(
         [next(z[k] for z in draws if int(decoding.read_num_atoms(model, z[k : k + 1])) == size) for k in range(20)]
     )
     for at_once in (1, 64, 1024):
-        monkeypatch.setattr(decoding, "_CODES_AT_ONCE", at_once)
+        monkeypatch.setattr(codes_module, "_CODES_AT_ONCE", at_once)
         found = decoding.sample_codes(model, ids, seed=0, num_atoms=size)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_size_that_the_model_never_makes_ends_in_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(prior=None)
-    monkeypatch.setattr(decoding, "_MAX_DRAWS", 5)
-    monkeypatch.setattr(decoding, "read_num_atoms", lambda model, z: torch.full((len(z),), 2))
+    monkeypatch.setattr(codes_module, "_MAX_DRAWS", 5)
+    monkeypatch.setattr(codes_module, "read_num_atoms", lambda model, z: torch.full((len(z),), 2))
     with pytest.raises(ValueError, match="4 of 4 codes did not read 3 atoms in 5 draws"):
         decoding.sample_codes(model, torch.arange(4), seed=0, num_atoms=3)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch, concatenate
-from cdvae_kit.crystal.images import shortest_distances
+from cdvae_kit.crystal.periodic_images import shortest_distances
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.transforms import Compose, IndexedDraws, RandomChoice, RandomFieldDisplacement, RandomStrain
 from cdvae_kit.transforms.crystal_fields import MAX_WAVES, reciprocal_waves
@@ -49,7 +49,7 @@ def test_the_root_mean_square_is_the_one_asked_for_at_every_atom(zoo: CrystalBat
 
 def test_the_sum_over_waves_is_exact_whatever_the_cell(zoo: CrystalBatch) -> None:
     waves = reciprocal_waves(zoo.lattice, shortest_wave=2.0)
-    deviations = field(0.07)._deviations(waves)
+    deviations = field(0.07)._standard_deviations(waves)
     assert torch.allclose(3.0 * deviations.square().sum(1), torch.full((6,), 0.07**2, dtype=torch.float64))
 
 

@@ -183,6 +183,18 @@ def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
             json.loads(content)
 
 
+def test_the_numbers_of_a_formula_stand_below_its_letters(tmp_path: Path) -> None:
+    found = evaluation()
+    found = dataclasses.replace(
+        found, crystals=tuple(dataclasses.replace(one, formula=f"Ba<2>{SPITE}Ti3") for one in found.crystals)
+    )
+    page = report_of(found, tmp_path)
+    assert page.faults == []
+    assert page.tags["sub"] > 0 and "<sub>" not in page.text
+    # whatever else a formula holds is text
+    assert page.tags["script"] == report_of(evaluation(), tmp_path).tags["script"]
+
+
 def test_data_cannot_end_its_script_element() -> None:
     content = json.dumps({"name": "</script><!--<script>&"})
     reader = Reader()

@@ -129,7 +129,7 @@ class LatentModel(Protocol):
         ...
 
     @property
-    def deviation(self) -> Tensor:
+    def standard_deviation(self) -> Tensor:
         """(num_properties,), likewise."""
         ...
 
@@ -168,7 +168,7 @@ class PropertyObjective:
         """(num_crystals, num_goals)."""
         predicted = self.model(z)
         columns = [self.model.names.index(goal.name) for goal in self.goals]
-        mean, deviation = self.model.mean[columns], self.model.deviation[columns]
+        mean, deviation = self.model.mean[columns], self.model.standard_deviation[columns]
         members = predicted[..., columns]
         values = members.mean(0) * deviation + mean
         parts = torch.stack([goal.loss(values[:, i], deviation[i]) for i, goal in enumerate(self.goals)], dim=-1)
@@ -183,7 +183,7 @@ class PropertyObjective:
 def predicted_values(model: LatentModel, z: Tensor, goals: Sequence[Goal]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the ensemble, (num_crystals, num_goals) each, in the properties' units."""
     columns = [model.names.index(goal.name) for goal in goals]
-    members = model(z)[..., columns] * model.deviation[columns] + model.mean[columns]
+    members = model(z)[..., columns] * model.standard_deviation[columns] + model.mean[columns]
     spread = members.std(0, unbiased=False)
     return members.mean(0).double().cpu().numpy(), spread.double().cpu().numpy()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cdvae_kit.models.property_predictor import PropertyPredictor
 
-_RANGE_IN_DEVIATIONS = 3.0
+_RANGE_IN_STANDARD_DEVIATIONS = 3.0
 
 
 class CodeModel:
@@ -57,7 +57,7 @@ class CodeModel:
         return self.predictor.property_mean
 
     @property
-    def deviation(self) -> Tensor:
+    def standard_deviation(self) -> Tensor:
         return self.predictor.property_deviation
 
     @property
@@ -66,11 +66,11 @@ class CodeModel:
             name: PropertyRange(
                 name,
                 unit,
-                float(mean - _RANGE_IN_DEVIATIONS * deviation),
-                float(mean + _RANGE_IN_DEVIATIONS * deviation),
+                float(mean - _RANGE_IN_STANDARD_DEVIATIONS * deviation),
+                float(mean + _RANGE_IN_STANDARD_DEVIATIONS * deviation),
             )
             for name, unit, mean, deviation in zip(
-                self.names, self.predictor.config.units, self.mean, self.deviation, strict=True
+                self.names, self.predictor.config.units, self.mean, self.standard_deviation, strict=True
             )
         }
 

@@ -402,7 +402,7 @@ def _deviations(
     scales = []
     for goal in goals:
         if predictor is not None:
-            scales.append(float(predictor.deviation[predictor.names.index(goal.name)]))
+            scales.append(float(predictor.standard_deviation[predictor.names.index(goal.name)]))
             continue
         values = reference.properties.get(goal.name) if reference is not None else None
         values = None if values is None else values[values.isfinite()]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from cdvae_kit.metrics.evaluation_result import CrystalRow, Evaluation
 from cdvae_kit.visualization.crystals.scene import element_symbol
@@ -132,7 +133,8 @@ def _badges(row: CrystalRow) -> list[dict[str, Any]]:
 
 
 def _formula(formula: str) -> Markup:
-    return Markup(re.sub(r"(?<=[A-Za-z)])(\d+(?:\.\d+)?)", r"<sub>\1</sub>", escape(formula)))
+    # a plain string: what is put into `Markup`, of which `escape` gives one, is escaped again
+    return Markup(re.sub(r"(?<=[A-Za-z)])(\d+(?:\.\d+)?)", r"<sub>\1</sub>", html.escape(formula)))
 
 
 def _space_group(number: int) -> str:

@@ -60,7 +60,7 @@ FREE: list[tuple[str, str]] = [("scalar", STAYS), ("scalar", FOLLOWS), ("scalar"
 """What is claimed to be free. The supercell is as true, and shown; but a network of this size is slow to learn that
 seven other cells of twice the atoms are the same crystal, and its multiplier need not come back in so few steps."""
 BROKEN = [("tensor", STAYS), ("wrong signs", STAYS), ("wrong signs", FOLLOWS)]
-_UNITS = {"displacement": "deviation / Å", "strain": "deviation"}
+_UNITS = {"displacement": "standard deviation / Å", "strain": "standard deviation"}
 _CUTOFF = 6.0
 _WIDTH = 48
 

@@ -64,7 +64,7 @@ def pairs_within(batch: CrystalBatch, cutoff: float | Tensor, *, distances: bool
     source, target = fully_connected_pairs(batch.num_atoms)
     x, y, z = (row.index_select(0, source) - row.index_select(0, target) for row in coords)
     crystal = batch.batch.index_select(0, target)
-    low, counts = _whole_numbers(z, radius.index_select(0, crystal), c_z.index_select(0, crystal))
+    low, counts = _integers_within(z, radius.index_select(0, crystal), c_z.index_select(0, crystal))
     pair, n_c = _count_off(low, counts)
 
     # one row per plane: a pair with a choice of n_c
@@ -73,7 +73,7 @@ def pairs_within(batch: CrystalBatch, cutoff: float | Tensor, *, distances: bool
     y = y.index_select(0, pair) + steps * c_y.index_select(0, crystal)
     x = x.index_select(0, pair) + steps * c_x.index_select(0, crystal)
     left = (radius * radius).index_select(0, crystal) - z.square_()
-    low, counts = _whole_numbers(y, left.clamp_min(0.0).sqrt_(), b_y.index_select(0, crystal))
+    low, counts = _integers_within(y, left.clamp_min(0.0).sqrt_(), b_y.index_select(0, crystal))
     plane, n_b = _count_off(low, counts)
 
     # one row per line: a pair with a choice of n_b and n_c
@@ -83,7 +83,7 @@ def pairs_within(batch: CrystalBatch, cutoff: float | Tensor, *, distances: bool
     x = x.index_select(0, plane) + steps * b_x.index_select(0, crystal)
     left = left.index_select(0, plane) - y.square_()
     step = a_x.index_select(0, crystal)
-    low, counts = _whole_numbers(x, left.clamp_min(0.0).sqrt_(), step)
+    low, counts = _integers_within(x, left.clamp_min(0.0).sqrt_(), step)
     # the line through the atom itself holds one number less: 0, which the numbers from 0 on step over
     itself = torch.nonzero((source == target).index_select(0, pair) & (n_b == 0) & (n_c == 0)).squeeze(1)
     counts[itself] -= 1
@@ -167,8 +167,8 @@ def _check_size(batch: CrystalBatch, radius: Tensor) -> None:
         )
 
 
-def _whole_numbers(start: Tensor, reach: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-    """The first whole number n with |start + n * step| <= reach, and how many there are: int32, to save memory."""
+def _integers_within(start: Tensor, reach: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """The first integer n with |start + n * step| <= reach, and how many there are: int32, to save memory."""
     low, high = torch.ceil((-reach - start) / step), torch.floor((reach - start) / step)
     return low.int(), (high - low + 1.0).clamp_min_(0.0).int()
 

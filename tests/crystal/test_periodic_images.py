@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.crystal.images import shortest_distances
+from cdvae_kit.crystal.periodic_images import shortest_distances
 
 
 def brute_force(batch: CrystalBatch, own_images: bool, reach: int = 9) -> Tensor:

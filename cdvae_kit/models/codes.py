@@ -1,0 +1,125 @@
+"""Codes of new crystals, drawn from the prior: what `CDVAE.sample` starts from.
+
+Random numbers come from `CrystalNoise`: from the seed and the crystal's own number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cdvae_kit.models.conditions import Conditions
+from cdvae_kit.models.contents import read_counts, read_num_atoms
+from cdvae_kit.seeding import CrystalNoise
+
+if TYPE_CHECKING:
+    from cdvae_kit.models.cdvae import CDVAE
+
+CODE_TRIES = 16
+"""How often a code whose composition the critic refuses is drawn, at most."""
+_LATENT_STREAM, _CRITIC_STREAM = 1 << 40, 1 << 44
+_MAX_DRAWS, _CODES_AT_ONCE = 1000, 256
+
+
+def latent_noise(seed: int, crystal_ids: Tensor, latent_dim: int, *, attempt: int = 0) -> Tensor:
+    """Standard normal (num_crystals, latent_dim) of the crystals' own."""
+    return CrystalNoise(seed, crystal_ids).normal_per_crystal(latent_dim, stream=_LATENT_STREAM + attempt)
+
+
+@torch.no_grad()
+def sample_codes(
+    model: CDVAE,
+    crystal_ids: Tensor,
+    *,
+    seed: int,
+    num_atoms: int | None = None,
+    conditions: Conditions | None = None,
+    guidance: float = 1.0,
+    temperature: float = 1.0,
+    tries: int = CODE_TRIES,
+) -> Tensor:
+    """Codes z of new crystals, (num_crystals, latent_dim), from the learned prior or N(0, I).
+
+    Args:
+        model: the model.
+        crystal_ids: (num_crystals,) long, each crystal's number within the run.
+        seed: the run's seed.
+        num_atoms: of a model without a learned prior: codes are drawn again until the model reads this number of atoms
+            from each. A learned prior is told.
+        conditions: what the learned prior is told.
+        guidance: weight of the conditions, see `LatentPrior.transport`.
+        temperature: standard deviation of the noise that codes come from.
+        tries: a code whose composition the critic does not accept is drawn anew, until it has been tried so often;
+            the last one is taken as it is, and 1 takes what comes first. Nothing is drawn anew where the composition
+            is asked for.
+    """
+    model.eval()
+    if temperature < 0.0:
+        raise ValueError(f"temperature must not be negative, got {temperature}")
+    check_num_atoms(model, num_atoms)
+    if model.prior is None:
+        return _drawn_codes(model, crystal_ids, seed, num_atoms, temperature)
+    if num_atoms is not None:
+        conditions = replace(conditions or Conditions(), num_atoms=num_atoms)
+    prior = model.prior
+    told = None if conditions is None else model.conditions.asked(conditions).to(prior.mean)
+
+    def draw(ids: Tensor, attempt: int) -> Tensor:
+        noise = _draw_noise(model, ids, seed, attempt, temperature)
+        if told is None:
+            return prior.transport(noise)
+        return prior.transport(noise, told=told.expand(len(noise), -1), guidance=guidance)
+
+    z = draw(crystal_ids, 0)
+    limits = None if conditions is None else conditions.limits()
+    if model.critic is None or (limits is not None and limits.composition is not None):
+        return z
+    # indices of the codes that the critic has not accepted yet
+    remaining = torch.arange(len(z), device=z.device)
+    for attempt in range(1, tries):
+        uniform = CrystalNoise(seed, crystal_ids[remaining]).uniform_per_crystal(1, stream=_CRITIC_STREAM + attempt)
+        refused = ~model.critic.accepts(read_counts(model, z[remaining], limits), uniform.squeeze(-1))
+        remaining = remaining[refused]
+        if not len(remaining):
+            break
+        z[remaining] = draw(crystal_ids[remaining], attempt)
+    return z
+
+
+def check_num_atoms(model: CDVAE, num_atoms: int | None) -> None:
+    """Raises `ValueError` where the model makes no crystals of so many atoms."""
+    if num_atoms is not None and not 1 <= num_atoms <= model.config.max_atoms:
+        raise ValueError(f"num_atoms must lie in 1..{model.config.max_atoms} for this model, got {num_atoms}")
+
+
+def _drawn_codes(model: CDVAE, crystal_ids: Tensor, seed: int, num_atoms: int | None, temperature: float) -> Tensor:
+    """From N(0, I), until they read the number of atoms that is asked for."""
+    z = _draw_noise(model, crystal_ids, seed, 0, temperature)
+    if num_atoms is None:
+        return z
+    # indices of the codes that have not read the number yet
+    remaining = torch.arange(len(crystal_ids), device=model.device)
+    attempt = 0
+    while attempt < _MAX_DRAWS:
+        # many draws at once for the last few; a code is the first that fits, however many are drawn at once
+        last = min(attempt + max(1, _CODES_AT_ONCE // len(remaining)), _MAX_DRAWS)
+        ids = crystal_ids[remaining]
+        drawn = torch.stack([_draw_noise(model, ids, seed, i, temperature) for i in range(attempt, last)])
+        fits = (read_num_atoms(model, drawn.flatten(0, 1)) == num_atoms).view(drawn.shape[:2])
+        found, first = fits.any(dim=0), fits.long().argmax(dim=0)
+        z[remaining[found]] = drawn[first[found], found.nonzero().squeeze(-1)]
+        remaining = remaining[~found]
+        if not len(remaining):
+            return z
+        attempt = last
+    raise ValueError(
+        f"{len(remaining)} of {len(crystal_ids)} codes did not read {num_atoms} atoms in {_MAX_DRAWS} draws: the "
+        "model hardly ever makes crystals of this size; ask for another num_atoms, or train on such crystals"
+    )
+
+
+def _draw_noise(model: CDVAE, crystal_ids: Tensor, seed: int, attempt: int, temperature: float) -> Tensor:
+    return temperature * latent_noise(seed, crystal_ids, model.config.latent_dim, attempt=attempt)
