@@ -23,8 +23,8 @@ from cdvae_kit.relaxation import Relaxation, RelaxationSettings, describe_calcul
 if TYPE_CHECKING:
     from cdvae_kit.io.crystals.writing import WriteFormat
     from cdvae_kit.io.results.store import ResultStore
-    from cdvae_kit.metrics.computing.parallel import Progress
     from cdvae_kit.relaxation.relax import AnyCalculator
+    from cdvae_kit.typing import Progress
 
 _COLUMNS = (
     *("index", "material_id", "formula", "num_atoms", "outcome", "energy_per_atom", "initial_energy_per_atom"),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from cdvae_kit.metrics.computing.parallel import Progress
 from cdvae_kit.metrics.crystal_set import CrystalSet, CrystalSource, crystal_set
 from cdvae_kit.metrics.crystals import CrystalArrays
 from cdvae_kit.metrics.distributions import sample_valid
@@ -25,6 +24,7 @@ from cdvae_kit.metrics.novelty import NoveltyResult, novelty
 from cdvae_kit.metrics.symmetry import space_groups
 from cdvae_kit.metrics.uniqueness import UniquenessResult, uniqueness
 from cdvae_kit.metrics.validity import Validity, validity_of
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore

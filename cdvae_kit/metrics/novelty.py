@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.metrics.computing.parallel import Progress
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, Crystals, as_arrays
 from cdvae_kit.metrics.matching.comparisons import families, judge
 from cdvae_kit.metrics.matching.matcher import Matcher, MatcherName, matcher_of
@@ -21,6 +20,7 @@ from cdvae_kit.metrics.matching.reduced_cells import prepare_all
 from cdvae_kit.metrics.matching.training_index import TrainingIndex
 from cdvae_kit.metrics.metric import SHARE, Columns, Family, Measured, Metric, Need, rate
 from cdvae_kit.metrics.uniqueness import convention
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore

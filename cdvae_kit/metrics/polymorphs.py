@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.metrics.computing.parallel import Progress
 from cdvae_kit.metrics.crystals import Crystals, as_arrays, formula
 from cdvae_kit.metrics.matching.comparisons import families, judge, num_same_composition
 from cdvae_kit.metrics.matching.matcher import ANOTHER_STRUCTURE, Matcher, MatcherName, matcher_of
 from cdvae_kit.metrics.matching.reduced_cells import Prepared, prepare_all
 from cdvae_kit.metrics.metric import SHARE, Family, Measured, Metric, mean, rate
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore

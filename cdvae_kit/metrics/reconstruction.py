@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from cdvae_kit.metrics.composition_rules import CompositionRule
-from cdvae_kit.metrics.computing.parallel import Memory, Progress, crystal_key, map_crystals
+from cdvae_kit.metrics.computing.parallel import Memory, crystal_key, map_crystals
 from cdvae_kit.metrics.crystals import CrystalArrays, Crystals, as_arrays
 from cdvae_kit.metrics.fingerprints.vectors import Fingerprint, fingerprints_of
 from cdvae_kit.metrics.matching.matcher import Matcher, MatchResult, match
 from cdvae_kit.metrics.metric import SHARE, Columns, Family, Measured, Metric, Need, mean, rate
 from cdvae_kit.metrics.validity import Validity, validity_of
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore

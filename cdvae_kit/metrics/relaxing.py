@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cdvae_kit.io.results.named_arrays import DecodeError, decode_arrays, encode_arrays
-from cdvae_kit.metrics.computing.parallel import Memory, Progress, crystal_key
+from cdvae_kit.metrics.computing.parallel import Memory, crystal_key
 from cdvae_kit.metrics.crystals import CrystalArrays
 from cdvae_kit.metrics.stability import METASTABLE, StabilityResult, stability
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cdvae_kit.metrics.computing.intervals import Interval, wilson_interval
-from cdvae_kit.metrics.computing.parallel import Progress
 from cdvae_kit.metrics.crystals import CrystalArrays, unusable
 from cdvae_kit.metrics.evaluation_result import Distribution
 from cdvae_kit.metrics.metric import COUNT, SHARE, Columns, Family, Measured, Metric, Need, number
 from cdvae_kit.metrics.reconstruction import Tolerances, match_pairs
 from cdvae_kit.metrics.symmetry import space_groups
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.metrics.evidence import Evidence

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from cdvae_kit.io.results.named_arrays import decode_arrays, encode_arrays
-from cdvae_kit.metrics.computing.parallel import Memory, Progress, crystal_key, map_crystals
+from cdvae_kit.metrics.computing.parallel import Memory, crystal_key, map_crystals
 from cdvae_kit.metrics.crystals import CrystalArrays
 from cdvae_kit.metrics.metric import COUNT, Columns, Family, Measured, Metric, Need, number
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cdvae_kit.metrics.computing.parallel import Memory, Progress, crystal_key, map_crystals
+from cdvae_kit.metrics.computing.parallel import Memory, crystal_key, map_crystals
 from cdvae_kit.metrics.crystals import Crystals, as_arrays
 from cdvae_kit.metrics.matching.comparisons import Family as SameComposition
 from cdvae_kit.metrics.matching.comparisons import families_within
 from cdvae_kit.metrics.matching.matcher import Matcher, MatcherName, compare, matcher_of
 from cdvae_kit.metrics.matching.reduced_cells import prepare_all
 from cdvae_kit.metrics.metric import SHARE, Columns, Family, Measured, Metric, rate
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,7 @@ from cdvae_kit.training.config import TrainingConfig
 from cdvae_kit.training.ema import WeightAverage
 from cdvae_kit.training.errors import TrainingDivergedError
 from cdvae_kit.training.protocols import Critical
+from cdvae_kit.typing import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def fit_critic(
     val: CrystalBatch,
     config: TrainingConfig,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CriticFit:
     """Fits `model.critic` in place, by as many compositions drawn from the prior as there are real ones.
 
@@ -81,7 +81,7 @@ def fit_critic_to_counts(
     val: tuple[Tensor, Tensor],
     config: TrainingConfig,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CriticFit:
     """As `fit_critic`, from counts (num, num_elements) long of real and drawn compositions, to learn from and held out.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.graph import PeriodicGraph
+from cdvae_kit.typing import Progress
 
 
 class TrainablePrior(Protocol):
@@ -31,7 +31,7 @@ class TrainableNetwork(Protocol):
     known_elements: Tensor
     """(num_elements,) long: atomic numbers of the training crystals."""
 
-    def prepare(self, crystals: CrystalBatch, *, progress: Callable[[int, int], None] | None = None) -> CrystalBatch:
+    def prepare(self, crystals: CrystalBatch, *, progress: Progress | None = None) -> CrystalBatch:
         """The crystals as the network sees them, in the form that all other methods take."""
         ...
 

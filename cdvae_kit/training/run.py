@@ -306,13 +306,12 @@ class _SetHandlers(pl.Callback):
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Lightning tells of devices and tips at the level of information; its warnings still come through."""
+    """No tips of Lightning's, and no FutureWarning of torch's about its calls; other warnings still come through."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [one.level for one in loggers]
     for one in loggers:
         one.setLevel(logging.WARNING)
     try:
-        # Lightning 2.6 asks torch for something in an old way, which no user can change
         with warnings.catch_warnings(action="ignore", category=FutureWarning):
             yield
     finally:

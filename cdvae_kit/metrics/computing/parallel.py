@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
 
+from cdvae_kit.typing import Progress
+
 if TYPE_CHECKING:
     from joblib import Parallel
 
@@ -34,9 +36,6 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-Progress: TypeAlias = Callable[[int, int], object]
-"""Called with the number of crystals done and the number of all, in the calling process."""
 
 context_workers: ContextVar[int | None] = ContextVar("context_workers", default=None)
 """Set by `cluster.workers`: what a call that asks for one worker gets."""

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cdvae_kit.io.results.named_arrays import decode_arrays, encode_arrays
-from cdvae_kit.metrics.computing.parallel import Memory, Progress, crystal_key, map_crystals
+from cdvae_kit.metrics.computing.parallel import Memory, crystal_key, map_crystals
 from cdvae_kit.metrics.crystals import CrystalArrays, formula
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

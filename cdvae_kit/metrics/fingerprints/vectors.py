@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cdvae_kit.io.results.named_arrays import decode_arrays, encode_arrays
-from cdvae_kit.metrics.computing.parallel import Memory, Progress, crystal_key, map_crystals
+from cdvae_kit.metrics.computing.parallel import Memory, crystal_key, map_crystals
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, Crystals, as_arrays
 from cdvae_kit.metrics.fingerprints.crystal_nn_features import NoFingerprintError, describe_sites
 from cdvae_kit.metrics.fingerprints.element_statistics import element_statistics
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore

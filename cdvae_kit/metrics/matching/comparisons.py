@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from cdvae_kit.metrics.computing.parallel import Memory, Progress, crystal_key, map_crystals
+from cdvae_kit.metrics.computing.parallel import Memory, crystal_key, map_crystals
 from cdvae_kit.metrics.crystals import Composition
 from cdvae_kit.metrics.matching.matcher import Matcher, alloy_groups, compare
 from cdvae_kit.metrics.matching.reduced_cells import Prepared
+from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore
