@@ -13,9 +13,8 @@ import numpy as np
 
 from cdvae_kit.crystal.errors import EmptyCrystalError, MissingCellError, UnknownElementError
 from cdvae_kit.crystal.species import LAST_ELEMENT, element_of_type, is_heavy_hydrogen
+from cdvae_kit.io.crystals.limits import current_reader_limits
 from cdvae_kit.io.crystals.records import ReadFailure, Record, RecordError, whole_number
-
-MAX_ATOMS = 10_000_000
 
 _COUNT = re.compile(r"\s*\d+\s*$")
 # key=value, where either may stand in quotes, and a value in brackets too
@@ -58,7 +57,8 @@ def cut_frames(text: str, source: str, stem: str) -> Iterator[Record | ReadFailu
 def _frame_end(lines: list[str], start: int) -> tuple[str, int]:
     """Why the frame at `start` is broken ("" if it is not), and the line after it."""
     try:
-        num_atoms = whole_number(lines[start], "a number of atoms", most=MAX_ATOMS)
+        most = current_reader_limits().max_listed_atoms
+        num_atoms = whole_number(lines[start], "a number of atoms", most=most, limit="max_listed_atoms")
     except ValueError as error:
         return str(error), _next_frame(lines, start + 1)
     first = start + 2
