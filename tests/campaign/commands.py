@@ -209,7 +209,14 @@ def _arms(folder: Path) -> Any:
     return json.loads((folder / "out" / "results.json").read_text())["arms"]
 
 
-def run(words: tuple[str, ...], folder: Path, *, kill_at: int | None = None, kill_after: float | None = None) -> Run:
+def run(
+    words: tuple[str, ...],
+    folder: Path,
+    *,
+    kill_at: int | None = None,
+    kill_after: float | None = None,
+    keep_imports: bool = False,
+) -> Run:
     """Runs the command in a process of its own, in `folder`.
 
     Args:
@@ -217,11 +224,13 @@ def run(words: tuple[str, ...], folder: Path, *, kill_at: int | None = None, kil
         folder: where it runs; its cache and all that it writes is in there.
         kill_at: kill it right before it changes a file for the time of this number, counted from 0.
         kill_after: kill it after so many seconds.
+        keep_imports: import here what the command imported there, so that the next ones start with it.
     """
     context = multiprocessing.get_context("fork")
     count = context.Value(c_long, 0, lock=False)
     said = folder.parent / f"{folder.name}.said"
-    process = context.Process(target=_child, args=(words, folder, said, count, kill_at))
+    imports = folder.parent / f"{folder.name}.imports" if keep_imports else None
+    process = context.Process(target=_child, args=(words, folder, said, count, kill_at, imports))
     process.start()
     process.join(SECONDS if kill_after is None else kill_after)
     if process.is_alive():
@@ -230,12 +239,20 @@ def run(words: tuple[str, ...], folder: Path, *, kill_at: int | None = None, kil
         if kill_after is None:
             return Run(-1, f"it did not end within {SECONDS:.0f} s", count.value)
     assert process.exitcode is not None
+    if imports is not None and imports.exists():
+        for name in imports.read_text().split():
+            # one of the user's own lies in the folder
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
     return Run(process.exitcode, said.read_text(errors="replace") if said.exists() else "", count.value)
 
 
-def _child(words: tuple[str, ...], folder: Path, said: Path, count: Any, kill_at: int | None) -> None:
+def _child(
+    words: tuple[str, ...], folder: Path, said: Path, count: Any, kill_at: int | None, imports: Path | None
+) -> None:
     from cdvae_kit.cli.main import main
 
+    known = set(sys.modules)
     descriptor = os.open(said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -262,6 +279,8 @@ def _child(words: tuple[str, ...], folder: Path, said: Path, count: Any, kill_at
     except BaseException:  # noqa: BLE001 - a traceback is what is looked for
         traceback.print_exc()
         code = 99
+    if imports is not None:
+        imports.write_text("\n".join(name for name in list(sys.modules) if name not in known))
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()

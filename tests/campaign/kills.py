@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ class Unbroken(NamedTuple):
         num_changes: how often it changes a file.
         names: of the files that it leaves.
         num_bytes: of the memory that these files take, its cache included.
+        seconds: that it takes.
     """
 
     command: Command
@@ -68,16 +70,21 @@ class Unbroken(NamedTuple):
     num_changes: int
     names: list[str]
     num_bytes: int
+    seconds: float
 
 
 def unbroken(command: Command, folder: Path, inputs: Path) -> Unbroken:
     """Runs the command and lets nothing happen to it."""
     prepared(folder, inputs)
-    found = run(command.words, folder)
+    found = run(command.words, folder, keep_imports=True)
     if found.code:
         raise RuntimeError(f"{command.name} ended with {found.code}: {found.said[-2000:]}")
     num_bytes = sum(-(-path.stat().st_size // PAGE) * PAGE for path in folder.rglob("*") if path.is_file())
-    return Unbroken(command, command.left(folder), found.num_changes, list(files_in(folder)), num_bytes)
+    truth, names = command.left(folder), list(files_in(folder))
+    prepared(folder, inputs)
+    start = time.monotonic()
+    run(command.words, folder)
+    return Unbroken(command, truth, found.num_changes, names, num_bytes, time.monotonic() - start)
 
 
 def some_places(num_changes: int, num: int) -> list[int]:

@@ -23,9 +23,18 @@ def test_a_killed_command_goes_on_to_the_same_end(
 ) -> None:
     end = ends(name)
     # what it changes in the first moment and in the last ones is where most is at stake
-    places = some_places(end.num_changes, round(KILLS_OF_A_COMMAND * factor))
-    figures = kill(end, place / "run", inputs, places)
-    print(f"{name}: {end.num_changes} changes to files, {dict(figures.counts)}", *figures.examples, sep="\n")
+    num = round(KILLS_OF_A_COMMAND * factor)
+    places = some_places(end.num_changes, num)
+    # and, where it changes fewer files, at any time
+    num_times = num - len(places)
+    seconds = [end.seconds * (i + 0.5) / num_times for i in range(num_times)]
+    figures = kill(end, place / "run", inputs, places, seconds)
+    print(
+        f"{name}: {end.num_changes} changes to files, killed at {len(places)} of them and at {len(seconds)} times: "
+        f"{dict(figures.counts)}",
+        *figures.examples,
+        sep="\n",
+    )
     assert figures.counts["gone on"] and not figures.num_faults, "\n".join(figures.examples[:5])
 
 
