@@ -73,8 +73,10 @@ def reading_limits(words: Sequence[str]) -> Iterator[None]:
         query_limits,
         reader_limits,
     )
+    from cdvae_kit.models.pretrained import CheckpointLimits, checkpoint_limits
 
-    names = (*CellLimits._fields, "max_bytes", *ReaderLimits._fields, *QueryLimits._fields)
+    kinds = (CellLimits, ReaderLimits, QueryLimits, CheckpointLimits)
+    names = ("max_bytes", *(name for kind in kinds for name in kind._fields))
     values: dict[str, float] = {}
     for word in words:
         name, _, text = word.partition("=")
@@ -103,6 +105,7 @@ def reading_limits(words: Sequence[str]) -> Iterator[None]:
         bytes_limit(max_bytes),
         reader_limits(chosen(ReaderLimits())),
         query_limits(chosen(QueryLimits())),
+        checkpoint_limits(chosen(CheckpointLimits())),
     ):
         yield
 

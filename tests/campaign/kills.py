@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import re
 import shutil
 import time
@@ -62,7 +63,6 @@ class Unbroken(NamedTuple):
         num_changes: how often it changes a file.
         names: of the files that it leaves.
         num_bytes: of the memory that these files take, its cache included.
-        seconds: that it takes.
     """
 
     command: Command
@@ -70,7 +70,6 @@ class Unbroken(NamedTuple):
     num_changes: int
     names: list[str]
     num_bytes: int
-    seconds: float
 
 
 def unbroken(command: Command, folder: Path, inputs: Path) -> Unbroken:
@@ -80,16 +79,26 @@ def unbroken(command: Command, folder: Path, inputs: Path) -> Unbroken:
     if found.code:
         raise RuntimeError(f"{command.name} ended with {found.code}: {found.said[-2000:]}")
     num_bytes = sum(-(-path.stat().st_size // PAGE) * PAGE for path in folder.rglob("*") if path.is_file())
-    truth, names = command.left(folder), list(files_in(folder))
+    return Unbroken(command, command.left(folder), found.num_changes, list(files_in(folder)), num_bytes)
+
+
+def some_places(num_changes: int, num: int, seed: int) -> list[int]:
+    """So many of the places at which a command can be killed: evenly for seed 0, else drawn."""
+    if seed:
+        return sorted(random.Random(seed).sample(range(num_changes), min(num, num_changes)))
+    return sorted({round(i * (num_changes - 1) / max(num - 1, 1)) for i in range(num)})
+
+
+def some_times(end: Unbroken, folder: Path, inputs: Path, num: int, seed: int) -> list[float]:
+    """So many times at which the command can be killed, drawn between its start and its end, seconds."""
+    if not num:
+        return []
     prepared(folder, inputs)
     start = time.monotonic()
-    run(command.words, folder)
-    return Unbroken(command, truth, found.num_changes, names, num_bytes, time.monotonic() - start)
-
-
-def some_places(num_changes: int, num: int) -> list[int]:
-    """So many of the places at which a command can be killed, evenly."""
-    return sorted({round(i * (num_changes - 1) / max(num - 1, 1)) for i in range(num)})
+    run(end.command.words, folder)
+    seconds = time.monotonic() - start
+    random_ = random.Random(seed)
+    return sorted(seconds * random_.random() for _ in range(num))
 
 
 def kill(end: Unbroken, folder: Path, inputs: Path, places: Sequence[int], seconds: Sequence[float] = ()) -> Figures:
