@@ -6,8 +6,8 @@ import csv
 import json
 import random
 import re
+import resource
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 
 import safetensors.numpy
 
-from tests.campaign.commands import Command, files_in, run
+from tests.campaign.commands import KILLED, Command, files_in, run
 
-KILLED = -9
 PAGE = 4096
 """Bytes by which a file in memory grows."""
 
@@ -90,13 +89,14 @@ def some_places(num_changes: int, num: int, seed: int) -> list[int]:
 
 
 def some_times(end: Unbroken, folder: Path, inputs: Path, num: int, seed: int) -> list[float]:
-    """So many times at which the command can be killed, drawn between its start and its end, seconds."""
+    """So many times at which the command can be killed, drawn between its start and its end, in processor seconds."""
     if not num:
         return []
     prepared(folder, inputs)
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run(end.command.words, folder)
-    seconds = time.monotonic() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     random_ = random.Random(seed)
     return sorted(seconds * random_.random() for _ in range(num))
 
