@@ -13,8 +13,10 @@ import torch
 from typer.testing import CliRunner
 
 from cdvae_kit.cli.main import app
+from cdvae_kit.crystal.faults import CellLimits
 from cdvae_kit.io import ReadError, read_crystals
-from cdvae_kit.io.crystals.limits import ReaderLimits, current_reader_limits, reader_limits
+from cdvae_kit.io.crystals.limits import QueryLimits, ReaderLimits, current_reader_limits, reader_limits
+from cdvae_kit.models.pretrained import CheckpointLimits
 from tests.io.test_reading import GOOD, ROCK_SALT_CIF, SALT_CIF
 
 LISTED = SALT_CIF.format(name="x", a="4.12", first=GOOD).replace(
@@ -126,3 +128,12 @@ def test_a_limit_is_an_option_of_every_command(tmp_path: Path, case: str) -> Non
     refused = CliRunner().invoke(app, ["--limit", f"{limit}={too_few}", *command])
     assert refused.exit_code and f"--limit {limit}=N" in " ".join(refused.stderr.split())
     assert CliRunner().invoke(app, ["--limit", f"{limit}=inf", *command]).exit_code == 0
+
+
+def test_the_page_of_faults_lists_every_limit_and_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs/about/faults.md").read_text(encoding="utf-8").replace(",", "")
+    limits = (CellLimits(), ReaderLimits(), QueryLimits(), CheckpointLimits())
+    for name, default in (("max_bytes", None), *(item for kind in limits for item in kind._asdict().items())):
+        (line,) = (line for line in page.splitlines() if line.startswith("|") and f"`{name}`" in line)
+        shown = {2**28: "2^28", None: "1 GiB"}.get(default, f"{default:g}" if isinstance(default, float) else default)
+        assert f"| {shown}" in line, line
