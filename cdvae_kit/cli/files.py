@@ -65,9 +65,18 @@ def read_batch(
 def reading_limits(words: Sequence[str]) -> Iterator[None]:
     """A block in which files are read with other limits, each as NAME=VALUE."""
     from cdvae_kit.crystal.faults import CellLimits, cell_limits
-    from cdvae_kit.io.crystals.records import MAX_BYTES, QueryLimits, bytes_limit, query_limits
+    from cdvae_kit.io.crystals.limits import (
+        MAX_BYTES,
+        QueryLimits,
+        ReaderLimits,
+        bytes_limit,
+        query_limits,
+        reader_limits,
+    )
+    from cdvae_kit.models.pretrained import CheckpointLimits, checkpoint_limits
 
-    names = (*CellLimits._fields, "max_bytes", *QueryLimits._fields)
+    kinds = (CellLimits, ReaderLimits, QueryLimits, CheckpointLimits)
+    names = ("max_bytes", *(name for kind in kinds for name in kind._fields))
     values: dict[str, float] = {}
     for word in words:
         name, _, text = word.partition("=")
@@ -80,13 +89,24 @@ def reading_limits(words: Sequence[str]) -> Iterator[None]:
                 f"expected NAME=VALUE with one of {', '.join(names)} and a positive number, got {word!r}",
                 param_hint="--limit",
             )
-    # no file has more bytes than this
-    max_bytes = int(min(values.pop("max_bytes", MAX_BYTES), 2**62))
-    asked = QueryLimits()
-    asked = QueryLimits(
-        int(min(values.pop("max_records", asked.max_records), 2**62)), values.pop("max_seconds", asked.max_seconds)
-    )
-    with cell_limits(CellLimits(**values)), bytes_limit(max_bytes), query_limits(asked):
+
+    def chosen(limits: Any) -> Any:
+        # no file has more of anything than this
+        given = {
+            name: int(min(values[name], 2**62)) if isinstance(getattr(limits, name), int) else values[name]
+            for name in limits._fields
+            if name in values
+        }
+        return limits._replace(**given)
+
+    max_bytes = int(min(values.get("max_bytes", MAX_BYTES), 2**62))
+    with (
+        cell_limits(chosen(CellLimits())),
+        bytes_limit(max_bytes),
+        reader_limits(chosen(ReaderLimits())),
+        query_limits(chosen(QueryLimits())),
+        checkpoint_limits(chosen(CheckpointLimits())),
+    ):
         yield
 
 

@@ -63,7 +63,10 @@ def frame(
         typer.Option(
             metavar="NAME=VALUE",
             help="A limit of reading to raise: max_length, max_aspect (angstrom and ratio of a cell), "
-            "max_volume_per_atom, min_volume, max_bytes, max_records, max_seconds (of a provider). Repeatable.",
+            "max_volume_per_atom, min_volume, max_bytes, max_sites, max_operations, max_operation_length (of a CIF), "
+            "max_listed_atoms (of a POSCAR or extxyz), max_files, max_ratio (of an archive), max_steps (of a .pt), "
+            "max_records, max_seconds (of a provider), max_layers, max_width, max_cutoff, max_constants (of a "
+            "checkpoint). Repeatable.",
         ),
     ] = None,
     version: Annotated[

@@ -16,6 +16,9 @@ import numpy as np
 if TYPE_CHECKING:
     from cdvae_kit.crystal.batch import CrystalBatch
 
+MIN_VOLUME = 0.1
+"""Cubic angstrom; the published protocol builds no crystal with a smaller cell, and files give none by default."""
+
 
 @dataclass(frozen=True)
 class CrystalArrays:

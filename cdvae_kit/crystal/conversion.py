@@ -30,15 +30,13 @@ from cdvae_kit.crystal.errors import (
 from cdvae_kit.crystal.export import MATERIAL_ID
 from cdvae_kit.crystal.export import batch_to_atoms as batch_to_atoms
 from cdvae_kit.crystal.export import batch_to_structures as batch_to_structures
-from cdvae_kit.crystal.faults import NON_FINITE, crystal_faults
+from cdvae_kit.crystal.faults import ANY_CELL, NON_FINITE, crystal_faults
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
 logger = logging.getLogger(__name__)
-
-_FLAT = 1e-6  # cubic angstrom; under it positions have no fractions
 
 
 class _Found(NamedTuple):
@@ -205,7 +203,8 @@ def _checked(raw: CrystalArrays) -> CrystalArrays:
         raise EmptyCrystalError("expected at least one atom, got none")
     if not (np.isfinite(raw.lattice).all() and np.isfinite(raw.frac_coords).all()):
         raise NonFiniteError(NON_FINITE)
-    if raw.volume < _FLAT:
+    # without a cell positions have no fractions; whether a cell is one that is taken, `crystal_faults` says
+    if not raw.volume > ANY_CELL.min_volume:
         raise MissingCellError(
             f"the cell has no volume ({raw.volume:.1e} cubic angstrom); give three vectors that do not lie in a plane"
         )

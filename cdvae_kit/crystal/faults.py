@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cdvae_kit.crystal.arrays import MIN_VOLUME
 from cdvae_kit.crystal.batch import CrystalBatch
 from cdvae_kit.crystal.errors import (
     CrystalError,
@@ -25,9 +26,6 @@ from cdvae_kit.crystal.errors import (
 )
 from cdvae_kit.crystal.lattice import plane_spacings, volume
 from cdvae_kit.crystal.periodic_images import shortest_distances
-
-MIN_VOLUME = 0.1
-"""Cubic angstrom; the published protocol builds no crystal with a smaller cell."""
 
 NON_FINITE = "a coordinate or a cell vector is NaN or infinite; mend or leave out the crystal"
 
@@ -52,7 +50,7 @@ class CellLimits(NamedTuple):
 
 
 ANY_CELL = CellLimits(float("inf"), float("inf"), float("inf"), 1e-6)
-"""No bound but that there is a cell."""
+"""No bound but that there is a cell: in a smaller one positions have no fractions."""
 
 
 _DEFAULT = CellLimits()

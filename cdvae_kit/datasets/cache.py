@@ -26,6 +26,7 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.faults import CellLimits, current_limits
 from cdvae_kit.io.atomic import atomic_file
 from cdvae_kit.io.crystals.formats import query_of
+from cdvae_kit.io.crystals.limits import MAX_BYTES, ReaderLimits, current_max_bytes, current_reader_limits
 from cdvae_kit.io.crystals.reading import ReadError, ReadResult, read_crystals
 from cdvae_kit.io.crystals.records import ReadFailure, ReadNote
 from cdvae_kit.io.results.files import DamagedResultError, whole_content
@@ -161,6 +162,8 @@ def _key(path: Path, reduce: str | None, max_atoms: int | None, *, lenient: bool
     }
     if current_limits() != CellLimits():
         parts["limits"] = list(current_limits())
+    if (current_max_bytes(), current_reader_limits()) != (MAX_BYTES, ReaderLimits()):
+        parts["reader_limits"] = [current_max_bytes(), *current_reader_limits()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from cdvae_kit.crystal.arrays import MIN_VOLUME
+
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
@@ -27,9 +29,6 @@ Crystals: TypeAlias = "CrystalBatch | Sequence[Structure | CrystalArrays | None]
 
 Composition: TypeAlias = tuple[tuple[int, int], ...]
 """(atomic number, count) pairs by rising atomic number, counts without a common divisor."""
-
-MIN_VOLUME = 0.1
-"""Cubic angstrom; the published protocol builds no crystal with a smaller cell."""
 
 
 @dataclass(frozen=True)

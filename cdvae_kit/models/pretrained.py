@@ -6,8 +6,10 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -180,30 +182,70 @@ def build(
         CheckpointError: no model comes of it, or one of another size than the weights: before it takes the memory.
     """
     num_elements = sum(tensor.numel() for tensor in tensors.values())
+    limits = _checkpoint_limits.get()
     for name, value in _numbers(config.model_dump()):
         last = name.rpartition(".")[2]
-        most = min(_MAX_LAYERS, len(tensors)) if last in _REPEATED else _MAX_REACH if last == "cutoff" else _MAX_WIDTH
-        if not value <= most:
+        limit = "max_layers" if last in _REPEATED else "max_cutoff" if last == "cutoff" else "max_width"
+        if last in _REPEATED and value > len(tensors):
             raise CheckpointError(
-                f"{source} is not loaded: its configuration has {name}={value}, for which {len(tensors)} tensors of "
-                f"{num_elements} numbers are too few; the configuration belongs to other weights, or is damaged"
+                f"{source} is not loaded: its configuration has {name}={value}, for which {len(tensors)} tensors are "
+                "too few; the configuration belongs to other weights, or is damaged"
+            )
+        if not value <= getattr(limits, limit):
+            raise CheckpointError(
+                f"{source} is not loaded: its configuration has {name}={value}, at most {getattr(limits, limit):g} is "
+                f"taken; the configuration is damaged, or {_how_to_raise(limit)}"
             )
     try:
-        with _Allowance(_MAX_FACTOR * num_elements + _FIXED_ELEMENTS):
+        with _Allowance(_FACTOR * num_elements + limits.max_constants):
             return make(config)
     except _AllowanceError as error:
         raise CheckpointError(
             f"{source} is not loaded: a model of its configuration has more than {error} numbers, its weights have "
-            f"{num_elements}; the configuration belongs to other weights, or is damaged"
+            f"{num_elements}; the configuration belongs to other weights or is damaged, or "
+            f"{_how_to_raise('max_constants')}"
         ) from error
     except (ValueError, RuntimeError, TypeError, ArithmeticError) as error:
         raise CheckpointError(f"{source} is not loaded: no model comes of its configuration: {error}") from error
 
 
 _REPEATED = {"num_layers", "num_convolutions", "num_frame_layers", "num_members", "num_blocks"}
-_MAX_LAYERS, _MAX_WIDTH, _MAX_REACH = 256, 1 << 16, 100.0
-_MAX_FACTOR, _FIXED_ELEMENTS = 4, 1 << 28
-"""The largest model that the package carries draws 38 million numbers for constants while it is made."""
+_FACTOR = 4
+
+
+class CheckpointLimits(NamedTuple):
+    """What the configuration of a checkpoint may ask for. Raise what a refusal names, where the model is really so.
+
+    Attributes:
+        max_layers: layers of a network, and members of an ensemble.
+        max_width: any other number of a configuration.
+        max_cutoff: angstrom, within which atoms are neighbours.
+        max_constants: numbers that are made with a model beyond four times those of its weights. The largest model that
+            the package carries draws 38 million.
+    """
+
+    max_layers: int = 256
+    max_width: int = 1 << 16
+    max_cutoff: float = 100.0
+    max_constants: int = 1 << 28
+
+
+_DEFAULT_LIMITS = CheckpointLimits()
+_checkpoint_limits: ContextVar[CheckpointLimits] = ContextVar("checkpoint_limits", default=_DEFAULT_LIMITS)
+
+
+@contextmanager
+def checkpoint_limits(limits: CheckpointLimits) -> Iterator[None]:
+    """Within the block checkpoints are loaded under these limits."""
+    token = _checkpoint_limits.set(limits)
+    try:
+        yield
+    finally:
+        _checkpoint_limits.reset(token)
+
+
+def _how_to_raise(limit: str) -> str:
+    return f"raise the limit {limit} (--limit {limit}=N before the command, a checkpoint_limits block from Python)"
 
 
 def _numbers(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

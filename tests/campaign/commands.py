@@ -31,6 +31,7 @@ from tests.models.predictors import known_crystals, ready_predictor
 from tests.models.tiny import tiny_model
 
 SECONDS = 300.0
+KILLED = -9
 _CHANGES_FILES = {
     "os.rename",
     "os.remove",
@@ -209,33 +210,56 @@ def _arms(folder: Path) -> Any:
     return json.loads((folder / "out" / "results.json").read_text())["arms"]
 
 
-def run(words: tuple[str, ...], folder: Path, *, kill_at: int | None = None, kill_after: float | None = None) -> Run:
+def run(
+    words: tuple[str, ...],
+    folder: Path,
+    *,
+    kill_at: int | None = None,
+    kill_after: float | None = None,
+    keep_imports: bool = False,
+) -> Run:
     """Runs the command in a process of its own, in `folder`.
 
     Args:
         words: of the command line.
         folder: where it runs; its cache and all that it writes is in there.
         kill_at: kill it right before it changes a file for the time of this number, counted from 0.
-        kill_after: kill it after so many seconds.
+        kill_after: kill it after so many seconds of the processor's time.
+        keep_imports: import here what the command imported there, so that the next ones start with it.
     """
     context = multiprocessing.get_context("fork")
     count = context.Value(c_long, 0, lock=False)
     said = folder.parent / f"{folder.name}.said"
-    process = context.Process(target=_child, args=(words, folder, said, count, kill_at))
+    imports = folder.parent / f"{folder.name}.imports" if keep_imports else None
+    process = context.Process(target=_child, args=(words, folder, said, count, kill_at, kill_after, imports))
     process.start()
-    process.join(SECONDS if kill_after is None else kill_after)
+    process.join(SECONDS)
     if process.is_alive():
         process.kill()
         process.join()
-        if kill_after is None:
-            return Run(-1, f"it did not end within {SECONDS:.0f} s", count.value)
+        return Run(-1, f"it did not end within {SECONDS:.0f} s", count.value)
     assert process.exitcode is not None
-    return Run(process.exitcode, said.read_text(errors="replace") if said.exists() else "", count.value)
+    if imports is not None and imports.exists():
+        for name in imports.read_text().split():
+            # one of the user's own lies in the folder
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    code = KILLED if process.exitcode == -signal.SIGPROF else process.exitcode
+    return Run(code, said.read_text(errors="replace") if said.exists() else "", count.value)
 
 
-def _child(words: tuple[str, ...], folder: Path, said: Path, count: Any, kill_at: int | None) -> None:
+def _child(
+    words: tuple[str, ...],
+    folder: Path,
+    said: Path,
+    count: Any,
+    kill_at: int | None,
+    kill_after: float | None,
+    imports: Path | None,
+) -> None:
     from cdvae_kit.cli.main import main
 
+    known = set(sys.modules)
     descriptor = os.open(said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -244,7 +268,7 @@ def _child(words: tuple[str, ...], folder: Path, said: Path, count: Any, kill_at
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     os.chdir(folder)
     sys.argv = ["generate-crystals", *words]
-    root = os.fsencode(folder)
+    root = os.fsencode(folder) + b"/"
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if not _changes(event, arguments, root):
@@ -254,6 +278,9 @@ def _child(words: tuple[str, ...], folder: Path, said: Path, count: Any, kill_at
         count.value += 1
 
     sys.addaudithook(watch)
+    if kill_after is not None:
+        # whose signal nobody handles: it ends the process as a kill does
+        signal.setitimer(signal.ITIMER_PROF, kill_after)
     code = 1
     try:
         main()
@@ -262,6 +289,8 @@ def _child(words: tuple[str, ...], folder: Path, said: Path, count: Any, kill_at
     except BaseException:  # noqa: BLE001 - a traceback is what is looked for
         traceback.print_exc()
         code = 99
+    if imports is not None:
+        imports.write_text("\n".join(name for name in list(sys.modules) if name not in known))
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()

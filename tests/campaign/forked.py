@@ -41,8 +41,7 @@ def outcomes(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Outco
         process.start()
         theirs.close()
         while next_item < len(items):
-            # work in C does not see the alarm, and work that waits uses no processor
-            if not ours.poll(PATIENCE):
+            if not _answers(ours, process.pid):
                 process.kill()
                 yield Outcome("hang", "")
                 next_item += 1
@@ -59,6 +58,27 @@ def outcomes(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Outco
         process.kill()
         process.join()
         ours.close()
+
+
+def _answers(ours: Connection, pid: int | None) -> bool:
+    """Waits for an answer, of work in C that does not see the alarm, or waits, on a processor that is shared."""
+    start = latest = _seconds_used(pid)
+    while not ours.poll(PATIENCE):
+        used = _seconds_used(pid)
+        if used - latest < 0.1 or used - start > 2 * SECONDS:
+            return False
+        latest = used
+    return True
+
+
+def _seconds_used(pid: int | None) -> float:
+    """The processor's time that a process has had so far."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _serve(to: Connection, work: Callable[[Any], Any], items: Sequence[Any]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import re
+import resource
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,9 +16,8 @@ from typing import Any, NamedTuple
 
 import safetensors.numpy
 
-from tests.campaign.commands import Command, files_in, run
+from tests.campaign.commands import KILLED, Command, files_in, run
 
-KILLED = -9
 PAGE = 4096
 """Bytes by which a file in memory grows."""
 
@@ -73,16 +74,31 @@ class Unbroken(NamedTuple):
 def unbroken(command: Command, folder: Path, inputs: Path) -> Unbroken:
     """Runs the command and lets nothing happen to it."""
     prepared(folder, inputs)
-    found = run(command.words, folder)
+    found = run(command.words, folder, keep_imports=True)
     if found.code:
         raise RuntimeError(f"{command.name} ended with {found.code}: {found.said[-2000:]}")
     num_bytes = sum(-(-path.stat().st_size // PAGE) * PAGE for path in folder.rglob("*") if path.is_file())
     return Unbroken(command, command.left(folder), found.num_changes, list(files_in(folder)), num_bytes)
 
 
-def some_places(num_changes: int, num: int) -> list[int]:
-    """So many of the places at which a command can be killed, evenly."""
+def some_places(num_changes: int, num: int, seed: int) -> list[int]:
+    """So many of the places at which a command can be killed: evenly for seed 0, else drawn."""
+    if seed:
+        return sorted(random.Random(seed).sample(range(num_changes), min(num, num_changes)))
     return sorted({round(i * (num_changes - 1) / max(num - 1, 1)) for i in range(num)})
+
+
+def some_times(end: Unbroken, folder: Path, inputs: Path, num: int, seed: int) -> list[float]:
+    """So many times at which the command can be killed, drawn between its start and its end, in processor seconds."""
+    if not num:
+        return []
+    prepared(folder, inputs)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run(end.command.words, folder)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    random_ = random.Random(seed)
+    return sorted(seconds * random_.random() for _ in range(num))
 
 
 def kill(end: Unbroken, folder: Path, inputs: Path, places: Sequence[int], seconds: Sequence[float] = ()) -> Figures:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaign.commands import commands
-from tests.campaign.kills import PAGE, Unbroken, fill, kill, some_places
+from tests.campaign.kills import PAGE, Unbroken, fill, kill, some_places, some_times
 
 KILLS_OF_A_COMMAND = 6
 FILLINGS_OF_A_COMMAND = 5
@@ -19,13 +19,21 @@ NAMES = [command.name for command in commands(Path())]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_killed_command_goes_on_to_the_same_end(
-    name: str, ends: Callable[[str], Unbroken], inputs: Path, place: Path, factor: float
+    name: str, ends: Callable[[str], Unbroken], inputs: Path, place: Path, factor: float, first_seed: int
 ) -> None:
     end = ends(name)
     # what it changes in the first moment and in the last ones is where most is at stake
-    places = some_places(end.num_changes, round(KILLS_OF_A_COMMAND * factor))
-    figures = kill(end, place / "run", inputs, places)
-    print(f"{name}: {end.num_changes} changes to files, {dict(figures.counts)}", *figures.examples, sep="\n")
+    num = round(KILLS_OF_A_COMMAND * factor)
+    places = some_places(end.num_changes, num, first_seed)
+    # and, where it changes fewer files, at any time
+    seconds = some_times(end, place / "run", inputs, num - len(places), first_seed)
+    figures = kill(end, place / "run", inputs, places, seconds)
+    print(
+        f"{name}: {end.num_changes} changes to files, killed at {len(places)} of them and at {len(seconds)} times: "
+        f"{dict(figures.counts)}",
+        *figures.examples,
+        sep="\n",
+    )
     assert figures.counts["gone on"] and not figures.num_faults, "\n".join(figures.examples[:5])
 
 

@@ -407,6 +407,13 @@ def test_an_odd_cell_is_refused_and_its_neighbours_are_read(tmp_path: Path, cell
         read(tmp_path, "d.extxyz", GOOD.replace("4 0 0 0 4 0 0 0 4", cell), min_distance=None)
 
 
+@pytest.mark.parametrize("columns", ["x:R:5:species:S:1:pos:R:3", "species:S:1:x:R:20000:pos:R:3"])
+def test_a_frame_with_fewer_columns_than_it_says_is_told_so(tmp_path: Path, columns: str) -> None:
+    frame = GOOD.replace('"\n', f'" Properties={columns}\n')
+    with pytest.raises(ReadError, match=r"expected at least [0-9]+ columns of each atom, got 'Po 0 0 0'"):
+        read(tmp_path, "c.extxyz", frame)
+
+
 def test_a_limit_can_be_raised(tmp_path: Path) -> None:
     text = GOOD.replace("4 0 0 0 4 0 0 0 4", "100 0 0 0 100 0 0 0 100")
     for limits in (ANY_CELL, CellLimits(max_volume_per_atom=1e7)):

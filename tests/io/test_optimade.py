@@ -21,8 +21,9 @@ from cdvae_kit.cli.tools import ToolError, command_line
 from cdvae_kit.datasets import load_dataset
 from cdvae_kit.io import ReadError, read, read_crystals
 from cdvae_kit.io.crystals.formats import query_of
+from cdvae_kit.io.crystals.limits import QueryLimits, query_limits
 from cdvae_kit.io.crystals.optimade import Query, parse_query
-from cdvae_kit.io.crystals.records import QueryLimits, UnreadableSourceError, query_limits
+from cdvae_kit.io.crystals.records import UnreadableSourceError
 
 Answer = tuple[int, bytes]
 

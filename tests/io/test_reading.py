@@ -16,7 +16,7 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.faults import CellLimits, cell_limits
 from cdvae_kit.crystal.lattice import lattice_parameters, wrap_displacement
 from cdvae_kit.io import ReadError, read_crystals, write_crystals
-from cdvae_kit.io.crystals.records import bytes_limit
+from cdvae_kit.io.crystals.limits import bytes_limit
 from tests.io.test_writing import assert_same_crystals, salt
 
 SALT_CIF = """# made by hand

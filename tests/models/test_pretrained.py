@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from cdvae_kit.cli.files import reading_limits
 from cdvae_kit.io.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from cdvae_kit.models import CDVAE, pretrained, pretrained_names
 from tests.models.tiny import some_crystals, tiny_model
@@ -193,6 +194,25 @@ def test_half_precision_takes_half_the_space_and_hardly_changes_the_weights(tmp_
         torch.testing.assert_close(other, weight, rtol=1e-3, atol=1e-6, msg=name)
     for (name, buffer), other in zip(model.named_buffers(), again.buffers(), strict=True):
         assert torch.equal(other, buffer), name
+
+
+def test_a_limit_of_configurations_is_named_and_can_be_raised(folder: Path) -> None:
+    content = json.loads((folder / "config.json").read_text())
+    content["metadata"]["config"]["encoder"]["cutoff"] = 150.0
+    (folder / "config.json").write_text(json.dumps(content))
+    words = r"encoder.cutoff=150.0, at most 100 .*raise the limit max_cutoff \(--limit max_cutoff=N"
+    with pytest.raises(CheckpointError, match=words):
+        CDVAE.from_pretrained(folder, device="cpu")
+    with pretrained.checkpoint_limits(pretrained.CheckpointLimits(max_cutoff=200.0)):
+        assert CDVAE.from_pretrained(folder, device="cpu").config.encoder.cutoff == 150.0
+    with reading_limits(["max_cutoff=inf"]):
+        CDVAE.from_pretrained(folder, device="cpu")
+    few = pretrained.CheckpointLimits(max_cutoff=200.0, max_constants=1)
+    with (
+        pretrained.checkpoint_limits(few._replace(max_width=7)),
+        pytest.raises(CheckpointError, match=r"at most 7 is taken; .*raise the limit max_width"),
+    ):
+        CDVAE.from_pretrained(folder, device="cpu")
 
 
 @pytest.mark.parametrize(

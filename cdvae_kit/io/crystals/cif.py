@@ -25,15 +25,13 @@ from cdvae_kit.crystal.errors import (
 from cdvae_kit.crystal.species import element_of_label, element_of_type, is_heavy_hydrogen
 from cdvae_kit.io.crystals.cif_facts import Built, contradictions_of, stated_formula
 from cdvae_kit.io.crystals.cif_grammar import NULLS, CifBlock, parse_block
+from cdvae_kit.io.crystals.limits import current_reader_limits, how_to_raise
 from cdvae_kit.io.crystals.operations import Operations
 from cdvae_kit.io.crystals.orbits import LEAST_TOLERANCE, positions_of
 from cdvae_kit.io.crystals.symmetry import StatedSymmetry, choose_symmetry
 
 NAME_TAG = "_cdvae_kit_material_id"
 PROPERTY_TAGS = ("_cdvae_kit_property_name", "_cdvae_kit_property_value")
-
-MAX_SITES = 200_000
-"""Positions that a file may have once its operations are applied."""
 
 FULL_OCCUPANCY = 1.0 - 1e-6
 
@@ -391,10 +389,11 @@ def _listed_alone(sites: Sites, lattice: np.ndarray) -> Built:
 
 
 def _built(sites: Sites, lattice: np.ndarray, operations: Operations, *, lenient: bool, notes: list[str]) -> Built:
-    if len(operations) * len(sites.labels) > MAX_SITES:
+    most = current_reader_limits().max_sites
+    if len(operations) * len(sites.labels) > most:
         raise CifError(
-            f"{len(sites.labels)} sites under {len(operations)} operations are more than the {MAX_SITES} positions "
-            "that are taken"
+            f"{len(sites.labels)} sites under {len(operations)} operations are more than the {most} positions that are "
+            f"taken; {how_to_raise('max_sites')}"
         )
     if not np.isfinite(sites.frac_coords).all():
         raise NonFiniteError("a coordinate is NaN or infinite; mend or leave out the atom")

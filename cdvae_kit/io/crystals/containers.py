@@ -21,12 +21,12 @@ from cdvae_kit.io.crystals.formats import (
     known_suffixes,
     stem_of,
 )
+from cdvae_kit.io.crystals.limits import current_reader_limits, how_to_raise, largest_unpacked
 from cdvae_kit.io.crystals.records import (
     ReadFailure,
     Record,
     UnreadableSourceError,
     decode,
-    largest_unpacked,
     read_bytes,
     read_text,
     shown,
@@ -34,8 +34,6 @@ from cdvae_kit.io.crystals.records import (
 )
 
 logger = logging.getLogger(__name__)
-
-_MAX_MEMBERS = 5_000_000
 
 _DAMAGE = (ValueError, IndexError, struct.error, UnicodeError, lzma.LZMAError)
 """What reading a damaged archive raises besides what it should."""
@@ -134,11 +132,17 @@ def _zip_records(path: Path, max_bytes: int) -> Iterator[Record | ReadFailure]:
         raise UnreadableSourceError(f"is not a zip archive, or a damaged one ({error}); fetch it again") from error
     with archive:
         sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
-        limit = largest_unpacked(path.stat().st_size, max_bytes)
-        if len(sizes) > _MAX_MEMBERS or sum(sizes.values()) > limit:
+        limit, limit_name = largest_unpacked(path.stat().st_size, max_bytes)
+        most_files = current_reader_limits().max_files
+        if len(sizes) > most_files:
+            raise UnreadableSourceError(
+                f"holds {len(sizes)} files, at most {most_files} are read; unpack it first, or "
+                f"{how_to_raise('max_files')}"
+            )
+        if sum(sizes.values()) > limit:
             raise UnreadableSourceError(
                 f"holds {len(sizes)} files that unpack to {sum(sizes.values())} bytes, at most {limit} are read "
-                "(max_bytes, and what archives of crystals are packed by); if it is sound, unpack it first"
+                f"({limit_name}); if it is sound, unpack it first, or {how_to_raise(limit_name)}"
             )
         found = [
             (name, kind)

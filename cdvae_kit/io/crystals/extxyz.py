@@ -13,9 +13,8 @@ import numpy as np
 
 from cdvae_kit.crystal.errors import EmptyCrystalError, MissingCellError, UnknownElementError
 from cdvae_kit.crystal.species import LAST_ELEMENT, element_of_type, is_heavy_hydrogen
+from cdvae_kit.io.crystals.limits import current_reader_limits
 from cdvae_kit.io.crystals.records import ReadFailure, Record, RecordError, whole_number
-
-MAX_ATOMS = 10_000_000
 
 _COUNT = re.compile(r"\s*\d+\s*$")
 # key=value, where either may stand in quotes, and a value in brackets too
@@ -58,7 +57,8 @@ def cut_frames(text: str, source: str, stem: str) -> Iterator[Record | ReadFailu
 def _frame_end(lines: list[str], start: int) -> tuple[str, int]:
     """Why the frame at `start` is broken ("" if it is not), and the line after it."""
     try:
-        num_atoms = whole_number(lines[start], "a number of atoms", most=MAX_ATOMS)
+        most = current_reader_limits().max_listed_atoms
+        num_atoms = whole_number(lines[start], "a number of atoms", most=most, limit="max_listed_atoms")
     except ValueError as error:
         return str(error), _next_frame(lines, start + 1)
     first = start + 2
@@ -93,6 +93,10 @@ def read_frame(text: str) -> XyzCrystal:
     rows = [line.split() for line in lines[2:] if line.strip()]
     if not rows:
         raise EmptyCrystalError("expected at least one atom, got none")
+    num_columns = max(kinds + 1, first_position + 3)
+    short = next((row for row in rows if len(row) < num_columns), None)
+    if short is not None:
+        raise RecordError(f"expected at least {num_columns} columns of each atom, got {' '.join(short)[:60]!r}")
     try:
         positions = np.array([row[first_position : first_position + 3] for row in rows], dtype=np.float64)
     except ValueError:
@@ -156,7 +160,7 @@ def _columns(layout: str | None) -> tuple[int, int]:
         raise RecordError(f"expected name:type:count of each column as Properties, got {layout[:80]!r}")
     for name, kind, count in zip(words[::3], words[1::3], words[2::3], strict=True):
         try:
-            width = whole_number(count, "a number of columns", most=10_000)
+            width = whole_number(count, "a number of columns")
         except ValueError as error:
             raise RecordError(f"Properties: {error}") from error
         columns.setdefault(name.lower(), (place, kind.upper(), width))

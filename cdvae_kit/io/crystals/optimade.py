@@ -17,14 +17,8 @@ from typing import Any, NamedTuple
 
 from cdvae_kit.io.connections import AnswerError, BrokenConnectionError, LimitMetError, fetch
 from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN, record_of_row
-from cdvae_kit.io.crystals.records import (
-    QueryLimits,
-    ReadFailure,
-    Record,
-    UnreadableSourceError,
-    current_max_bytes,
-    current_query_limits,
-)
+from cdvae_kit.io.crystals.limits import QueryLimits, current_max_bytes, current_query_limits
+from cdvae_kit.io.crystals.records import ReadFailure, Record, UnreadableSourceError
 
 logger = logging.getLogger(__name__)
 

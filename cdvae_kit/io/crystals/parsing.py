@@ -19,6 +19,7 @@ from cdvae_kit.crystal.faults import NON_FINITE, CellLimits, crystal_faults
 from cdvae_kit.io.crystals.cif import CifError, read_cif
 from cdvae_kit.io.crystals.cif_grammar import GrammarError
 from cdvae_kit.io.crystals.extxyz import read_frame
+from cdvae_kit.io.crystals.limits import ReaderLimits, reader_limits
 from cdvae_kit.io.crystals.operations import OperationError
 from cdvae_kit.io.crystals.poscar import read_poscar
 from cdvae_kit.io.crystals.records import ReadFailure, ReadNote, Record, RecordError, RecordKind
@@ -43,6 +44,7 @@ class ParseOptions(NamedTuple):
     reduce: Literal["niggli"] | None
     limits: CellLimits = CellLimits()
     lenient: bool = False
+    reader_limits: ReaderLimits = ReaderLimits()
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ def parse_records(records: Sequence[Record], options: ParseOptions) -> ParsedRec
     """The crystals of `records` in order, float64, and the failures in order; nothing that a record holds raises."""
     import torch
 
-    parsed: list[_Parsed | ReadFailure] = [_parse_guarded(record, options) for record in records]
+    # a worker process does not know the block that the reader stands in
+    with reader_limits(options.reader_limits):
+        parsed: list[_Parsed | ReadFailure] = [_parse_guarded(record, options) for record in records]
     sound = [i for i, item in enumerate(parsed) if isinstance(item, _Parsed)]
     batch = batch_of_arrays([parsed[i].crystal for i in sound], dtype=torch.float64)  # type: ignore[union-attr]
     faults = crystal_faults(

@@ -13,9 +13,8 @@ import numpy as np
 
 from cdvae_kit.crystal.errors import MissingCellError, UnknownElementError
 from cdvae_kit.crystal.species import element_of_type, is_heavy_hydrogen
+from cdvae_kit.io.crystals.limits import current_reader_limits, how_to_raise
 from cdvae_kit.io.crystals.records import RecordError, whole_number
-
-MAX_ATOMS = 10_000_000
 
 
 class PoscarCrystal(NamedTuple):
@@ -96,11 +95,17 @@ def _counts(lines: list[str], place: int, symbols: list[str] | None) -> list[int
         if not word[0].isdigit():
             break
         words.append(word)
+    most = current_reader_limits().max_listed_atoms
     try:
-        counts = [whole_number(word, "a number of atoms", most=MAX_ATOMS) for word in words]
+        counts = [whole_number(word, "a number of atoms", most=most, limit="max_listed_atoms") for word in words]
     except ValueError as error:
         raise RecordError(f"line {place + 1}: {error}") from error
-    if not counts or sum(counts) > MAX_ATOMS or (symbols is not None and len(symbols) != len(counts)):
+    if sum(counts) > most:
+        raise RecordError(
+            f"line {place + 1}: {sum(counts)} atoms in all, at most {most} are taken; "
+            f"{how_to_raise('max_listed_atoms')}"
+        )
+    if not counts or (symbols is not None and len(symbols) != len(counts)):
         raise RecordError(
             f"line {place + 1}: expected a number of atoms for each of {len(symbols or [])} elements, "
             f"got {_shown(lines, place)}"

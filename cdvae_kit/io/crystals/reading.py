@@ -21,14 +21,19 @@ from cdvae_kit.crystal.faults import CellLimits, current_limits
 from cdvae_kit.io.crystals.containers import records_of
 from cdvae_kit.io.crystals.formats import ReadFormat, query_of
 from cdvae_kit.io.crystals.json_tables import DEFAULT_ID_COLUMN
+from cdvae_kit.io.crystals.limits import (
+    ReaderLimits,
+    bytes_limit,
+    current_max_bytes,
+    current_reader_limits,
+    reader_limits,
+)
 from cdvae_kit.io.crystals.parsing import ParsedRecords, ParseOptions, parse_records
 from cdvae_kit.io.crystals.records import (
     ReadFailure,
     ReadNote,
     Record,
     UnreadableSourceError,
-    bytes_limit,
-    current_max_bytes,
 )
 from cdvae_kit.typing import OpenProgress
 
@@ -102,6 +107,7 @@ def read_crystals(
     lenient: bool = False,
     id_column: str = DEFAULT_ID_COLUMN,
     max_bytes: int | None = None,
+    record_limits: ReaderLimits | None = None,
     num_workers: int = 1,
     progress: OpenProgress | None = None,
     dtype: torch.dtype = torch.float32,
@@ -129,6 +135,8 @@ def read_crystals(
         id_column: the column of the names in tables.
         max_bytes: what a file may hold or unpack to, and all answers of a server; by default what a `bytes_limit` block
             says, or else a gibibyte. `query_limits` blocks have the other limits of questions to servers.
+        record_limits: what else files and their records may hold: positions, operations, listed atoms, files of an
+            archive; by default what a `reader_limits` block says. A refusal names the limit that was met.
         num_workers: processes that parse.
         progress: called after each part of the work with the records done and in all, None while a server answers.
         dtype: of coordinates, lattices and properties.
@@ -150,14 +158,16 @@ def read_crystals(
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     try:
         most = current_max_bytes() if max_bytes is None else max_bytes
-        with bytes_limit(most):
+        held = current_reader_limits() if record_limits is None else record_limits
+        with bytes_limit(most), reader_limits(held):
             if query is None:
                 records = list(records_of(Path(path), format, id_column, max_bytes=most))
             else:
                 records = _answers(query, id_column, progress)
     except UnreadableSourceError as error:
         raise ReadError(f"cannot read {query or path}: it {_predicate(str(error))}") from error
-    options = ParseOptions(max_atoms, min_distance, reduce, current_limits() if limits is None else limits, lenient)
+    cells = current_limits() if limits is None else limits
+    options = ParseOptions(max_atoms, min_distance, reduce, cells, lenient, held)
     runs: list[list[ReadFailure] | ParsedRecords] = []
     num_done = 0
     if progress is not None:

@@ -7,71 +7,14 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+from cdvae_kit.io.crystals.limits import current_max_bytes, how_to_raise, largest_unpacked
 
 RecordKind = Literal["cif", "poscar", "extxyz", "structure", "arrays"]
-
-MAX_BYTES = 2**30
-"""Of text that a file may hold or unpack to; a gigabyte holds some half a million crystals of twenty atoms."""
-
-_LARGEST_RATIO = 200
-"""Text of crystals packs 5 to 20 times; what unpacks to more than this, and to much, is made to fill the memory."""
-
-_SMALL = 2**26
-
-
-_max_bytes: ContextVar[int] = ContextVar("max_bytes", default=MAX_BYTES)
-
-
-def current_max_bytes() -> int:
-    """What a file may hold or unpack to where nothing else is said."""
-    return _max_bytes.get()
-
-
-@contextmanager
-def bytes_limit(max_bytes: int) -> Iterator[None]:
-    """Within the block files may hold or unpack to so many bytes where nothing else is said."""
-    token = _max_bytes.set(max_bytes)
-    try:
-        yield
-    finally:
-        _max_bytes.reset(token)
-
-
-class QueryLimits(NamedTuple):
-    """How much of a server is asked.
-
-    Attributes:
-        max_records: structures.
-        max_seconds: for all answers together.
-    """
-
-    max_records: int = 100_000
-    max_seconds: float = 600.0
-
-
-_DEFAULT_QUERY = QueryLimits()
-_query_limits: ContextVar[QueryLimits] = ContextVar("query_limits", default=_DEFAULT_QUERY)
-
-
-def current_query_limits() -> QueryLimits:
-    """The limits of questions to servers."""
-    return _query_limits.get()
-
-
-@contextmanager
-def query_limits(limits: QueryLimits) -> Iterator[None]:
-    """Within the block questions to servers have these limits."""
-    token = _query_limits.set(limits)
-    try:
-        yield
-    finally:
-        _query_limits.reset(token)
 
 
 class UnreadableSourceError(Exception):
@@ -137,7 +80,8 @@ def read_bytes(path: Path, *, max_bytes: int | None = None) -> bytes:
         size = path.stat().st_size
         if size > max_bytes:
             raise UnreadableSourceError(
-                f"has {size} bytes, at most {max_bytes} are read (max_bytes); cut it into parts, or raise the limit"
+                f"has {size} bytes, at most {max_bytes} are read (max_bytes); cut it into parts, or "
+                f"{how_to_raise('max_bytes')}"
             )
         content = path.read_bytes()
     except OSError as error:
@@ -154,7 +98,7 @@ def unpacked(content: bytes, *, max_bytes: int | None = None) -> bytes:
     """What a gzip holds, up to a limit; other content as it is."""
     if not content.startswith(b"\x1f\x8b"):
         return content
-    limit = largest_unpacked(len(content), max_bytes)
+    limit, name = largest_unpacked(len(content), max_bytes)
     parts: list[bytes] = []
     total = 0
     try:
@@ -165,7 +109,8 @@ def unpacked(content: bytes, *, max_bytes: int | None = None) -> bytes:
             total += len(parts[-1])
             if total > limit:
                 raise UnreadableSourceError(
-                    f"is a gzip that unpacks to more than {limit} bytes; if it is sound, unpack it first"
+                    f"is a gzip that unpacks to more than {limit} bytes ({name}); if it is sound, unpack it first, or "
+                    f"{how_to_raise(name)}"
                 )
             if not member.eof:
                 raise UnreadableSourceError("is a damaged or truncated gzip file (it ends early); fetch it again")
@@ -173,12 +118,6 @@ def unpacked(content: bytes, *, max_bytes: int | None = None) -> bytes:
     except zlib.error as error:
         raise UnreadableSourceError(f"is a damaged or truncated gzip file ({error}); fetch it again") from error
     return b"".join(parts)
-
-
-def largest_unpacked(num_bytes: int, max_bytes: int | None = None) -> int:
-    """To how much so many packed bytes may unpack."""
-    max_bytes = current_max_bytes() if max_bytes is None else max_bytes
-    return min(max_bytes, max(_SMALL, _LARGEST_RATIO * num_bytes))
 
 
 def shown(path: str | os.PathLike[str]) -> str:
@@ -206,12 +145,20 @@ def decode(content: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def whole_number(text: str, what: str, *, most: int = 10**9) -> int:
-    """A count in a file; `ValueError` where it is none, or too large to be one."""
+def whole_number(text: str, what: str, *, most: int = 10**9, limit: str = "") -> int:
+    """A count in a file; `ValueError` where it is none, or too large to be one.
+
+    Args:
+        text: of the file.
+        what: is counted, for the message.
+        most: the largest count that is taken.
+        limit: the name among `ReaderLimits` of what says so, if it is one of them.
+    """
     word = text.strip()
     if not (word.isascii() and word.isdigit()) or len(word) > 18 or int(word) > most:
         shown = word if len(word) <= 40 else f"{word[:20]}... ({len(word)} characters)"
-        raise ValueError(f"expected {what}, an integer up to {most}, got {shown!r}")
+        advice = f"; {how_to_raise(limit)}" if limit and word.isascii() and word.isdigit() else ""
+        raise ValueError(f"expected {what}, an integer up to {most}, got {shown!r}{advice}")
     return int(word)
 
 

@@ -18,7 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from cdvae_kit.crystal.arrays import lattice_matrix
-from cdvae_kit.io.crystals.records import ReadFailure, Record, UnreadableSourceError, current_max_bytes
+from cdvae_kit.io.crystals.limits import current_max_bytes, current_reader_limits, how_to_raise, largest_unpacked
+from cdvae_kit.io.crystals.records import ReadFailure, Record, UnreadableSourceError
 
 _DTYPES = {
     "FloatStorage": "f4",
@@ -31,7 +32,6 @@ _DTYPES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
-_MAX_STEPS = 5_000_000
 _DAMAGE = (
     *(LookupError, TypeError, ValueError, ArithmeticError, AttributeError),
     *(OSError, EOFError, RuntimeError, MemoryError, struct.error, zlib.error, zipfile.BadZipFile),
@@ -107,20 +107,14 @@ def _tensors(content: bytes) -> dict[str, Any]:
         raise UnreadableSourceError(
             "is no file of tensors as PyTorch 1.6 and later save them (a zip with data.pkl); it may be older or damaged"
         ) from error
-    if sum(info.file_size for info in archive.infolist()) > current_max_bytes():
-        raise UnreadableSourceError(f"unpacks to more than {current_max_bytes()} bytes (max_bytes)")
+    most, limit = largest_unpacked(len(content))
+    if sum(info.file_size for info in archive.infolist()) > most:
+        raise _too_much(f"it unpacks to more than {most} bytes", limit)
     folder = program_name.removesuffix("data.pkl")
     try:
         little = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in names else b"little"
         order: Literal["<", ">"] = ">" if little.strip() == b"big" else "<"
-
-        def storage(kind: str, key: str) -> np.ndarray:
-            if kind not in _DTYPES:
-                raise _ProgramError(f"a tensor of {kind}")
-            dtype = np.dtype(_DTYPES[kind]).newbyteorder(order)
-            return np.frombuffer(archive.read(f"{folder}data/{key}"), dtype=dtype)
-
-        result = _follow(archive.read(program_name), storage)
+        result = _follow(archive.read(program_name), _Storages(archive, folder, order))
     except _DAMAGE as error:
         told = f" ({error})" if isinstance(error, _ProgramError) else ""
         raise UnreadableSourceError(f"is a damaged file of tensors{told}; fetch it again") from error
@@ -129,13 +123,42 @@ def _tensors(content: bytes) -> dict[str, Any]:
     return {str(name): value for name, value in result.items() if isinstance(name, str)}
 
 
-def _follow(program: bytes, storage: Callable[[str, str], np.ndarray]) -> Any:
+class _Storages:
+    """The raw numbers of the archive, each read once, and how many bytes may still become tensors."""
+
+    def __init__(self, archive: zipfile.ZipFile, folder: str, order: Literal["<", ">"]) -> None:
+        self._archive, self._folder, self._order = archive, folder, order
+        self._known: dict[tuple[str, str], np.ndarray] = {}
+        self._most = self._left = current_max_bytes()
+
+    def read(self, kind: str, key: str) -> np.ndarray:
+        if kind not in _DTYPES:
+            raise _ProgramError(f"a tensor of {kind}")
+        if (kind, key) not in self._known:
+            dtype = np.dtype(_DTYPES[kind]).newbyteorder(self._order)
+            content = self._archive.read(f"{self._folder}data/{key}")
+            self.spend(len(content))
+            self._known[kind, key] = np.frombuffer(content, dtype=dtype)
+        return self._known[kind, key]
+
+    def spend(self, num_bytes: int) -> None:
+        self._left -= num_bytes
+        if self._left < 0:
+            raise _too_much(f"its tensors have more than {self._most} bytes", "max_bytes")
+
+
+def _too_much(what: str, limit: str) -> UnreadableSourceError:
+    return UnreadableSourceError(f"holds too much: {what}; {how_to_raise(limit)}")
+
+
+def _follow(program: bytes, storages: _Storages) -> Any:
     """What the program leaves on its stack: plain values, arrays for tensors, boxes for all the rest."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
+    most = current_reader_limits().max_steps
     for step, (opcode, argument, _) in enumerate(pickletools.genops(program)):
-        if step > _MAX_STEPS:
-            raise _ProgramError(f"more than {_MAX_STEPS} steps")
+        if step > most:
+            raise _too_much(f"its program has more than {most} steps", "max_steps")
         name = opcode.name
         if name == "STOP":
             return stack.pop()
@@ -152,7 +175,7 @@ def _follow(program: bytes, storage: Callable[[str, str], np.ndarray]) -> Any:
         elif argument is not None and isinstance(argument, str | int | float | bytes) and name not in _NAMES:
             stack.append(argument)
         else:
-            _act(name, argument, stack, storage)
+            _act(name, argument, stack, storages)
     raise _ProgramError("it has no end")
 
 
@@ -173,7 +196,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 _NAMES = {"GLOBAL", "INST", "PERSID", "EXT1", "EXT2", "EXT4"}
 
 
-def _act(name: str, argument: Any, stack: list[Any], storage: Callable[[str, str], np.ndarray]) -> None:
+def _act(name: str, argument: Any, stack: list[Any], storages: _Storages) -> None:
     if name == "GLOBAL":
         stack.append(_Name(str(argument).replace(" ", ".")))
     elif name == "STACK_GLOBAL":
@@ -195,10 +218,10 @@ def _act(name: str, argument: Any, stack: list[Any], storage: Callable[[str, str
         if isinstance(stack[-1], list):
             stack[-1].extend(items)
     elif name == "BINPERSID":
-        stack.append(_stored(stack.pop(), storage))
+        stack.append(_stored(stack.pop(), storages))
     elif name == "REDUCE":
         arguments, called = stack.pop(), stack.pop()
-        stack.append(_made(called, arguments))
+        stack.append(_made(called, arguments, storages))
     elif name in ("NEWOBJ", "NEWOBJ_EX"):
         del stack[-(2 if name == "NEWOBJ" else 3) :]
         stack.append(_Box())
@@ -229,17 +252,17 @@ def _filled(table: Any, items: list[Any]) -> Any:
     return table
 
 
-def _stored(reference: Any, storage: Callable[[str, str], np.ndarray]) -> Any:
+def _stored(reference: Any, storages: _Storages) -> Any:
     """The numbers of ("storage", kind, key, device, count)."""
     if not (isinstance(reference, tuple) and len(reference) >= 3 and reference[0] == "storage"):
         return _Box()
     kind, key = reference[1], reference[2]
     if not isinstance(kind, _Name) or not str(key).isalnum():
         raise _ProgramError("a storage without a type")
-    return storage(kind.name.rsplit(".", 1)[-1], str(key))
+    return storages.read(kind.name.rsplit(".", 1)[-1], str(key))
 
 
-def _made(called: Any, arguments: Any) -> Any:
+def _made(called: Any, arguments: Any, storages: _Storages) -> Any:
     name = called.name if isinstance(called, _Name) else ""
     if name == "collections.OrderedDict":
         return {}
@@ -255,6 +278,8 @@ def _made(called: Any, arguments: Any) -> Any:
             or (size and last >= len(numbers))
         ):
             raise _ProgramError("a tensor larger than its numbers")
+        # a program may ask for the same numbers again and again
+        storages.spend(size * numbers.itemsize)
         item = numbers.itemsize
         view = np.lib.stride_tricks.as_strided(
             numbers[offset:], shape, tuple(stride * item for stride in strides), writeable=False

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cdvae_kit.metrics.crystals import MIN_VOLUME, CrystalArrays, Crystals, as_arrays
+from cdvae_kit.crystal.arrays import MIN_VOLUME
+from cdvae_kit.metrics.crystals import CrystalArrays, Crystals, as_arrays
 
 # crystals whose compositions are worked out at once: a few arrays of their atoms are in memory meanwhile
 _CHUNK = 100_000
