@@ -112,22 +112,25 @@ def _read(key: str, text: str) -> Any:
     return int(text) if key in ("epoch", "skipped_steps") else float(text)
 
 
-def make_loggers(folder: str | os.PathLike[str], names: Sequence[LoggerName] | None) -> list[Any]:
+def make_loggers(
+    folder: str | os.PathLike[str], names: Sequence[LoggerName] | None, *, last_step: int = 0
+) -> list[Any]:
     """Lightning's loggers of these names; `csv` is `MetricsLog`, which a run has anyway.
 
     Args:
         folder: of the run.
         names: which; None takes TensorBoard where it is installed.
+        last_step: TensorBoard hides what was logged after this step: it was so after the state that a run resumes from.
 
     Raises:
         ImportError: one that is asked for is not installed.
     """
     by_default: tuple[LoggerName, ...] = ("tensorboard",) if importlib.util.find_spec("tensorboard") is not None else ()
     chosen = by_default if names is None else names
-    return [_make_logger(folder, name) for name in dict.fromkeys(chosen) if name != "csv"]
+    return [_make_logger(folder, name, last_step) for name in dict.fromkeys(chosen) if name != "csv"]
 
 
-def _make_logger(folder: str | os.PathLike[str], name: LoggerName) -> Any:
+def _make_logger(folder: str | os.PathLike[str], name: LoggerName, last_step: int) -> Any:
     if importlib.util.find_spec(name) is None:
         extra = "wandb" if name == "wandb" else "logging"
         raise ImportError(f"the logger {name} needs the package {name}: pip install 'cdvae-kit[{extra}]'")
@@ -135,7 +138,7 @@ def _make_logger(folder: str | os.PathLike[str], name: LoggerName) -> Any:
 
     if name == "wandb":
         return loggers.WandbLogger(project="cdvae_kit", name=Path(folder).name, save_dir=str(folder))
-    return loggers.TensorBoardLogger(save_dir=str(folder), name="tensorboard", version="")
+    return loggers.TensorBoardLogger(save_dir=str(folder), name="tensorboard", version="", purge_step=last_step + 1)
 
 
 def plot_losses(

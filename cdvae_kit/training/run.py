@@ -138,7 +138,8 @@ def _fit(
     state = load_state(last) if resume and last.is_dir() else None
     if resume and state is None and is_main:
         logger.warning("%s holds no state yet; training starts from the beginning", output)
-    log = MetricsLog(output / "metrics.csv", last_step=steps_done(state) if state else 0) if is_main else None
+    last_step = steps_done(state) if state else 0
+    log = MetricsLog(output / "metrics.csv", last_step=last_step) if is_main else None
     training = TrainingModule(
         model,
         config,
@@ -153,7 +154,8 @@ def _fit(
         bar = stack.enter_context(make_bar()) if show else None
         callbacks: list[pl.Callback] = [ProgressCallback(bar)] if bar is not None else []
         stack.enter_context(_quiet_lightning())
-        trainer = _make_trainer(config, output, device, callbacks, is_main=is_main)
+        loggers = make_loggers(output, config.loggers, last_step=last_step) if is_main else []
+        trainer = _make_trainer(config, output, device, callbacks, loggers)
         root_device = trainer.strategy.root_device
         _run_stage_one(training, trainer, train, val, graphs, state, last)
         if not training.best_step:
@@ -320,7 +322,7 @@ def _quiet_lightning() -> Iterator[None]:
 
 
 def _make_trainer(
-    config: TrainingConfig, output: Path, device: str, callbacks: list[pl.Callback], *, is_main: bool
+    config: TrainingConfig, output: Path, device: str, callbacks: list[pl.Callback], loggers: list[Any]
 ) -> pl.Trainer:
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
@@ -341,7 +343,7 @@ def _make_trainer(
         precision="32-true",
         plugins=[StateIO()],
         callbacks=callbacks,
-        logger=make_loggers(output, config.loggers) if is_main else False,
+        logger=loggers or False,
         max_epochs=-1,
         # each rank cuts its own part of the same order
         use_distributed_sampler=False,

@@ -314,8 +314,7 @@ def _changes(event: str, arguments: tuple[Any, ...], root: bytes) -> bool:
 
 
 def files_in(folder: Path) -> Iterator[str]:
-    """Names of all files and folders but those of the cache."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if name.split("/")[0] not in ("cache", "judges.py", "__pycache__"):
-            yield name
+    """Names of all files and folders but those of the cache; TensorBoard's have one for each run, with its time."""
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")))
+    cut = (name.partition(".tfevents.")[0] for name in names)
+    yield from dict.fromkeys(name for name in cut if name.split("/")[0] not in ("cache", "judges.py", "__pycache__"))

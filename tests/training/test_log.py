@@ -108,3 +108,16 @@ def test_loggers_are_those_that_are_asked_for_and_missing_ones_are_told(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"wandb needs the package wandb.*cdvae-kit\[wandb\]"):
         make_loggers(tmp_path, ("wandb",))
+
+
+def test_tensorboard_shows_no_step_twice_after_a_kill(tmp_path: Path) -> None:
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    # two runs that end after step 4 and go on from a state of step 2, the first from none
+    for last_step in (0, 0, 2, 2):
+        (logger,) = make_loggers(tmp_path, ("tensorboard",), last_step=last_step)
+        for step in range(last_step + 1, 5):
+            logger.log_metrics({"loss": float(step)}, step=step)
+        logger.finalize("killed")
+    events = reading.EventAccumulator(str(tmp_path / "tensorboard"), purge_orphaned_data=True)
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
