@@ -7,6 +7,7 @@ is whether charges balance. The critic is told how nearly they do by the known o
 learns from the real compositions, of which many are no salts.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +22,9 @@ NUM_FACTS = 4
 """Numbers of `charge_facts`."""
 _MANY_CHOICES = 5000
 _DROPOUT = 0.1
+_MOST_ELEMENTS, _MOST_ATOMS = 8, 64
+"""Larger numbers are calibrated together."""
+_CALIBRATION_ROUNDS, _CALIBRATION_STEP, _LARGEST_OFFSET = 50, 0.5, 4.0
 
 
 def charge_facts(counts: Tensor) -> Tensor:
@@ -106,9 +110,13 @@ class CompositionCritic(nn.Module):
 
     ceiling = 3.0
     """A composition that is so many times more frequent among real ones is always accepted."""
+    of_num_elements: Tensor
+    of_num_atoms: Tensor
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
+        self.register_buffer("of_num_elements", torch.zeros(_MOST_ELEMENTS + 1))
+        self.register_buffer("of_num_atoms", torch.zeros(_MOST_ATOMS + 1))
         self.element = nn.Embedding(NUM_ELEMENTS, _ELEMENT_WIDTH)
         self.of_element = mlp([_ELEMENT_WIDTH + 2, hidden, hidden])
         self.out = mlp([hidden + 2 * _ELEMENT_WIDTH + 1 + NUM_FACTS, hidden, hidden, 1])
@@ -135,6 +143,46 @@ class CompositionCritic(nn.Module):
             pooled = dropout(pooled, _DROPOUT, generator)
         return self.out(pooled).squeeze(-1)
 
+    def acceptance(self, counts: Tensor) -> Tensor:
+        """(num_crystals,) with what probability a composition that the prior draws is accepted."""
+        number, atoms = _sizes(counts)
+        offset = self.of_num_elements.index_select(0, number) + self.of_num_atoms.index_select(0, atoms)
+        return ((self(counts) + offset).exp() / self.ceiling).clamp_max(1.0)
+
     def accepts(self, counts: Tensor, uniform: Tensor) -> Tensor:
         """(num_crystals,) bool, for draws `uniform` (num_crystals,) from [0, 1)."""
-        return uniform < self(counts).exp() / self.ceiling
+        return uniform < self.acceptance(counts)
+
+    @torch.no_grad()
+    def calibrate(self, real: Tensor, drawn: Tensor) -> None:
+        """Sets how much each number of elements and of atoms is favoured, so that what is accepted has those of `real`.
+
+        The ceiling cuts off what is much more frequent among real compositions, and most so among large ones, of which
+        few that are drawn are any good: without this, small compositions are accepted too often. Both numbers are
+        matched in turn (iterative proportional fitting: Deming and Stephan, Ann. Math. Stat. 11, 427 (1940)), and as
+        many compositions are accepted in all as before.
+
+        Args:
+            real: (num_real, num_elements) long, compositions to be like.
+            drawn: (num_drawn, num_elements) long, compositions of the prior.
+        """
+        self.of_num_elements.zero_()
+        self.of_num_atoms.zero_()
+        logits = self(drawn).detach()
+        before = float((logits.exp() / self.ceiling).clamp_max(1.0).mean())
+        sizes = list(zip((self.of_num_elements, self.of_num_atoms), _sizes(real), _sizes(drawn), strict=True))
+        for _ in range(_CALIBRATION_ROUNDS):
+            for table, of_real, of_drawn in sizes:
+                wanted = torch.bincount(of_real, minlength=len(table)).to(logits) / len(real)
+                accepted = self.acceptance(drawn)
+                found = torch.bincount(of_drawn, accepted, minlength=len(table)).to(logits) / accepted.sum()
+                # what no real composition has falls to the least; of what is never drawn nothing can be said
+                step = torch.where(found > 0.0, (wanted / found.clamp_min(1e-12)).log(), 0.0)
+                table += step.clamp(-_CALIBRATION_STEP, _CALIBRATION_STEP)
+                table.clamp_(-_LARGEST_OFFSET, _LARGEST_OFFSET)
+            self.of_num_elements += math.log(before) - math.log(float(self.acceptance(drawn).mean()))
+
+
+def _sizes(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """(num_crystals,) long each: numbers of elements and of atoms, the many taken together."""
+    return (counts > 0).sum(-1).clamp_max(_MOST_ELEMENTS), counts.sum(-1).clamp_max(_MOST_ATOMS)

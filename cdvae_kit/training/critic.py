@@ -116,8 +116,9 @@ def fit_critic_to_counts(
     with torch.no_grad():
         for name, weight in named:
             weight.copy_(kept[name])
-        odds = critic(val[1]).exp() / critic.ceiling
-    result = CriticFit(config.critic_steps, best[1], best[0], float(odds.clamp_max(1.0).mean()))
+        critic.calibrate(train[0], train[1])  # type: ignore[operator]
+        accepted = float(critic.acceptance(val[1]).mean())  # type: ignore[operator]
+    result = CriticFit(config.critic_steps, best[1], best[0], accepted)
     logger.info("critic: validation loss %.4f at step %d, accepts %.2f", result.val_loss, best[1], result.accepted)
     return result
 

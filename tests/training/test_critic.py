@@ -53,3 +53,37 @@ def test_balance_is_learnt_and_holds_for_compositions_never_seen() -> None:
 def test_the_same_seed_gives_the_same_critic() -> None:
     first, second = (torch.cat([w.detach().flatten() for w in fitted()[0].parameters()]) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_calibration_gives_what_is_accepted_the_sizes_of_the_real_ones() -> None:
+    critic, _ = fitted()
+    real, drawn = compositions(4000, 7, balanced=True), compositions(4000, 8, balanced=False)
+    # real crystals are larger: twice the counts for half of them, and of those drawn for a third
+    real[::2] *= 2
+    drawn[::3] *= 2
+
+    def sizes(counts: Tensor, weight: Tensor) -> Tensor:
+        shares = torch.bincount(counts.sum(1), weight, minlength=17)
+        return shares / shares.sum()
+
+    with torch.no_grad():
+        wanted = sizes(real, torch.ones(len(real)))
+        before = critic.acceptance(drawn)
+        critic.calibrate(real, drawn)
+        after = critic.acceptance(drawn)
+    assert 0.0 <= float(after.min()) and float(after.max()) <= 1.0
+    assert abs(float(after.mean() - before.mean())) < 0.05
+    without, with_it = ((wanted - sizes(drawn, accepted)).abs().sum().item() for accepted in (before, after))
+    assert without > 0.2 and with_it < 0.4 * without
+
+
+def test_a_critic_that_nobody_calibrated_favours_no_size() -> None:
+    critic, _ = fitted()
+    fresh = CompositionCritic(32)
+    assert not fresh.of_num_atoms.any() and not fresh.of_num_elements.any()
+    counts = compositions(50, 9, balanced=True)
+    accepted = critic.acceptance(counts)
+    critic.of_num_elements.zero_()
+    critic.of_num_atoms.zero_()
+    assert not torch.allclose(accepted, critic.acceptance(counts))
+    torch.testing.assert_close(critic.acceptance(counts), (critic(counts).exp() / 3.0).clamp_max(1.0))
