@@ -16,7 +16,7 @@ from cdvae_kit.crystal.symmetry import CRYSTAL_SYSTEMS, crystal_system, space_gr
 from cdvae_kit.crystal.wyckoff import all_positions, position_of, wyckoff_positions
 from cdvae_kit.metrics.composition_rules import CompositionRule, check_composition
 from cdvae_kit.models.conditions import Conditions
-from cdvae_kit.models.contents import fits_groups, has_its_group
+from cdvae_kit.models.contents import fits_groups, generic_crystal, has_its_group
 
 if TYPE_CHECKING:
     from cdvae_kit.models import CDVAE
@@ -69,7 +69,9 @@ def conditions_from(
     orbits = None
     if sites is not None:
         orbits = [(parse_element(symbol), letter) for symbol, letters in sites.items() for letter in letters]
-        composition, units = _of_sites(orbits, space_group, composition)
+        orbits = _canonical(orbits, space_group)
+        composition, found = _of_sites(orbits, space_group, composition)
+        units = units or found
     return Conditions(
         composition=composition,
         units=units,
@@ -85,14 +87,28 @@ def conditions_from(
     )
 
 
-def _of_sites(
-    orbits: Sequence[tuple[int, str]], group: int | None, formula: Mapping[int, int] | None
-) -> tuple[dict[int, int], tuple[int]]:
-    """Formula and formula units in the primitive cell of all orbits of a crystal; the formula as given, if it is."""
+def _canonical(orbits: Sequence[tuple[int, str]], group: int | None) -> list[tuple[int, str]]:
+    """The same Wyckoff positions as the canonical description has them, seen from the origin that it takes."""
     if group is None:
         raise ValueError("letters of Wyckoff positions belong to a space group; give that, too")
     if not orbits:
         raise ValueError("no Wyckoff position is given; name those of all atoms, such as Na:a and Cl:b in group 225")
+    elements = torch.tensor([number for number, _ in orbits])
+    positions = torch.tensor([position_of(group, letter).index for _, letter in orbits])
+    found = describe(generic_crystal(group, positions, elements).plain(), tolerance=_TOLERANCE)
+    if int(found.space_group) != group or len(found.position) != len(orbits):
+        raise ValueError(
+            f"crystals with these Wyckoff positions have more symmetry than space group {group}, or atoms that coincide"
+        )
+    letters = [all_positions()[position].letter for position in found.position.tolist()]
+    return list(zip(found.elements.tolist(), letters, strict=True))
+
+
+def _of_sites(
+    orbits: Sequence[tuple[int, str]], group: int | None, formula: Mapping[int, int] | None
+) -> tuple[dict[int, int], tuple[int]]:
+    """Formula and formula units in the primitive cell of all orbits of a crystal; the formula as given, if it is."""
+    assert group is not None
     counts: dict[int, int] = {}
     for number, letter in orbits:
         counts[number] = counts.get(number, 0) + position_of(group, letter).primitive_multiplicity
@@ -207,6 +223,11 @@ def check_possible(model: CDVAE, conditions: Conditions) -> None:
             f"{', '.join(map(str, head.known_groups.nonzero().squeeze(-1).tolist()))}"
         )
     if limits.sites is not None:
+        if never := sorted({all_positions()[p].letter for _, p in limits.sites if not head.known_positions[p]}):
+            raise ValueError(
+                f"the model has never seen an atom on position {', '.join(never)} of space group {groups[0]}; it knows "
+                f"{', '.join(p.letter for p in wyckoff_positions(groups[0]) if head.known_positions[p.index])}"
+            )
         elements, positions = (torch.tensor(column) for column in zip(*limits.sites, strict=True))
         if not has_its_group(groups[0], positions, elements):
             raise ValueError(f"crystals with these Wyckoff positions have more symmetry than space group {groups[0]}")

@@ -17,6 +17,7 @@ from torch import Tensor
 from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
 from cdvae_kit.crystal.wyckoff import all_positions
+from cdvae_kit.generation.wishes import in_another_group
 from cdvae_kit.models import decoding
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.contents import Contents, has_its_group, read_contents
@@ -89,6 +90,12 @@ def vote(
         raise ValueError("templates are voted for by draws of a learned prior, which this model has not")
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
+    if new and model.prototypes is None:
+        raise ValueError(
+            "this model does not keep what its training crystals have; one trained with model.prototypes does"
+        )
+    if any(wish.sites is not None for wish in wishes):
+        raise ValueError("templates are voted for wishes that leave the Wyckoff positions open; these name them")
     model.eval()
     if ids is None:
         ids = torch.arange(len(wishes), device=model.device)
@@ -130,11 +137,13 @@ def _templates(model: CDVAE, wish: Conditions, contents: Contents, known_share: 
         for key, of_draws in drawn.items():
             if key[0] == units:
                 votes[key] += rest * of_draws
+    votes = {key: vote for key, vote in votes.items() if vote > 0.0}
     if new:
         there = {(units, *key) for units in sizes for key in _there(model, wish, units)}
         votes = {key: vote for key, vote in votes.items() if key not in there} or votes
+    total = sum(votes.values())
     ranked = sorted(votes, key=lambda key: (-votes[key], key))
-    return [Template(votes[key], key[1], key[2], key[0]) for key in ranked]
+    return [Template(votes[key] / total, key[1], key[2], key[0]) for key in ranked]
 
 
 def _there(model: CDVAE, wish: Conditions, units: int) -> set[tuple[int, Sites]]:
@@ -192,6 +201,11 @@ def crystals_of(
             noise.
         num_steps: of the default sampler.
     """
+    if model.config.noise.types not in ("held", "exchanged"):
+        raise ValueError(
+            f"elements of a model with noise.types={model.config.noise.types!r} are drawn anew on the way, so that a "
+            "formula does not hold"
+        )
     model.eval()
     told = [template.wish(wish) for template, wish in zip(templates, wishes, strict=True)]
     heat = torch.as_tensor(temperature, device=model.device, dtype=torch.float32).expand(len(told))
@@ -200,7 +214,8 @@ def crystals_of(
         some = [told[i] for i in rows.tolist()]
         crystals, z = _draw(model, some, ids[rows], heat[rows], seed, guidance, num_steps)
         for attempt in range(1, _MAX_TRIES):
-            bad = decoding.overlapping(crystals).nonzero().squeeze(-1)
+            own = [wishes[i] for i in rows.tolist()]
+            bad = (decoding.overlapping(crystals) | in_another_group(crystals, own)).nonzero().squeeze(-1)
             if not len(bad):
                 break
             again = [some[i] for i in bad.tolist()]

@@ -67,7 +67,7 @@ def sample_each(
         ids = torch.arange(first, first + len(some), device=model.device)
         crystals, z = _draw(model, some, ids, seed, guidance, temperature, num_steps)
         for attempt in range(1, max_tries):
-            bad = (decoding.overlapping(crystals) | _in_another_group(crystals, some)).nonzero().squeeze(-1)
+            bad = (decoding.overlapping(crystals) | in_another_group(crystals, some)).nonzero().squeeze(-1)
             if not len(bad):
                 break
             again = [some[i] for i in bad.tolist()]
@@ -114,7 +114,8 @@ def _join(parts: Sequence[Contents]) -> Contents:
     return Contents(orbits, torch.cat([part.elements for part in parts]), torch.cat([part.log_p for part in parts]))
 
 
-def _in_another_group(crystals: SymmetricCrystals, wishes: Sequence[Conditions]) -> Tensor:
+def in_another_group(crystals: SymmetricCrystals, wishes: Sequence[Conditions]) -> Tensor:
+    """(num_crystals,) bool: whether each has another group than its wish asks for."""
     wrong = [
         bool(decoding._in_another_group(crystals.select([i]), wish.limits())[0])
         if wish.space_group is not None or wish.crystal_system is not None

@@ -72,7 +72,19 @@ class Conditions:
         atoms: Counter[int] = Counter()
         for number, position in self.site_positions():
             atoms[number] += all_positions()[position].primitive_multiplicity
+        taken = Counter(position for _, position in self.site_positions())
+        for position, times in taken.items():
+            if times > 1 and not all_positions()[position].num_free:
+                raise ValueError(
+                    f"position {all_positions()[position].letter} of space group {self.space_group} is a fixed set of "
+                    f"points, and is taken {times} times"
+                )
         times = sum(atoms.values()) // sum(self.composition.values())
+        if (self.units is not None and times not in self.units) or self.num_atoms not in (None, sum(atoms.values())):
+            raise ValueError(
+                f"the Wyckoff positions hold {sum(atoms.values())} atoms, {times} formula units; asked for are "
+                f"num_atoms={self.num_atoms}, units={self.units}"
+            )
         if atoms != Counter({number: count * times for number, count in self.composition.items()}):
             raise ValueError(
                 f"the Wyckoff positions hold {_symbols(sorted(atoms.elements()))}, which is no integer number of the "

@@ -166,6 +166,11 @@ class CDVAEConfig(_Settings):
             )
         if self.symmetry == "orbits" and self.lattice != "log_stretch":
             raise ValueError("symmetry='orbits' needs lattice='log_stretch', in which the crystal families are planes")
+        if self.has_numbers and self.noise.types != "held":
+            raise ValueError(
+                f"numbered orbits are in the order of their elements, which noise.types={self.noise.types!r} takes "
+                "away; set numbered_orbits=false or noise.types=held"
+            )
         return self
 
     @property

@@ -20,6 +20,7 @@ from torch import Tensor
 from cdvae_kit.crystal.lattice import lattice_from_log_parameters
 from cdvae_kit.crystal.lattice_families import project_parameters
 from cdvae_kit.crystal.orbits import Orbits
+from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.crystal.symmetry import find_space_group
 from cdvae_kit.crystal.wyckoff import wyckoff_positions, wyckoff_table
 from cdvae_kit.models.assignment import most_probable_assignment
@@ -240,20 +241,22 @@ def has_its_group(space_group: int, position: Tensor, elements: Tensor) -> bool:
 
 @lru_cache(maxsize=100_000)
 def _generic_group(space_group: int, kinds_and_positions: tuple[tuple[int, int], ...]) -> int | None:
-    orbits = Orbits(
-        torch.tensor([space_group]),
-        torch.tensor([len(kinds_and_positions)]),
-        torch.tensor([position for _, position in kinds_and_positions]),
-    )
-    generator = make_generator(space_group, len(kinds_and_positions))
-    free = torch.rand(len(kinds_and_positions), 3, generator=generator, dtype=torch.float64) * orbits.is_free
+    kinds, positions = (torch.tensor(column) for column in zip(*kinds_and_positions, strict=True))
+    crystal = generic_crystal(space_group, positions, kinds)
+    arrays = crystal.lattice[0].tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist()
+    return find_space_group(*arrays, _GENERIC_TOLERANCE).number
+
+
+def generic_crystal(space_group: int, position: Tensor, elements: Tensor) -> SymmetricCrystals:
+    """A crystal of these orbits (num_orbits,), in float64, whose parameters and cell are not special."""
+    orbits = Orbits(torch.tensor([space_group]), torch.tensor([len(position)]), position)
+    generator = make_generator(space_group, len(position))
+    free = torch.rand(len(position), 3, generator=generator, dtype=torch.float64) * orbits.is_free
     parameters = 0.3 * torch.randn(1, 6, generator=generator, dtype=torch.float64) + math.log(20.0)
     parameters[:, 3:] -= math.log(20.0)
     cell = lattice_from_log_parameters(project_parameters(parameters, orbits.family))
     lattice = orbits.conventional_to_primitive(cell)[0]
-    numbers = torch.tensor([kind for kind, _ in kinds_and_positions])[orbits.of_atom]
-    found = find_space_group(lattice.tolist(), orbits.frac_coords(free).tolist(), numbers.tolist(), _GENERIC_TOLERANCE)
-    return found.number
+    return SymmetricCrystals(orbits, elements, free, lattice.unsqueeze(0))
 
 
 def _compositions(

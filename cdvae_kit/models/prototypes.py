@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby, islice, pairwise, permutations, product
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,6 @@ _WIDTH = 4.0
 """Votes fall as exp(-d / 4), d the sum of distances in Pettifor's order over the elements. Width and number of
 neighbours were chosen on 1,500 validation crystals of MP-20: 1, 10 and 30 neighbours have the right positions for 61.9,
 64.1 and 64.1 %, widths of 2 and 8 for 63.6 and 62.9 %."""
-_MOST_PAIRINGS = 720
-"""Ways to pair elements of equal numbers of atoms that are compared: 6 elements' worth."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class KnownPrototypes(nn.Module):
     """Compositions of the training crystals with their orbits, a few bytes each; part of the weights, never trained."""
 
     numbers: Tensor
-    """int16: atoms of each element in the primitive cell, one list after another; crystals go by these lists."""
+    """int32: atoms of each element in the primitive cell, one list after another; crystals go by these lists."""
     num_elements: Tensor
     """(num_lists,) uint8."""
     num_crystals: Tensor
@@ -62,23 +60,23 @@ class KnownPrototypes(nn.Module):
     elements: Tensor
     """uint8: of each crystal, the rarest first, then in Pettifor's order; crystals one after the other."""
     prototype: Tensor
-    """(num_crystals,) int16, or int32 where there are many."""
+    """(num_crystals,) int32."""
     slot: Tensor
     """uint8: of each orbit of a prototype, which of the crystal's elements it is; prototypes one after the other."""
     position: Tensor
-    """int16: `WyckoffPosition.index` of it."""
+    """int32: `WyckoffPosition.index` of it."""
     num_sites: Tensor
-    """(num_prototypes,) int16."""
+    """(num_prototypes,) int32. Processes that train together cannot exchange smaller signed integers."""
 
     _KINDS: Mapping[str, torch.dtype] = {
-        "numbers": torch.int16,
+        "numbers": torch.int32,
         "num_elements": torch.uint8,
         "num_crystals": torch.int32,
         "elements": torch.uint8,
-        "prototype": torch.int16,
+        "prototype": torch.int32,
         "slot": torch.uint8,
-        "position": torch.int16,
-        "num_sites": torch.int16,
+        "position": torch.int32,
+        "num_sites": torch.int32,
     }
 
     def __init__(self) -> None:
@@ -117,10 +115,8 @@ class KnownPrototypes(nn.Module):
             "position": [position for prototype in prototypes for _, position in prototype],
             "num_sites": [len(prototype) for prototype in prototypes],
         }
-        many = len(prototypes) > torch.iinfo(torch.int16).max
-        kinds = {**self._KINDS, **({"prototype": torch.int32} if many else {})}
         device = self.elements.device
-        for name, kind in kinds.items():
+        for name, kind in self._KINDS.items():
             setattr(self, name, torch.tensor(columns[name], dtype=kind, device=device))
         self._by_numbers = None
 
@@ -134,20 +130,15 @@ class KnownPrototypes(nn.Module):
         if known is None:
             return []
         place = np.array(places_in_pettifors_order())
-        here = place[list(order)]
-        pairings = np.array(list(islice(_pairings([counts[number] for number in order]), _MOST_PAIRINGS)))
-        # (pairings, known compounds): the element in slot k stands for the known one in slot pairing[k]
-        distances = np.abs(here - place[known.elements][:, pairings].swapaxes(0, 1)).sum(-1)
-        best = distances.argmin(0)
-        distance = distances[best, np.arange(len(best))]
+        # of elements of equal numbers, both in Pettifor's order, to pair them in this order is nearest
+        distance = np.abs(place[list(order)] - place[known.elements]).sum(-1)
         votes: dict[tuple[int, tuple[tuple[int, int], ...]], float] = defaultdict(float)
         nearest: dict[tuple[int, tuple[tuple[int, int], ...]], int] = {}
         groups = wyckoff_table().space_group
         # all of those that are as near as the last one: which of them come first says nothing
         last = np.partition(distance, min(_NEIGHBOURS, len(distance)) - 1)[min(_NEIGHBOURS, len(distance)) - 1]
         for row in (distance <= last).nonzero()[0][distance[distance <= last].argsort(kind="stable")].tolist():
-            stands_for = dict(zip(pairings[best[row]].tolist(), order, strict=True))
-            sites = tuple(sorted((stands_for[k], position) for k, position in known.sites[row]))
+            sites = tuple(sorted((order[k], position) for k, position in known.sites[row]))
             key = int(groups[sites[0][1]]), sites
             votes[key] += float(np.exp(-(distance[row] - distance.min()) / _WIDTH))
             nearest.setdefault(key, int(distance[row]))
@@ -174,10 +165,10 @@ class KnownPrototypes(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
         # how much is known is the checkpoint's to say
-        for name in self._KINDS:
+        for name, kind in self._KINDS.items():
             tensor = state_dict.get(prefix + name)
             if tensor is not None:
-                setattr(self, name, torch.empty_like(tensor, device=self.elements.device))
+                setattr(self, name, torch.empty(tensor.shape, dtype=kind, device=self.elements.device))
         self._by_numbers = None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
@@ -199,10 +190,3 @@ def _in_slots(counts: Mapping[int, int]) -> tuple[int, ...]:
     """Atomic numbers, the rarest first, then in Pettifor's order."""
     place = places_in_pettifors_order()
     return tuple(sorted(counts, key=lambda number: (counts[number], place[number])))
-
-
-def _pairings(numbers: list[int]) -> Any:
-    """All orders of the slots that leave the numbers of atoms as they are."""
-    runs = [list(run) for _, run in groupby(range(len(numbers)), key=lambda k: numbers[k])]
-    for parts in product(*(permutations(run) for run in runs)):
-        yield [k for part in parts for k in part]

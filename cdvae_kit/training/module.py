@@ -224,11 +224,15 @@ class TrainingModule(pl.LightningModule):
             else:
                 crystals = moved
         if self.config.substitution > 0.0:
-            if isinstance(crystals, SymmetricCrystals):
+            config = getattr(self._trainable, "config", None)
+            if isinstance(crystals, SymmetricCrystals) and getattr(config, "symmetry", "orbits") != "none":
                 # other orders of the elements would have other canonical descriptions
                 other = self._ordered_substitution(_plain(crystals), generator=generator)
                 elements = other.atomic_numbers.index_select(0, crystals.orbits.first_atom)
                 crystals = crystals.replace(elements=elements, properties=other.properties)
+            elif isinstance(crystals, SymmetricCrystals):
+                other = self._substitution(_plain(crystals), generator=generator)
+                crystals = crystals.replace(elements=other.atomic_numbers, properties=other.properties)
             else:
                 crystals = self._substitution(crystals, generator=generator)
         return crystals

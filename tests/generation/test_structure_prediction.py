@@ -10,6 +10,7 @@ from cdvae_kit.generation.structure_prediction import all_candidates, predict_st
 from cdvae_kit.generation.templates import crystals_of, vote
 from cdvae_kit.generation.wishes import wishes_of
 from cdvae_kit.models import CDVAE
+from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.config import PriorConfig
 from cdvae_kit.seeding import make_generator
 from tests.models.tiny import seed_weights, tiny_config
@@ -75,6 +76,7 @@ def test_known_compounds_vote_first_and_draws_alone_where_they_are_told_to(knowi
     assert (only_known[0].space_group, only_known[0].sites) == (known[0].space_group, known[0].sites)
     for templates in (only_known, only_drawn, both):
         assert sum(template.support for template in templates) == pytest.approx(1.0)
+        assert all(template.support > 0.0 for template in templates)
         assert [one.support for one in templates] == sorted((one.support for one in templates), reverse=True)
     shares = {(one.space_group, one.sites): one.support for one in only_drawn}
     for one in both:
@@ -90,6 +92,29 @@ def test_what_is_known_of_the_very_composition_can_be_left_out(knowing: CDVAE) -
     with_known, without = vote(knowing, [wish])[0], vote(knowing, [wish], new=True)[0]
     assert own & {(one.space_group, one.sites) for one in with_known}
     assert not own & {(one.space_group, one.sites) for one in without}
+    assert sum(one.support for one in without) == pytest.approx(1.0)
+
+
+def test_what_cannot_be_voted_for_is_refused(model: CDVAE, knowing: CDVAE) -> None:
+    wish = conditions_from(formula="MgO", formula_units=1)
+    assert wish is not None
+    with pytest.raises(ValueError, match="does not keep what its training crystals have"):
+        vote(model, [wish], new=True)
+    settled = conditions_from(space_group=225, sites={"Mg": ["a"], "O": ["b"]})
+    assert settled is not None
+    with pytest.raises(ValueError, match="leave the Wyckoff positions open"):
+        vote(knowing, [settled])
+
+
+def test_sites_are_told_as_the_canonical_description_has_them() -> None:
+    for letters in ("ab", "ba"):
+        wish = conditions_from(space_group=225, sites={"Mg": letters[0], "O": letters[1]})
+        assert wish is not None and wish.composition == {8: 1, 12: 1} and wish.units == (1,)
+        assert sorted(wish.sites or ()) == [(8, "a"), (12, "b")]
+    with pytest.raises(ValueError, match="asked for are num_atoms=None, units=\\(2,\\)"):
+        conditions_from(formula="NaCl", formula_units=2, space_group=225, sites={"Na": "a", "Cl": "b"})
+    with pytest.raises(ValueError, match="fixed set of points, and is taken 2 times"):
+        Conditions(composition={11: 1, 17: 1}, space_group=225, sites=((11, "a"), (17, "a")))
 
 
 def test_crystals_of_templates_have_them(knowing: CDVAE) -> None:

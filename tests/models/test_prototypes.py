@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cdvae_kit.crystal.wyckoff import all_positions, position_of
+from cdvae_kit.crystal.orbits import Orbits
+from cdvae_kit.crystal.symmetric import SymmetricCrystals
+from cdvae_kit.crystal.wyckoff import position_of
 from cdvae_kit.datasets import load_dataset
 from cdvae_kit.models import CDVAE
 from cdvae_kit.models.prototypes import KnownPrototypes
@@ -38,36 +40,42 @@ def test_every_training_crystal_is_among_the_votes_for_its_own_composition(model
         assert min(vote.nearest for vote in found) == 0
 
 
-def test_elements_that_are_alike_stand_where_their_relatives_stand() -> None:
-    model = CDVAE(tiny_config(max_atoms=14, prototypes=True))
-    model.fit_statistics(model.prepare(load_dataset("ionic_prototypes", split="val").crystals))
-    # no known compound has rhenium; rock salt is what the nearest ones of one to one have
-    found = known(model).of({75: 3, 8: 3})
-    assert found == []
-    for vote in known(model).of({75: 1, 8: 1}):
-        positions = [all_positions()[position] for _, position in vote.sites]
-        assert {number for number, _ in vote.sites} == {75, 8}
-        assert {position.space_group for position in positions} == {vote.space_group}
-        assert sum(position.primitive_multiplicity for position in positions) == 2
-        assert vote.nearest > 0
-
-
-def test_positions_go_with_the_elements_and_not_with_their_order() -> None:
-    """Perovskites: the larger cation has the corner; a compound with both cations exchanged is farther."""
-    from cdvae_kit.crystal.orbits import Orbits
-    from cdvae_kit.crystal.symmetric import SymmetricCrystals
-
-    a, b, c = (position_of(221, letter).index for letter in "abc")
+def perovskites(*pairs: tuple[int, int]) -> KnownPrototypes:
+    """Oxides with the first element of each pair on a, the second one on b."""
+    positions = [position_of(221, letter).index for letter in "abc"] * len(pairs)
+    orbits = Orbits(torch.full((len(pairs),), 221), torch.full((len(pairs),), 3), torch.tensor(positions))
+    elements = torch.tensor([number for a, b in pairs for number in (a, b, 8)])
     known = KnownPrototypes()
-    orbits = Orbits(torch.tensor([221, 221]), torch.tensor([3, 3]), torch.tensor([a, b, c, a, b, c]))
-    # Ba on a and Ti on b; in the other one Ca on b and Zr on a
-    elements = torch.tensor([56, 22, 8, 40, 20, 8])
-    known.fit(SymmetricCrystals(orbits, elements, torch.zeros(6, 3), 4.0 * torch.eye(3).expand(2, 3, 3)))
-    best = known.of({38: 1, 22: 1, 8: 3})[0]
-    # strontium and titanium: the nearer one is that with barium, two columns of Pettifor's chain beside it
-    assert dict(best.sites)[22] in (a, b) and dict(best.sites)[8] == c
-    votes = {vote.sites: vote.share for vote in known.of({56: 1, 22: 1, 8: 3})}
-    assert max(votes, key=lambda sites: votes[sites]) == tuple(sorted([(56, a), (22, b), (8, c)]))
+    lattice = 4.0 * torch.eye(3).repeat(len(pairs), 1, 1)
+    known.fit(SymmetricCrystals(orbits, elements, torch.zeros(len(elements), 3), lattice))
+    return known
+
+
+def test_elements_stand_where_their_relatives_stand() -> None:
+    a, b, c = (position_of(221, letter).index for letter in "abc")
+    # barium, calcium and strontium are alike, and so are titanium, zirconium and hafnium
+    known = perovskites((56, 22), (20, 40))
+    best = known.of({38: 1, 72: 1, 8: 3})[0]
+    assert best.space_group == 221 and best.nearest > 0
+    assert set(best.sites) == {(38, a), (72, b), (8, c)}
+    # the other way about, where the known ones are
+    assert set(perovskites((22, 56), (40, 20)).of({38: 1, 72: 1, 8: 3})[0].sites) == {(72, a), (38, b), (8, c)}
+
+
+def test_the_nearer_compound_has_more_votes() -> None:
+    a, b = (position_of(221, letter).index for letter in "ab")
+    # one like the composition, and one whose elements are far away and stand the other way about
+    votes = {dict(vote.sites)[38]: vote.share for vote in perovskites((56, 22), (53, 29)).of({38: 1, 22: 1, 8: 3})}
+    assert votes[a] > 0.8 > votes[b]
+
+
+def test_no_compound_of_the_same_numbers_of_atoms_has_no_vote() -> None:
+    assert perovskites((56, 22)).of({56: 1, 22: 2, 8: 3}) == []
+
+
+def test_all_that_is_kept_can_be_sent_between_processes_that_train_together() -> None:
+    # gloo and NCCL know no 16-bit integers
+    assert {buffer.dtype for buffer in perovskites((56, 22)).buffers()} == {torch.uint8, torch.int32}
 
 
 def test_what_is_known_goes_with_the_weights(model: CDVAE, tmp_path: Path) -> None:
