@@ -58,9 +58,8 @@ RIGHT_ONES = ("displacement", "strain")
 INVARIANCES = "invariances"
 PLAIN, AUGMENTED, CONSTRAINED = "plain", "turned at random", "constrained by the rotation"
 TRUE, FALSE = ("rotation", "origin", "supercell"), "other elements"
-TOLERANCE = 3.0
-"""Shares of the validation loss. Of so few crystals, all in one orientation, a network that follows a symmetry learns
-less of the rest: trained on turned ones it has twice the plain one's loss."""
+TOLERANCE = 1.5
+"""Shares of the validation loss, as in `invariance-constrained-crystals`."""
 _MEAN = "the mean of the labels"
 
 
@@ -123,7 +122,7 @@ FULL = Sizes(
     ),
     num_discovery=1000,
     discovery=FitSettings(40, batch_size=50, learning_rate=3e-3, clip_norm=1.0),
-    constrained=FitSettings(40, batch_size=50, learning_rate=3e-3, schedule="cosine", clip_norm=1.0),
+    constrained=FitSettings(20, batch_size=50, learning_rate=1e-3, schedule="cosine", clip_norm=1.0),
     dual_lr=0.05,
     num_test=1000,
 )
@@ -146,16 +145,21 @@ def operations() -> dict[str, Transform[CrystalBatch]]:
 
 
 def changes(elements: Sequence[int]) -> dict[str, Transform[CrystalBatch]]:
-    """What the energy is asked about: three descriptions of one crystal, and another compound.
+    """What the energy is asked about: three descriptions of one crystal, two crystals close by, and another compound.
 
     Args:
         elements: atomic numbers that occur.
     """
-    from cdvae_kit.transforms.crystal_motions import CrystalRotation, OriginShift, Supercell
-    from cdvae_kit.transforms.crystals import ElementSubstitution
+    from cdvae_kit.transforms.crystal_motions import AtomDisplacement, CrystalRotation, OriginShift, Supercell
+    from cdvae_kit.transforms.crystals import ElementSubstitution, RandomStrain
 
     own = (CrystalRotation(), OriginShift(), Supercell(2))
-    return {**dict(zip(TRUE, own, strict=True)), FALSE: ElementSubstitution(1.0, tuple(elements))}
+    return {
+        **dict(zip(TRUE, own, strict=True)),
+        "displacement": AtomDisplacement(DISPLACEMENT),
+        "strain": RandomStrain(STRAIN),
+        FALSE: ElementSubstitution(1.0, tuple(elements)),
+    }
 
 
 def unrelaxed(crystals: CrystalBatch, *, seed: int) -> CrystalBatch:
