@@ -187,15 +187,15 @@ class Draw:
         return self.spread * float((embed(network, crystals)[:, 0] - self.test[1]).abs().mean())
 
 
-def draw(crystals: CrystalBatch, energies: Tensor, counts: Sequence[int], *, seed: int) -> Draw:
+def draw(crystals: CrystalBatch, energies: Tensor, counts: tuple[int, int, int], *, seed: int) -> Draw:
     """As many crystals to train on, to validate on and to test on as `counts` says, drawn by the seed."""
     if sum(counts) > len(crystals):
         raise ValueError(f"{sum(counts)} crystals are asked for, there are {len(crystals)}")
     order = torch.randperm(len(crystals), generator=make_generator(seed, 0))[: sum(counts)]
     places = order.split(list(counts))
     mean, spread = energies[places[0]].mean(), energies[places[0]].std()
-    parts = [(crystals.select(rows), (energies[rows] - mean) / spread) for rows in places]
-    return Draw(*parts, spread=float(spread))
+    train, validation, test = ((crystals.select(rows), (energies[rows] - mean) / spread) for rows in places)
+    return Draw(train, validation, test, float(spread))
 
 
 def squares(output: Tensor, target: Tensor) -> Tensor:
