@@ -23,6 +23,7 @@ _HOMES: dict[str, str] = {
     "functional-coverage": "functional_coverage.functional_coverage",
     "frame-projections": "frame_projections.frame_projections",
     "diffraction-frames": "frame_projections.diffraction_frames",
+    "few-labels": "few_labels",
 }
 
 

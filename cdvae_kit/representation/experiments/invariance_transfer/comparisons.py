@@ -74,7 +74,7 @@ class Setup:
     """
 
     factors: Sizes = Sizes(num_classes=20)
-    nested: Sizes = Sizes(num_classes=5, num_train=36_000, num_passes=2, widths=(24, 48, 96, 96), enlarged=2)
+    nested: Sizes = Sizes(num_classes=5, num_train=28_000, num_passes=2, widths=(16, 32, 64, 96), enlarged=2)
     irrelevant: Sizes = Sizes(num_train=12_000)
     transfer: Sizes = Sizes(num_train=15_000)
     num_probe: int = 1000

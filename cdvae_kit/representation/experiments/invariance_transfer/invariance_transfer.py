@@ -5,7 +5,7 @@ Four comparisons (see `comparisons`): the target's transforms against other fact
 fewer transforms than the target has; a feature without use, where invariance does harm; invariance on objects that were
 not seen. The measures for one's own encoders and data are in `methods.invariance_measures`.
 
-Ours is small: 16 pixels where they have 32, but for the nested sets, 12,000 to 36,000 images seen once or twice
+Ours is small: 16 pixels where they have 32, but for the nested sets, 12,000 to 28,000 images seen once or twice
 where they have 50,000 seen 50 to 100 times, 5 to 20 classes for 30, a network of three or four convolutions, procedural
 pictures, a logistic regression as probe, the nested sets of 1, 2, 4 and 8 transforms, six of eighteen transforms a seed
 in the last comparison (three seeds in a row have all). Their experiments on CIFAR are left out; fine-tuning stands
