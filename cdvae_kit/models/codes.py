@@ -5,6 +5,7 @@ Random numbers come from `CrystalNoise`: from the seed and the crystal's own num
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 CODE_TRIES = 16
 """How often a code whose composition the critic refuses is drawn, at most."""
+_PROPERTY_ROUNDS, _NEAR = 8, 0.1
+"""How often a code that misses a property by more than so many standard deviations is drawn, at most."""
 _LATENT_STREAM, _CRITIC_STREAM = 1 << 40, 1 << 44
 _MAX_DRAWS, _CODES_AT_ONCE = 1000, 256
 
@@ -54,7 +57,8 @@ def sample_codes(
         temperature: standard deviation of the noise that codes come from.
         tries: a code whose composition the critic does not accept is drawn anew, until it has been tried so often;
             the last one is taken as it is, and 1 takes what comes first. Nothing is drawn anew where the composition
-            is asked for.
+            is asked for. Of several such codes the one is taken from which the model reads a property that is asked for
+            nearest.
     """
     model.eval()
     if temperature < 0.0:
@@ -73,20 +77,46 @@ def sample_codes(
             return prior.transport(noise)
         return prior.transport(noise, told=told.expand(len(noise), -1), guidance=guidance)
 
-    z = draw(crystal_ids, 0)
     limits = None if conditions is None else conditions.limits()
-    if model.critic is None or (limits is not None and limits.composition is not None):
+    is_judged = model.critic is not None and (limits is None or limits.composition is None)
+
+    def draw_accepted(ids: Tensor, first: int) -> Tensor:
+        """Codes that the critic accepts, of the attempts from `first` on."""
+        z = draw(ids, first)
+        # indices of the codes that the critic has not accepted yet
+        remaining = torch.arange(len(z), device=z.device)
+        for attempt in range(first + 1, first + tries if is_judged else first):
+            uniform = CrystalNoise(seed, ids[remaining]).uniform_per_crystal(1, stream=_CRITIC_STREAM + attempt)
+            assert model.critic is not None
+            refused = ~model.critic.accepts(read_counts(model, z[remaining], limits), uniform.squeeze(-1))
+            remaining = remaining[refused]
+            if not len(remaining):
+                break
+            z[remaining] = draw(ids[remaining], attempt)
         return z
-    # indices of the codes that the critic has not accepted yet
-    remaining = torch.arange(len(z), device=z.device)
-    for attempt in range(1, tries):
-        uniform = CrystalNoise(seed, crystal_ids[remaining]).uniform_per_crystal(1, stream=_CRITIC_STREAM + attempt)
-        refused = ~model.critic.accepts(read_counts(model, z[remaining], limits), uniform.squeeze(-1))
-        remaining = remaining[refused]
-        if not len(remaining):
+
+    z = draw_accepted(crystal_ids, 0)
+    if conditions is None or not conditions.properties or tries == 1:
+        return z
+    missed = _missed(model, z, conditions.properties)
+    for number in range(1, _PROPERTY_ROUNDS):
+        far = (missed > _NEAR).nonzero().squeeze(-1)
+        if not len(far):
             break
-        z[remaining] = draw(crystal_ids[remaining], attempt)
+        other = draw_accepted(crystal_ids[far], number * tries)
+        by = _missed(model, other, conditions.properties)
+        better = by < missed[far]
+        z[far[better]], missed[far[better]] = other[better], by[better]
     return z
+
+
+def _missed(model: CDVAE, z: Tensor, properties: Mapping[str, float]) -> Tensor:
+    """(num_codes,) by how many standard deviations of the training crystals codes miss properties; the worst counts."""
+    read = model.property_head(z)
+    columns = [list(model.config.properties).index(name) for name in properties]
+    wanted = torch.tensor([float(value) for value in properties.values()]).to(read)
+    wanted = (wanted - model.property_mean[columns]) / model.property_deviation[columns]
+    return (read[:, columns] - wanted).abs().amax(-1)
 
 
 def check_num_atoms(model: CDVAE, num_atoms: int | None) -> None:

@@ -12,6 +12,7 @@ from cdvae_kit.crystal.wyckoff import all_positions
 from cdvae_kit.datasets import load_dataset
 from cdvae_kit.generation import check_crystals
 from cdvae_kit.models import CDVAE
+from cdvae_kit.models.codes import sample_codes
 from cdvae_kit.models.condition_kinds import Composition
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.config import PriorConfig
@@ -174,3 +175,20 @@ def test_untold_the_prior_is_not_shifted_and_told_it_is(model: CDVAE) -> None:
     torch.testing.assert_close(prior.transport(z), prior.transport(z, told=nothing))
     told = model.conditions.asked(Conditions(composition={22: 1, 8: 2})).expand(3, -1)
     assert not torch.allclose(prior.transport(z), prior.transport(z, told=told))
+
+
+def test_of_several_codes_that_with_the_property_nearest_is_taken(model: CDVAE) -> None:
+    ids = torch.arange(40)
+    mean, spread = float(model.property_mean[0]), float(model.property_deviation[0])
+    target = mean + 0.8 * spread
+    wish = Conditions(properties={"ewald_energy": target})
+
+    def missed(tries: int) -> torch.Tensor:
+        z = sample_codes(model, ids, seed=3, conditions=wish, tries=tries)
+        return (model.predict_properties(z)["ewald_energy"] - target).abs()
+
+    first, best = missed(1), missed(16)
+    assert float(best.mean()) < 0.6 * float(first.mean())
+    # a code is a function of seed and number, not of the others
+    few = sample_codes(model, ids[30:], seed=3, conditions=wish)
+    torch.testing.assert_close(few, sample_codes(model, ids, seed=3, conditions=wish)[30:])
