@@ -68,7 +68,8 @@ def test_the_same_seed_gives_the_same_numbers(experiment: Experiment, trial: Exp
 def test_local_and_global_arms_move_and_shade_pixels_alike(kind: Kind, level: str) -> None:
     strength = STRENGTHS[level]
     found = measured(kind, strength, torch.zeros(3000, 1, 20, 20), seed=0)
-    assert found["displacement"] == pytest.approx(strength.displacement, rel=0.08)
+    # to first order; of strong motions the second order adds an eighth, to all kinds alike
+    assert found["displacement"] == pytest.approx(strength.displacement, rel=0.15 if level == "strong" else 0.08)
     assert found["log_brightness"] == pytest.approx(strength.brightness, rel=0.04)
     # one motion for the whole picture folds nothing, fields do once they are strong
     assert (found["folded"] > 1e-3) == (kind != "ordinary") or level == "mild"
