@@ -45,6 +45,7 @@ def measure(
     guidance: float = 1.0,
     known_share: float = KNOWN_SHARE,
     new: bool = False,
+    with_metre: bool = True,
     steps: int | None = None,
     device: str = "auto",
     num_workers: int = 1,
@@ -71,7 +72,7 @@ def measure(
     predicted, _ = crystals_of(model, wishes, first, ids=ids, seed=seed, guidance=guidance, num_steps=steps)
     seconds = time.perf_counter() - start
     pairs = reconstruction(predicted.plain(), truth, num_workers=num_workers)
-    sets = polymorphs(predicted.plain(), truth, num_workers=num_workers)
+    sets = polymorphs(predicted.plain(), truth, num_workers=num_workers) if with_metre else None
     right = (predicted.space_group.cpu() == model.prepare(truth).space_group.cpu()).float().mean()
     return {
         "model": Path(name_or_path).name,
@@ -90,8 +91,8 @@ def measure(
         "rmse": pairs.rmse,
         "match_percent_unfiltered": percent(pairs.num_matches_unfiltered, asked),
         "rmse_unfiltered": pairs.rmse_unfiltered,
-        "metre_percent": percent(sets.num_found, sets.num_references + impossible),
-        "crmse": sets.crmse,
+        "metre_percent": None if sets is None else percent(sets.num_found, sets.num_references + impossible),
+        "crmse": None if sets is None else sets.crmse,
         "space_group_percent": round(100.0 * float(right), 2),
         "filter": FILTER,
         "lost": pairs.reasons,
@@ -112,6 +113,11 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--known-share", type=float, default=KNOWN_SHARE, help="of known compounds in the votes")
     parser.add_argument("--new", action="store_true", help="leave out what training crystals of the composition have")
+    parser.add_argument(
+        "--no-metre",
+        action="store_true",
+        help="leave METRe out: of one element it compares every crystal with all others",
+    )
     parser.add_argument("--steps", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1, help="processes for the matcher, which is not timed")
@@ -127,6 +133,7 @@ def main() -> None:
         guidance=options.guidance,
         known_share=options.known_share,
         new=options.new,
+        with_metre=not options.no_metre,
         steps=options.steps,
         device=options.device,
         num_workers=options.workers,
