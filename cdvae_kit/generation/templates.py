@@ -7,7 +7,7 @@ set is most likely to have; the prior draws from what it has learnt of all of th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,11 @@ from torch import Tensor
 from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
 from cdvae_kit.crystal.wyckoff import all_positions
-from cdvae_kit.generation.wishes import in_another_group
+from cdvae_kit.generation.wishes import until_sound
 from cdvae_kit.models import decoding
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.contents import Contents, has_its_group, read_contents
+from cdvae_kit.models.prototypes import Prototype
 
 if TYPE_CHECKING:
     from cdvae_kit.models import CDVAE
@@ -128,46 +129,36 @@ def _templates(model: CDVAE, wish: Conditions, contents: Contents, known_share: 
         drawn[units, int(one.orbits.space_group[0]), sites] += share
         sizes[units] += share
     votes: dict[tuple[int, int, Sites], float] = defaultdict(float)
+    left_out: set[tuple[int, int, Sites]] = set()
     for units, of_size in sizes.items():
         counts = {number: count * units for number, count in wish.composition.items()}
-        known = _known(model, wish, counts, new=new)
+        found = model.prototypes.of(counts) if model.prototypes is not None else []
+        own = {(one.space_group, one.sites) for one in found if new and one.nearest == 0}
+        known = _allowed(wish, [one for one in found if (one.space_group, one.sites) not in own])
         for (group, sites), of_known in known.items():
             votes[units, group, sites] += known_share * of_size * of_known
         rest = 1.0 - known_share if known else 1.0
         for key, of_draws in drawn.items():
             if key[0] == units:
                 votes[key] += rest * of_draws
+        left_out |= {(units, *key) for key in own}
     votes = {key: vote for key, vote in votes.items() if vote > 0.0}
-    if new:
-        there = {(units, *key) for units in sizes for key in _there(model, wish, units)}
-        votes = {key: vote for key, vote in votes.items() if key not in there} or votes
+    votes = {key: vote for key, vote in votes.items() if key not in left_out} or votes
     total = sum(votes.values())
     ranked = sorted(votes, key=lambda key: (-votes[key], key))
     return [Template(votes[key] / total, key[1], key[2], key[0]) for key in ranked]
 
 
-def _there(model: CDVAE, wish: Conditions, units: int) -> set[tuple[int, Sites]]:
-    """The templates that training crystals of exactly this composition have."""
-    if model.prototypes is None:
-        return set()
-    assert wish.composition is not None
-    found = model.prototypes.of({number: count * units for number, count in wish.composition.items()})
-    return {(one.space_group, one.sites) for one in found if one.nearest == 0}
-
-
-def _known(model: CDVAE, wish: Conditions, counts: Mapping[int, int], *, new: bool) -> dict[tuple[int, Sites], float]:
+def _allowed(wish: Conditions, found: Sequence[Prototype]) -> dict[tuple[int, Sites], float]:
     """Shares of the templates of known compounds that the wish allows."""
-    if model.prototypes is None:
-        return {}
     groups = wish.limits().space_groups
-    found = {
+    shares = {
         (one.space_group, one.sites): one.share
-        for one in model.prototypes.of(counts)
-        if not (new and one.nearest == 0)
-        and (groups is None or (one.space_group in groups and _has_its_group(one.space_group, one.sites)))
+        for one in found
+        if groups is None or (one.space_group in groups and _has_its_group(one.space_group, one.sites))
     }
-    total = sum(found.values())
-    return {key: share / total for key, share in found.items()}
+    total = sum(shares.values())
+    return {key: share / total for key, share in shares.items()}
 
 
 def _has_its_group(group: int, sites: Sites) -> bool:
@@ -197,8 +188,8 @@ def crystals_of(
         seed: the run's seed.
         guidance: weight of what is told.
         temperature: of the noise that codes come from, one for all or (num_wishes,); 0 takes the code that the prior
-            makes of no noise, nearly the most probable one. Crystals whose atoms overlap are drawn anew, from ordinary
-            noise.
+            makes of no noise, nearly the most probable one. Crystals whose atoms overlap, or that have another group
+            than the wish asks for, are drawn anew, from ordinary noise.
         num_steps: of the default sampler.
     """
     if model.config.noise.types not in ("held", "exchanged"):
@@ -212,18 +203,16 @@ def crystals_of(
     parts, codes = [], []
     for rows in torch.arange(len(told), device=model.device).split(_AT_ONCE):
         some = [told[i] for i in rows.tolist()]
-        crystals, z = _draw(model, some, ids[rows], heat[rows], seed, guidance, num_steps)
-        for attempt in range(1, _MAX_TRIES):
-            own = [wishes[i] for i in rows.tolist()]
-            bad = (decoding.overlapping(crystals) | in_another_group(crystals, own)).nonzero().squeeze(-1)
-            if not len(bad):
-                break
-            again = [some[i] for i in bad.tolist()]
-            hot = heat[rows][bad].clamp_min(1.0)
-            new, z[bad] = _draw(model, again, ids[rows][bad], hot, seed + (attempt << 48), guidance, num_steps)
-            source = torch.arange(len(some), device=bad.device)
-            source[bad] = len(some) + torch.arange(len(bad), device=bad.device)
-            crystals = join([crystals, new]).select(source)
+
+        def draw(
+            which: Tensor, attempt: int, some: Sequence[Conditions] = some, rows: Tensor = rows
+        ) -> tuple[SymmetricCrystals, Tensor]:
+            chosen = [some[i] for i in which.tolist()]
+            hot = heat[rows][which] if attempt == 0 else heat[rows][which].clamp_min(1.0)
+            return _draw(model, chosen, ids[rows][which], hot, seed + (attempt << 48), guidance, num_steps)
+
+        own = [wishes[i] for i in rows.tolist()]
+        crystals, z = until_sound(draw, own, device=rows.device, tries=_MAX_TRIES)
         parts.append(crystals)
         codes.append(z)
     return join(parts), torch.cat(codes)

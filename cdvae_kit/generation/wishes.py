@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,6 @@ def sample_each(
     *,
     seed: int = 0,
     guidance: float = 1.0,
-    temperature: float = 1.0,
     num_steps: int | None = None,
     max_tries: int = 3,
     progress: Progress | None = None,
@@ -43,9 +42,6 @@ def sample_each(
         wishes: what is asked for; all but properties holds.
         seed: the run's seed.
         guidance: weight of the wishes, see `LatentPrior.transport`.
-        temperature: standard deviation of the noise that codes come from; 0 takes the code that the prior makes of no
-            noise, which is nearly the most probable one: one guess for each wish, and no variety. What has to be drawn
-            anew comes from ordinary noise.
         num_steps: of the default sampler.
         max_tries: as in `decoding.sample`: crystals whose atoms overlap, or that have another group than was asked for,
             are drawn anew.
@@ -56,8 +52,6 @@ def sample_each(
     """
     if model.prior is None:
         raise ValueError("wishes are told to a learned prior, which this model has not")
-    if temperature < 0.0:
-        raise ValueError(f"temperature must not be negative, got {temperature}")
     if not wishes:
         raise ValueError("expected one wish at least, got none")
     model.eval()
@@ -65,23 +59,45 @@ def sample_each(
     for first in range(0, len(wishes), _AT_ONCE):
         some = wishes[first : first + _AT_ONCE]
         ids = torch.arange(first, first + len(some), device=model.device)
-        crystals, z = _draw(model, some, ids, seed, guidance, temperature, num_steps)
-        for attempt in range(1, max_tries):
-            bad = (decoding.overlapping(crystals) | in_another_group(crystals, some)).nonzero().squeeze(-1)
-            if not len(bad):
-                break
-            again = [some[i] for i in bad.tolist()]
-            new, z[bad] = _draw(
-                model, again, ids[bad], seed + (attempt << 48), guidance, max(1.0, temperature), num_steps
-            )
-            source = torch.arange(len(some), device=model.device)
-            source[bad] = len(some) + torch.arange(len(bad), device=model.device)
-            crystals = join([crystals, new]).select(source)
+
+        def draw(rows: Tensor, attempt: int, some: Sequence[Conditions] = some, ids: Tensor = ids) -> Drawn:
+            chosen = [some[i] for i in rows.tolist()]
+            return _draw(model, chosen, ids[rows], seed + (attempt << 48), guidance, num_steps)
+
+        crystals, z = until_sound(draw, some, device=model.device, tries=max_tries)
         parts.append(crystals)
         codes.append(z)
         if progress is not None:
             progress(first + len(some), len(wishes))
     return join(parts), torch.cat(codes)
+
+
+Drawn = tuple[SymmetricCrystals, Tensor]
+"""Crystals and the codes (num_crystals, latent_dim) that they were decoded from."""
+
+
+def until_sound(
+    draw: Callable[[Tensor, int], Drawn], wishes: Sequence[Conditions], *, device: torch.device, tries: int
+) -> Drawn:
+    """One crystal a wish; those whose atoms overlap, or that have another group than was asked for, are drawn anew.
+
+    Args:
+        draw: makes the crystals of some wishes, by their rows, in attempt 0, 1, ...
+        wishes: what is asked for.
+        device: of the rows.
+        tries: attempts in all; what is not sound in the last one stays as it is.
+    """
+    rows = torch.arange(len(wishes), device=device)
+    crystals, z = draw(rows, 0)
+    for attempt in range(1, tries):
+        bad = (decoding.overlapping(crystals) | _in_another_group(crystals, wishes)).nonzero().squeeze(-1)
+        if not len(bad):
+            break
+        new, z[bad] = draw(bad, attempt)
+        source = rows.clone()
+        source[bad] = len(rows) + torch.arange(len(bad), device=device)
+        crystals = join([crystals, new]).select(source)
+    return crystals, z
 
 
 def _draw(
@@ -90,11 +106,10 @@ def _draw(
     ids: Tensor,
     seed: int,
     guidance: float,
-    temperature: float,
     num_steps: int | None,
-) -> tuple[SymmetricCrystals, Tensor]:
+) -> Drawn:
     assert model.prior is not None
-    noise = temperature * decoding.latent_noise(seed, ids, model.config.latent_dim)
+    noise = decoding.latent_noise(seed, ids, model.config.latent_dim)
     told = torch.stack([model.conditions.asked(wish) for wish in wishes]).to(noise)
     z = model.prior.transport(noise, told=told, guidance=guidance)
     contents = [
@@ -114,7 +129,7 @@ def _join(parts: Sequence[Contents]) -> Contents:
     return Contents(orbits, torch.cat([part.elements for part in parts]), torch.cat([part.log_p for part in parts]))
 
 
-def in_another_group(crystals: SymmetricCrystals, wishes: Sequence[Conditions]) -> Tensor:
+def _in_another_group(crystals: SymmetricCrystals, wishes: Sequence[Conditions]) -> Tensor:
     """(num_crystals,) bool: whether each has another group than its wish asks for."""
     wrong = [
         bool(decoding._in_another_group(crystals.select([i]), wish.limits())[0])

@@ -87,7 +87,7 @@ class Composition(ConditionKind):
         shares = counts / counts.sum(-1, keepdim=True)
         if not self._described:
             return shares
-        known = element_features().to(shares)[1 : NUM_ELEMENTS + 1]
+        known = _element_features(shares.device).to(shares)[1 : NUM_ELEMENTS + 1]
         mean = shares @ known
         spread = (shares @ known.square() - mean.square()).clamp_min(0.0).sqrt()
         occurs = counts > 0
@@ -232,7 +232,7 @@ class Sites(ConditionKind):
         parts = [
             torch.ones(len(elements), 1, device=elements.device),
             _position_facts(elements.device).index_select(0, orbits.position),
-            element_features().to(elements.device).index_select(0, elements),
+            _element_features(elements.device).index_select(0, elements),
         ]
         features = torch.zeros(len(crystals), self._ORBITS, self.size // self._ORBITS, device=elements.device)
         features[orbits.batch[told], number[told]] = torch.cat(parts, dim=-1)[told]
@@ -247,6 +247,12 @@ class Sites(ConditionKind):
         orbits = Orbits(torch.tensor([group]), torch.tensor([len(elements)]), position)
         crystal = SymmetricCrystals(orbits, elements, torch.zeros(len(elements), 3), torch.eye(3).unsqueeze(0))
         return self.facts(crystal)[0].squeeze(0)
+
+
+@lru_cache(maxsize=8)
+def _element_features(device: torch.device) -> Tensor:
+    """(101, 24), never to be written to: a wish each of thousands would make it anew."""
+    return element_features().to(device)
 
 
 @lru_cache(maxsize=8)

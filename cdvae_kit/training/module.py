@@ -225,16 +225,15 @@ class TrainingModule(pl.LightningModule):
                 crystals = moved
         if self.config.substitution > 0.0:
             config = getattr(self._trainable, "config", None)
-            if isinstance(crystals, SymmetricCrystals) and getattr(config, "symmetry", "orbits") != "none":
-                # other orders of the elements would have other canonical descriptions
-                other = self._ordered_substitution(_plain(crystals), generator=generator)
+            is_kept = isinstance(crystals, SymmetricCrystals) and getattr(config, "symmetry", "orbits") != "none"
+            # with symmetry, another order of the elements would have another canonical description
+            substitution = self._ordered_substitution if is_kept else self._substitution
+            other = substitution(_plain(crystals), generator=generator)
+            if isinstance(crystals, SymmetricCrystals):
                 elements = other.atomic_numbers.index_select(0, crystals.orbits.first_atom)
                 crystals = crystals.replace(elements=elements, properties=other.properties)
-            elif isinstance(crystals, SymmetricCrystals):
-                other = self._substitution(_plain(crystals), generator=generator)
-                crystals = crystals.replace(elements=other.atomic_numbers, properties=other.properties)
             else:
-                crystals = self._substitution(crystals, generator=generator)
+                crystals = other
         return crystals
 
     def _agree(self, *values: float) -> tuple[float, ...]:

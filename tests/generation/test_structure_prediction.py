@@ -133,3 +133,16 @@ def test_wishes_for_a_group_leave_only_its_templates(knowing: CDVAE) -> None:
     wish = conditions_from(formula="MgO", formula_units=1, space_group=216)
     assert wish is not None
     assert {one.space_group for one in vote(knowing, [wish])[0]} == {216}
+
+
+def test_without_noise_the_code_of_a_template_is_the_same_whatever_the_seed(knowing: CDVAE) -> None:
+    wish = conditions_from(formula="BaTiO3", formula_units=1)
+    assert wish is not None
+    templates = vote(knowing, [wish], known_share=1.0)[0][:1]
+
+    def code(seed: int, temperature: float) -> torch.Tensor:
+        rest = {"ids": torch.arange(1), "seed": seed, "temperature": temperature, "num_steps": 1}
+        return crystals_of(knowing, [wish], templates, **rest)[1]
+
+    assert torch.equal(code(0, 0.0), code(1, 0.0))
+    assert not torch.equal(code(0, 1.0), code(1, 1.0))

@@ -171,14 +171,3 @@ def test_what_cannot_be_is_refused(model: CDVAE) -> None:
         sample_each(model, [])
     with pytest.raises(NothingFitsError):
         sample_each(model, [Conditions(composition={22: 1, 8: 4}, units=(1,), space_group=225)], num_steps=1)
-
-
-def test_without_noise_there_is_one_guess_for_each_wish(model: CDVAE) -> None:
-    wishes = [Conditions(num_atoms=5), Conditions(contains=(8,))]
-    guesses = [sample_each(model, wishes, seed=seed, temperature=0.0, num_steps=1, max_tries=1)[1] for seed in (0, 1)]
-    assert torch.equal(*guesses)
-    drawn = [sample_each(model, wishes, seed=seed, num_steps=1, max_tries=1)[1] for seed in (0, 1)]
-    assert not torch.equal(*drawn)
-    assert not torch.equal(guesses[0][0], guesses[0][1])
-    with pytest.raises(ValueError, match="temperature must not be negative"):
-        sample_each(model, wishes, temperature=-1.0)

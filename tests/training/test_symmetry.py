@@ -103,5 +103,14 @@ def test_other_elements_in_training_leave_the_description_canonical() -> None:
     assert changed > 0
 
 
-def test_training_with_other_elements_runs(tmp_path: Path) -> None:
-    trained(tmp_path / "run", substitution=0.5)
+def test_elements_change_in_training_and_groups_do_not(tmp_path: Path) -> None:
+    before = describe(single(ordinary_crystals()))
+    plain, swapped = trained(tmp_path / "plain"), trained(tmp_path / "swapped", substitution=1.0)
+    known = set(before.atomic_numbers.tolist())
+    for (as_they_are, _), (other, _) in zip(plain, swapped, strict=True):
+        assert isinstance(other, SymmetricCrystals)
+        assert torch.equal(other.space_group, as_they_are.space_group)
+        assert torch.equal(other.position, as_they_are.position)
+        assert set(other.atomic_numbers.tolist()) <= known
+    pairs = zip(plain, swapped, strict=True)
+    assert any(not torch.equal(one.atomic_numbers, two.atomic_numbers) for (one, _), (two, _) in pairs)
