@@ -70,6 +70,8 @@ def train_model(
     settings = apply_overrides(tables, list(overrides), model_schema=CDVAEConfig, source=source)
     config = TrainingConfig.model_validate(settings["training"])
     model_config = CDVAEConfig.model_validate(settings["model"])
+    if config.codes == "kept" and init is None:
+        raise ValueError("codes=kept trains the score network of a model that is there; name it with --init")
     with reading() as progress:
         crystals, val, card = _load(
             data, config, model_config.max_atoms, strict=strict, lenient=lenient, progress=progress

@@ -17,7 +17,7 @@ from torch import Tensor
 from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
 from cdvae_kit.crystal.wyckoff import all_positions
-from cdvae_kit.generation.wishes import until_sound
+from cdvae_kit.generation.wishes import another_group_than
 from cdvae_kit.models import decoding
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.contents import Contents, has_its_group, read_contents
@@ -212,7 +212,9 @@ def crystals_of(
             return _draw(model, chosen, ids[rows][which], hot, seed + (attempt << 48), guidance, num_steps)
 
         own = [wishes[i] for i in rows.tolist()]
-        crystals, z = until_sound(draw, own, device=rows.device, tries=_MAX_TRIES)
+        crystals, z = decoding.until_sound(
+            draw, another_group_than(own), len(own), device=rows.device, tries=_MAX_TRIES
+        )
         parts.append(crystals)
         codes.append(z)
     return join(parts), torch.cat(codes)
@@ -241,4 +243,5 @@ def _draw(
     elements = flat[:, 0].contiguous()
     contents = Contents(orbits, elements, model.symmetry_head.log_probability(z, orbits, elements))
     sampler = decoding.default_sampler(model, num_steps)
-    return decoding.decode_contents(model, z, contents, sampler, seed=seed, crystal_ids=ids), z
+    blur = model.config.blur
+    return decoding.decode_contents(model, z, contents, sampler, seed=seed, crystal_ids=ids, blur=blur), z

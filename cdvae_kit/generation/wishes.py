@@ -14,7 +14,7 @@ from cdvae_kit.crystal.symmetric import SymmetricCrystals, join
 from cdvae_kit.models import decoding
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.contents import Contents, read_contents
-from cdvae_kit.models.decoding import decode_contents
+from cdvae_kit.models.decoding import Drawn, decode_contents
 from cdvae_kit.typing import Progress
 
 if TYPE_CHECKING:
@@ -64,40 +64,14 @@ def sample_each(
             chosen = [some[i] for i in rows.tolist()]
             return _draw(model, chosen, ids[rows], seed + (attempt << 48), guidance, num_steps)
 
-        crystals, z = until_sound(draw, some, device=model.device, tries=max_tries)
+        crystals, z = decoding.until_sound(
+            draw, another_group_than(some), len(some), device=model.device, tries=max_tries
+        )
         parts.append(crystals)
         codes.append(z)
         if progress is not None:
             progress(first + len(some), len(wishes))
     return join(parts), torch.cat(codes)
-
-
-Drawn = tuple[SymmetricCrystals, Tensor]
-"""Crystals and the codes (num_crystals, latent_dim) that they were decoded from."""
-
-
-def until_sound(
-    draw: Callable[[Tensor, int], Drawn], wishes: Sequence[Conditions], *, device: torch.device, tries: int
-) -> Drawn:
-    """One crystal a wish; those whose atoms overlap, or that have another group than was asked for, are drawn anew.
-
-    Args:
-        draw: makes the crystals of some wishes, by their rows, in attempt 0, 1, ...
-        wishes: what is asked for.
-        device: of the rows.
-        tries: attempts in all; what is not sound in the last one stays as it is.
-    """
-    rows = torch.arange(len(wishes), device=device)
-    crystals, z = draw(rows, 0)
-    for attempt in range(1, tries):
-        bad = (decoding.overlapping(crystals) | _in_another_group(crystals, wishes)).nonzero().squeeze(-1)
-        if not len(bad):
-            break
-        new, z[bad] = draw(bad, attempt)
-        source = rows.clone()
-        source[bad] = len(rows) + torch.arange(len(bad), device=device)
-        crystals = join([crystals, new]).select(source)
-    return crystals, z
 
 
 def _draw(
@@ -117,7 +91,7 @@ def _draw(
         for i, wish in enumerate(wishes)
     ]
     sampler = decoding.default_sampler(model, num_steps)
-    return decode_contents(model, z, _join(contents), sampler, seed=seed, crystal_ids=ids), z
+    return decode_contents(model, z, _join(contents), sampler, seed=seed, crystal_ids=ids, blur=model.config.blur), z
 
 
 def _join(parts: Sequence[Contents]) -> Contents:
@@ -129,15 +103,20 @@ def _join(parts: Sequence[Contents]) -> Contents:
     return Contents(orbits, torch.cat([part.elements for part in parts]), torch.cat([part.log_p for part in parts]))
 
 
-def _in_another_group(crystals: SymmetricCrystals, wishes: Sequence[Conditions]) -> Tensor:
-    """(num_crystals,) bool: whether each has another group than its wish asks for."""
-    wrong = [
-        bool(decoding._in_another_group(crystals.select([i]), wish.limits())[0])
-        if wish.space_group is not None or wish.crystal_system is not None
-        else False
-        for i, wish in enumerate(wishes)
-    ]
-    return torch.tensor(wrong, device=crystals.lattice.device)
+def another_group_than(wishes: Sequence[Conditions]) -> Callable[[SymmetricCrystals, Tensor], Tensor]:
+    """For crystals and their rows (num_rows,) of the wishes: which, (num_rows,) bool, have another group than asked."""
+
+    def wrong(crystals: SymmetricCrystals, rows: Tensor) -> Tensor:
+        asked = [wishes[row] for row in rows.tolist()]
+        found = [
+            bool(decoding.in_another_group(crystals.select([i]), wish.limits())[0])
+            if wish.space_group is not None or wish.crystal_system is not None
+            else False
+            for i, wish in enumerate(asked)
+        ]
+        return torch.tensor(found, device=crystals.lattice.device)
+
+    return wrong
 
 
 def wishes_of(crystals: CrystalBatch, model: CDVAE) -> list[Conditions]:

@@ -195,8 +195,39 @@ class CDVAE(pretrained.PretrainedModule):
             crystals, z, parameters = crystals.select(again), z[again], parameters[again]
         return terms | self._denoising_loss(crystals, z, parameters, generator)
 
+    def decoder_loss(
+        self, crystals: SymmetricCrystals, graph: PeriodicGraph, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """As `loss`, of the score network alone: codes stay what they are, and so do prior, heads and predictors.
+
+        The first of each crystal's draws has its code as it is; the others have it blurred, to a level drawn uniformly,
+        where the network knows of it.
+        """
+        with torch.no_grad():
+            mu, log_var = self.posterior(crystals, graph)
+            noise = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
+            z = mu + torch.exp(0.5 * log_var) * noise
+        parameters = self.lattice_coding.encode(crystals.lattice, crystals.orbits)
+        draws, blur = self.config.draws_per_crystal, None
+        if draws > 1:
+            again = torch.arange(len(crystals), device=z.device).repeat(draws)
+            crystals, z, parameters = crystals.select(again), z[again], parameters[again]
+        if self.config.score_network.knows_blur:
+            if self.prior is None:
+                raise ValueError("codes are blurred along the way of a learned prior, which this model has not")
+            blur = torch.rand(len(z), generator=generator, device=z.device, dtype=z.dtype)
+            blur[: len(z) // draws] = 0.0
+            normal = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
+            z = torch.where(blur.unsqueeze(-1) > 0.0, self.prior.blurred(z, blur, normal), z)
+        return self._denoising_loss(crystals, z, parameters, generator, blur)
+
     def _denoising_loss(
-        self, crystals: SymmetricCrystals, z: Tensor, parameters: Tensor, generator: torch.Generator | None
+        self,
+        crystals: SymmetricCrystals,
+        z: Tensor,
+        parameters: Tensor,
+        generator: torch.Generator | None,
+        blur: Tensor | None = None,
     ) -> dict[str, Tensor]:
         settings, processes = self.config.noise, self.processes
         orbits, elements = crystals.orbits, crystals.elements
@@ -218,7 +249,7 @@ class CDVAE(pretrained.PretrainedModule):
         noisy_elements = processes.types.perturb(elements, t[batch], fractions, alike=orbits.alike, generator=generator)
         which = orbits.numbers(elements), orbits.anchors(elements)
         noisy = NoisyCrystals(orbits, free, noisy_elements, noisy_parameters, lattice, orbits.pairs(), *which)
-        output = self.score_network(noisy, z, t)
+        output = self.score_network(noisy, z, t) if blur is None else self.score_network(noisy, z, t, blur)
         error = orbits.without_drift((output.free - target) * orbits.is_free).square().sum(-1)
         weight = processes.coordinates.loss_weight(level)[batch]
         # a mean over orbits that have something free, three parameters counted as one atom

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.models.conditions import Conditions
-from cdvae_kit.models.contents import read_counts, read_num_atoms
+from cdvae_kit.models.contents import composition_of, read_counts, read_num_atoms
 from cdvae_kit.seeding import CrystalNoise
 
 if TYPE_CHECKING:
@@ -108,6 +108,27 @@ def sample_codes(
         better = by < missed[far]
         z[far[better]], missed[far[better]] = other[better], by[better]
     return z
+
+
+@torch.no_grad()
+def codes_of_compositions(
+    model: CDVAE,
+    crystal_ids: Tensor,
+    counts: Tensor,
+    *,
+    seed: int,
+    conditions: Conditions | None = None,
+    guidance: float = 1.0,
+    temperature: float = 1.0,
+) -> Tensor:
+    """As `sample_codes`, for crystals whose cells hold counts (num_crystals, num_elements) of each element."""
+    if model.prior is None:
+        raise ValueError("compositions are told to a learned prior, which this model has not")
+    noise = _draw_noise(model, crystal_ids, seed, 0, temperature)
+    asked = conditions or Conditions()
+    wishes = [replace(asked, composition=composition_of(row), units=(1,)) for row in counts.cpu().numpy()]
+    told = torch.stack([model.conditions.asked(wish) for wish in wishes]).to(noise)
+    return model.prior.transport(noise, told=told, guidance=guidance)
 
 
 def _missed(model: CDVAE, z: Tensor, properties: Mapping[str, float]) -> Tensor:

@@ -55,6 +55,9 @@ class ScoreNetworkConfig(_Settings):
     """Radial functions (`painn`, `gemnet`)."""
     knows_noise_level: bool = True
     """False: the network is not told the noise level, as published."""
+    knows_blur: bool = False
+    """Whether it is told how blurred a code is, so that it can be trained to decode codes that are uncertain
+    (`training.codes="kept"`); only the network `fractional` can."""
 
 
 class NoiseConfig(_Settings):
@@ -137,6 +140,9 @@ class CDVAEConfig(_Settings):
     """Steps of the default sampler."""
     sharpening: float = Field(10.0, ge=0.0)
     """How much faster coordinates move towards the end of the default sampler; see `FlowSampler`."""
+    blur: float = Field(0.0, ge=0.0, le=1.0)
+    """How far codes that the prior draws are blurred before the score network sees them, 0 not at all, 1 to pure noise;
+    see `LatentPrior.blurred`. It goes with `score_network.knows_blur`."""
     properties: tuple[str, ...] = ()
     """Names of the properties that the heads predict from z."""
     encoder: EncoderConfig = EncoderConfig()
@@ -163,6 +169,15 @@ class CDVAEConfig(_Settings):
         if self.noise.sigma_min >= self.noise.sigma_max:
             raise ValueError(
                 f"noise.sigma_min must be below noise.sigma_max, got {self.noise.sigma_min} and {self.noise.sigma_max}"
+            )
+        if self.score_network.knows_blur and self.score_network.kind != "fractional":
+            raise ValueError(
+                f"score_network.knows_blur is for the kind 'fractional', got {self.score_network.kind!r}; leave it out"
+            )
+        if self.blur > 0.0 and not (self.score_network.knows_blur and self.prior is not None):
+            raise ValueError(
+                f"blur={self.blur} needs a learned prior and a score network that knows of it; train with "
+                "score_network.knows_blur=true and codes=kept, or set blur=0"
             )
         if self.symmetry == "orbits" and self.lattice != "log_stretch":
             raise ValueError("symmetry='orbits' needs lattice='log_stretch', in which the crystal families are planes")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -97,6 +97,7 @@ def read_contents(
     crystal_ids: Tensor,
     limits: DecodingLimits | None = None,
     num_atoms: Tensor | None = None,
+    counts: Tensor | None = None,
 ) -> Contents:
     """What each code's crystal holds.
 
@@ -107,27 +108,37 @@ def read_contents(
         crystal_ids: (num_crystals,) long, each crystal's number within the run.
         limits: what the crystals keep to.
         num_atoms: (num_crystals,) long, if it is settled already.
+        counts: (num_crystals, num_elements) long, if the composition is settled already.
 
     Raises:
         NothingFitsError: the limits leave nothing that the model knows for some code.
     """
     if limits is not None and limits.sites is not None:
         return _given(model, z, limits)
+    if counts is not None:
+        num_atoms = counts.sum(-1)
     sizes = read_num_atoms(model, z, limits) if num_atoms is None else num_atoms
     if not isinstance(model.composition_head, CompositionHead) or model.config.symmetry == "none":
+        if counts is not None:
+            raise ValueError("compositions are held by models with symmetry='orbits' and composition='counts' alone")
         return _drawn(model, z, sizes, seed=seed, crystal_ids=crystal_ids, limits=limits)
-    counts, log_p = _first_counts(model, z, sizes, limits)
+    settled = counts
+    counts, log_p = _first_counts(model, z, sizes, limits, settled)
     groups = _groups(model, limits)
     there, assignment = model.symmetry_head.assign(z, counts, allowed=groups)
     if limits is not None and limits.is_allowed is not None:
-        allowed = [limits.is_allowed(_as_mapping(row)) for row in counts.cpu().numpy()]
+        allowed = [limits.is_allowed(composition_of(row)) for row in counts.cpu().numpy()]
         there = there & torch.tensor(allowed, device=z.device)
     found = [_one(assignment, log_p, i) if ok else None for i, ok in enumerate(there.tolist())]
     if groups is not None:
         found = [one if one is not None and has_its_group(*one[:3]) else None for one in found]
     for i in [i for i, one in enumerate(found) if one is None]:
         fixed = None if num_atoms is None else int(num_atoms[i])
-        found[i] = _search(model, z[i : i + 1], limits, groups, fixed)
+        own = limits
+        if settled is not None:
+            held = tuple(composition_of(settled[i].cpu().numpy()).items())
+            own = replace(limits or DecodingLimits(), composition=held, units=(1,))
+        found[i] = _search(model, z[i : i + 1], own, groups, fixed)
         if found[i] is None:
             raise NothingFitsError(_explain(model, limits, int(crystal_ids[i])))
     return _join([one for one in found if one is not None])
@@ -147,7 +158,8 @@ def _given(model: CDVAE, z: Tensor, limits: DecodingLimits) -> Contents:
     return Contents(orbits, elements, model.symmetry_head.log_probability(z, orbits, elements))
 
 
-def _as_mapping(counts: np.ndarray) -> dict[int, int]:
+def composition_of(counts: np.ndarray) -> dict[int, int]:
+    """{atomic number: atoms} of counts (num_elements,), hydrogen first."""
     return {int(i) + 1: int(counts[i]) for i in np.flatnonzero(counts)}
 
 
@@ -173,12 +185,16 @@ def _drawn(
     return Contents(assignment.orbits, assignment.elements, assignment.log_p)
 
 
-def _first_counts(model: CDVAE, z: Tensor, sizes: Tensor, limits: DecodingLimits | None) -> tuple[Tensor, Tensor]:
+def _first_counts(
+    model: CDVAE, z: Tensor, sizes: Tensor, limits: DecodingLimits | None, settled: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """(num_crystals, num_elements) the most probable composition of each code, and its log-probability."""
     head = model.composition_head
     assert isinstance(head, CompositionHead)
     log_p = head.masked_log_probabilities(z, sizes, known_elements(model, limits), limits)
-    if limits is not None and limits.composition is not None:
+    if settled is not None:
+        counts = settled
+    elif limits is not None and limits.composition is not None:
         unit = limits.unit_counts(z.device)
         counts = unit * (sizes // unit.sum()).unsqueeze(-1)
     else:
@@ -280,7 +296,7 @@ def _compositions(
         else:
             ranked = most_probable_compositions(table, size, _COMPOSITIONS)
         if limits is not None and limits.is_allowed is not None:
-            ranked = [(value, counts) for value, counts in ranked if limits.is_allowed(_as_mapping(counts))]
+            ranked = [(value, counts) for value, counts in ranked if limits.is_allowed(composition_of(counts))]
         if groups is not None:
             ranked = [(value, counts) for value, counts in ranked if fits_groups(model, groups, counts)]
         for start in range(0, len(ranked), _AT_ONCE):

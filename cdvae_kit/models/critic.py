@@ -9,6 +9,7 @@ learns from the real compositions, of which many are no salts.
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ _MANY_CHOICES = 5000
 _DROPOUT = 0.1
 _MOST_ELEMENTS, _MOST_ATOMS = 8, 64
 """Larger numbers are calibrated together."""
+_NUM_COLUMNS = 18
+_NUM_KINDS = 4 * (_NUM_COLUMNS + 1)
 _CALIBRATION_ROUNDS, _CALIBRATION_STEP, _LARGEST_OFFSET = 50, 0.5, 4.0
 
 
@@ -61,6 +64,35 @@ def _facts_of(composition: tuple[tuple[int, int], ...]) -> tuple[float, ...]:
             charge = np.unique(charge[:, None] + count * np.array(states))
         least.append(min(float(np.abs(charge).min()) / num_atoms, 1.0))
     return least[0], least[1], float(least[1] == 0.0 and _is_ordered(composition, known)), float(is_metal)
+
+
+@lru_cache(maxsize=1)
+def _anion_table() -> tuple[Tensor, Tensor]:
+    """(num_elements,) each: electronegativity, and where an element stands if it is the anion: its column of the table
+    of elements and whether it is of the first two rows; 0 for metals."""
+    from pymatgen.core import Element
+
+    elements = [Element.from_Z(number) for number in range(1, NUM_ELEMENTS + 1)]
+    places = [0 if element.is_metal else 2 * element.group + int(element.row <= 2) for element in elements]
+    values = [_element_facts(element.Z)[2] for element in elements]
+    return torch.tensor(values), torch.tensor(places)
+
+
+def chemical_kinds(counts: Tensor, facts: Tensor) -> Tensor:
+    """(num_crystals,) long of counts (num_crystals, num_elements): which anion compositions have, and if they balance.
+
+    The anion is the most electronegative element, by column of the table of elements and whether it is of the first two
+    rows (oxides and sulphides differ); metals alone have none. A composition balances where some neutral choice of
+    charges has every cation below every anion in electronegativity, or all of its elements are metals.
+
+    Args:
+        counts: (num_crystals, num_elements) long.
+        facts: (num_crystals, NUM_FACTS) of `charge_facts`.
+    """
+    electronegativity, places = (table.to(counts.device) for table in _anion_table())
+    anion = torch.where(counts > 0, electronegativity, -torch.inf).argmax(-1)
+    balances = (facts[:, 2:] > 0.0).any(-1)
+    return 2 * places.index_select(0, anion) + balances.long()
 
 
 _ElementFacts = tuple[tuple[float, ...], tuple[float, ...], float, bool]
@@ -112,11 +144,13 @@ class CompositionCritic(nn.Module):
     """A composition that is so many times more frequent among real ones is always accepted."""
     of_num_elements: Tensor
     of_num_atoms: Tensor
+    of_kind: Tensor
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.register_buffer("of_num_elements", torch.zeros(_MOST_ELEMENTS + 1))
         self.register_buffer("of_num_atoms", torch.zeros(_MOST_ATOMS + 1))
+        self.register_buffer("of_kind", torch.zeros(_NUM_KINDS))
         self.element = nn.Embedding(NUM_ELEMENTS, _ELEMENT_WIDTH)
         self.of_element = mlp([_ELEMENT_WIDTH + 2, hidden, hidden])
         self.out = mlp([hidden + 2 * _ELEMENT_WIDTH + 1 + NUM_FACTS, hidden, hidden, 1])
@@ -125,8 +159,16 @@ class CompositionCritic(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        # models of before kinds were calibrated favour none
+        state_dict.setdefault(f"{prefix}of_kind", torch.zeros(_NUM_KINDS))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def forward(self, counts: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(num_crystals,) of counts (num_crystals, num_elements) long, hydrogen first; in training with a generator."""
+        return self._log_odds(counts, charge_facts(counts), generator)
+
+    def _log_odds(self, counts: Tensor, facts: Tensor, generator: torch.Generator | None = None) -> Tensor:
         total = counts.sum(1, keepdim=True).clamp_min(1).to(self.element.weight.dtype)
         row, element = counts.nonzero(as_tuple=True)
         count = counts[row, element].unsqueeze(-1).to(total)
@@ -138,16 +180,23 @@ class CompositionCritic(nn.Module):
             return values.new_zeros(len(counts), values.shape[1]).index_add(0, row, values)
 
         balance = summed(share * own)
-        pooled = torch.cat([summed(features), balance, balance.abs(), total.log(), charge_facts(counts)], dim=-1)
+        pooled = torch.cat([summed(features), balance, balance.abs(), total.log(), facts], dim=-1)
         if generator is not None:
             pooled = dropout(pooled, _DROPOUT, generator)
         return self.out(pooled).squeeze(-1)
 
     def acceptance(self, counts: Tensor) -> Tensor:
         """(num_crystals,) with what probability a composition that the prior draws is accepted."""
-        number, atoms = _sizes(counts)
-        offset = self.of_num_elements.index_select(0, number) + self.of_num_atoms.index_select(0, atoms)
-        return ((self(counts) + offset).exp() / self.ceiling).clamp_max(1.0)
+        facts = charge_facts(counts)
+        return self._acceptance(self._log_odds(counts, facts), _classes(counts, facts))
+
+    def _acceptance(self, logits: Tensor, classes: tuple[Tensor, ...]) -> Tensor:
+        for table, rows in zip(self._tables(), classes, strict=True):
+            logits = logits + table.index_select(0, rows)
+        return (logits.exp() / self.ceiling).clamp_max(1.0)
+
+    def _tables(self) -> tuple[Tensor, ...]:
+        return self.of_num_elements, self.of_num_atoms, self.of_kind
 
     def accepts(self, counts: Tensor, uniform: Tensor) -> Tensor:
         """(num_crystals,) bool, for draws `uniform` (num_crystals,) from [0, 1)."""
@@ -155,34 +204,38 @@ class CompositionCritic(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, real: Tensor, drawn: Tensor) -> None:
-        """Sets how much each number of elements and of atoms is favoured, so that what is accepted has those of `real`.
+        """Sets how much each number of elements and of atoms and each `chemical_kinds` is favoured, so that what is
+        accepted has those of `real`.
 
         The ceiling cuts off what is much more frequent among real compositions, and most so among large ones, of which
-        few that are drawn are any good: without this, small compositions are accepted too often. Both numbers are
-        matched in turn (iterative proportional fitting: Deming and Stephan, Ann. Math. Stat. 11, 427 (1940)), and as
-        many compositions are accepted in all as before.
+        few that are drawn are any good: without this, small compositions are accepted too often, and salts too seldom
+        that balance. The three are matched in turn (iterative proportional fitting: Deming and Stephan, Ann. Math.
+        Stat. 11, 427 (1940)), and as many compositions are accepted in all as before.
 
         Args:
             real: (num_real, num_elements) long, compositions to be like.
             drawn: (num_drawn, num_elements) long, compositions of the prior.
         """
-        self.of_num_elements.zero_()
-        self.of_num_atoms.zero_()
-        logits = self(drawn).detach()
-        before = float((logits.exp() / self.ceiling).clamp_max(1.0).mean())
-        sizes = list(zip((self.of_num_elements, self.of_num_atoms), _sizes(real), _sizes(drawn), strict=True))
+        facts = charge_facts(drawn)
+        logits = self._log_odds(drawn, facts)
+        of_real, of_drawn = _classes(real, charge_facts(real)), _classes(drawn, facts)
+        for table in self._tables():
+            table.zero_()
+        before = float(self._acceptance(logits, of_drawn).mean())
         for _ in range(_CALIBRATION_ROUNDS):
-            for table, of_real, of_drawn in sizes:
-                wanted = torch.bincount(of_real, minlength=len(table)).to(logits) / len(real)
-                accepted = self.acceptance(drawn)
-                found = torch.bincount(of_drawn, accepted, minlength=len(table)).to(logits) / accepted.sum()
+            for table, real_rows, drawn_rows in zip(self._tables(), of_real, of_drawn, strict=True):
+                wanted = torch.bincount(real_rows, minlength=len(table)).to(logits) / len(real)
+                accepted = self._acceptance(logits, of_drawn)
+                found = torch.bincount(drawn_rows, accepted, minlength=len(table)).to(logits) / accepted.sum()
                 # what no real composition has falls to the least; of what is never drawn nothing can be said
                 step = torch.where(found > 0.0, (wanted / found.clamp_min(1e-12)).log(), 0.0)
                 table += step.clamp(-_CALIBRATION_STEP, _CALIBRATION_STEP)
                 table.clamp_(-_LARGEST_OFFSET, _LARGEST_OFFSET)
-            self.of_num_elements += math.log(before) - math.log(float(self.acceptance(drawn).mean()))
+            accepted = self._acceptance(logits, of_drawn)
+            self.of_num_elements += math.log(before) - math.log(float(accepted.mean()))
 
 
-def _sizes(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """(num_crystals,) long each: numbers of elements and of atoms, the many taken together."""
-    return (counts > 0).sum(-1).clamp_max(_MOST_ELEMENTS), counts.sum(-1).clamp_max(_MOST_ATOMS)
+def _classes(counts: Tensor, facts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(num_crystals,) long each: numbers of elements and of atoms, the many taken together, and chemical kinds."""
+    sizes = (counts > 0).sum(-1).clamp_max(_MOST_ELEMENTS), counts.sum(-1).clamp_max(_MOST_ATOMS)
+    return *sizes, chemical_kinds(counts, facts)

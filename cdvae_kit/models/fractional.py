@@ -40,6 +40,9 @@ class FractionalScoreNetwork(nn.Module):
         self.count = nn.Embedding(max_atoms + 1, width)
         self.group = GroupEmbedding(width)
         self.condition = mlp([latent_dim + 32 + 6 + 2 * width, 2 * width, width])
+        self.blur = nn.Linear(32, width, bias=False) if config.knows_blur else None
+        if self.blur is not None:
+            nn.init.zeros_(self.blur.weight)
         self.fourier = PeriodicFourier(config.num_frequencies)
         self.place = nn.Linear(6 * config.num_frequencies, width, bias=False)
         self.layers = nn.ModuleList(FractionalLayer(width, self.fourier.num_features) for _ in range(config.num_layers))
@@ -51,18 +54,22 @@ class FractionalScoreNetwork(nn.Module):
         self.types_out = nn.Linear(width, NUM_ELEMENTS)
         self.lattice_out = mlp([2 * width, width, 6])
 
-    def forward(self, crystals: NoisyCrystals, z: Tensor, level: Tensor) -> ScoreOutput:
+    def forward(self, crystals: NoisyCrystals, z: Tensor, level: Tensor, blur: Tensor | None = None) -> ScoreOutput:
         """
         Args:
             crystals: the noisy crystals.
             z: (num_crystals, latent_dim).
             level: (num_crystals,) noise level in [0, 1].
+            blur: (num_crystals,) how blurred z is, in [0, 1], of a network that knows; None: not at all.
         """
         orbits = crystals.orbits
         batch = orbits.batch
         embedded = self.level(level if self.knows_noise_level else torch.zeros_like(level))
         known = [z, embedded, crystals.lattice_parameters, self.count(orbits.num_atoms), self.group(orbits.space_group)]
         condition = self.condition(torch.cat(known, dim=-1))
+        if self.blur is not None and blur is not None:
+            # a sharp code shifts nothing
+            condition = condition + self.blur(self.level(blur) - self.level(torch.zeros_like(blur)))
         told = orbits.is_free & ~orbits.is_polar
         place = where_it_stands(crystals.free, told, self.num_frequencies)
         rows = self.sites(crystals.elements, z, orbits, crystals.number)

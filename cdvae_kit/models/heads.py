@@ -114,6 +114,15 @@ def most_probable_counts(log_p: Tensor, totals: Tensor) -> Tensor:
     Returns:
         (num_crystals, num_elements) long.
     """
+    # where the best count of each element by itself has the right sum, nothing can be better
+    counts = log_p.argmax(-1)
+    others = (counts.sum(-1) != totals).nonzero().squeeze(-1)
+    if len(others):
+        counts[others] = _by_dynamic_programming(log_p[others], totals[others])
+    return counts
+
+
+def _by_dynamic_programming(log_p: Tensor, totals: Tensor) -> Tensor:
     num_crystals, num_elements, size = log_p.shape
     best = torch.full((num_crystals, size), -torch.inf, dtype=log_p.dtype, device=log_p.device)
     best[:, 0] = 0.0

@@ -68,6 +68,16 @@ class LatentPrior(nn.Module):
         """(num_codes,) from the centre of the training codes, each principal axis in units of their own spread."""
         return ((codes - self.mean) @ self.whiten).norm(dim=-1)
 
+    def blurred(self, codes: Tensor, level: Tensor, normal: Tensor) -> Tensor:
+        """(num_codes, latent_dim): codes as far on their way to noise as `level` (num_codes,) in [0, 1] says.
+
+        A decoder that is trained on blurred codes, and told how blurred they are, takes less of what codes from the
+        prior have wrong for certain (conditioning augmentation: Ho et al., arXiv 2106.15282). `normal`
+        (num_codes, latent_dim) is standard normal.
+        """
+        s = level.unsqueeze(-1)
+        return ((1.0 - s) * ((codes - self.mean) @ self.whiten) + s * normal) @ self.colour + self.mean
+
     def velocity(
         self, z: Tensor, t: Tensor, told: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -109,7 +119,7 @@ class LatentPrior(nn.Module):
         return (seen - (noise - z)).square().mean()
 
     def transport(
-        self, noise: Tensor, *, told: Tensor | None = None, guidance: float = 1.0, num_steps: int = 6
+        self, noise: Tensor, *, told: Tensor | None = None, guidance: float = 1.0, num_steps: int = 4
     ) -> Tensor:
         """Codes (num_crystals, latent_dim) from standard normal noise of the same shape.
 

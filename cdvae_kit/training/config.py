@@ -63,6 +63,10 @@ class TrainingConfig(BaseModel):
     substitution: float = Field(0.0, ge=0.0, le=1.0)
     """Share of training crystals that get other elements: any permutation (`cdvae_kit.transforms.ElementSubstitution`),
     or with symmetry elements near in Pettifor's order (`cdvae_kit.transforms.OrderedSubstitution`)."""
+    codes: Literal["learned", "kept"] = "learned"
+    """`learned`: all is trained, then the prior; `kept`: the score network alone, from other weights (`init`), whose
+    codes, prior and all predictors of codes stay valid. A score network that knows how blurred a code is
+    (`score_network.knows_blur`) is then trained on blurred codes too."""
     validation_fraction: float = Field(0.1, gt=0.0, lt=1.0)
     """Part of the crystals that is kept for choosing the model, where the data have no split of their own."""
     check_every: int = Field(500, ge=1)

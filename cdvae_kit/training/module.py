@@ -20,7 +20,7 @@ from cdvae_kit.training.data import TrainingBatch, steps_per_epoch
 from cdvae_kit.training.ema import WeightAverage
 from cdvae_kit.training.errors import ResumeError, TrainingDivergedError
 from cdvae_kit.training.log import MetricsLog
-from cdvae_kit.training.protocols import FITTED_LATER, TrainableNetwork, as_module
+from cdvae_kit.training.protocols import Decoding, TrainableNetwork, as_module, is_trained
 from cdvae_kit.transforms.crystal_fields import RandomFieldDisplacement
 from cdvae_kit.transforms.crystals import ElementSubstitution, OrderedSubstitution, RandomStrain
 
@@ -86,11 +86,16 @@ class TrainingModule(pl.LightningModule):
         self.model = as_module(model)
         self.config = config
         self._trainable: TrainableNetwork = model
+        self._loss = model.loss
+        if config.codes == "kept":
+            if not isinstance(model, Decoding):
+                raise ValueError(f"codes='kept' trains a score network, which a {type(model).__name__} has not")
+            self._loss = model.decoder_loss
         self._digest = digest
         self._log = log
         self._keep_best = keep_best
         self._state_folder = state_folder
-        named = [(name, value) for name, value in self.model.named_parameters() if not name.startswith(FITTED_LATER)]
+        named = [(name, value) for name, value in self.model.named_parameters() if is_trained(name, config.codes)]
         self._weights = [value for _, value in named]
         self.average = WeightAverage(named, decay=config.ema_decay)
         self._strain = RandomStrain(config.strain)
@@ -184,7 +189,7 @@ class TrainingModule(pl.LightningModule):
         graph = batch.graph
         if self.config.displacement > 0.0:
             graph = graph.after_moves(batch.crystals, crystals)
-        terms = self._trainable.loss(crystals, graph, generator=generator)
+        terms = self._loss(crystals, graph, generator=generator)
         loss = self._trainable.total_loss(terms)
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
@@ -295,7 +300,7 @@ class TrainingModule(pl.LightningModule):
         generator = make_generator(
             self.config.seed, _VALIDATION_KEY, batch.step, self.trainer.global_rank, device=self.device
         )
-        terms = self._trainable.loss(batch.crystals, batch.graph, generator=generator)
+        terms = self._loss(batch.crystals, batch.graph, generator=generator)
         self._term_names = list(terms)
         weight = float(len(batch.crystals))
         values = torch.stack([*terms.values()]).detach().float() * weight

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +80,22 @@ class Critical(Protocol):
         ...
 
 
-FITTED_LATER = ("prior.", "critic.")
+_FITTED_LATER = ("prior.", "critic.")
 """Beginnings of the names of parameters that stage one leaves alone."""
+
+
+def is_trained(name: str, codes: Literal["learned", "kept"]) -> bool:
+    """Whether stage one trains the parameter of this name; see `TrainingConfig.codes`."""
+    return name.startswith("score_network.") if codes == "kept" else not name.startswith(_FITTED_LATER)
+
+
+@runtime_checkable
+class Decoding(Protocol):
+    """A model whose score network can be trained alone."""
+
+    def decoder_loss(
+        self, crystals: CrystalBatch, graph: PeriodicGraph, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]: ...
 
 
 def as_module(model: TrainableNetwork) -> nn.Module:

@@ -40,7 +40,7 @@ from cdvae_kit.training.log import DAMAGED_METRICS, MetricsLog, make_loggers, pl
 from cdvae_kit.training.module import TrainingModule, steps_done
 from cdvae_kit.training.prior import PriorFit, fit_prior
 from cdvae_kit.training.progress import ProgressCallback, make_bar, progress_is_seen
-from cdvae_kit.training.protocols import FITTED_LATER, Critical, TrainableModel, TrainableNetwork, as_module
+from cdvae_kit.training.protocols import Critical, TrainableModel, TrainableNetwork, as_module, is_trained
 from cdvae_kit.training.state import StateIO, load_state, save_state
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,8 @@ def _fit(
             module.load_state_dict(load_state(output / "state" / "best")["weights"])
         module.eval()
         prior = None
-        if is_main and isinstance(model, TrainableModel) and model.prior is not None and config.prior_steps:
+        prior_steps = config.prior_steps if config.codes == "learned" else 0
+        if is_main and isinstance(model, TrainableModel) and model.prior is not None and prior_steps:
             module.to(root_device)
             task = bar.add_task("prior", total=config.prior_steps, about="") if bar is not None else None
 
@@ -235,7 +236,9 @@ def _run_stage_one(
     )
     model = training.model
     frozen = [
-        value for name, value in model.named_parameters() if name.startswith(FITTED_LATER) and value.requires_grad
+        value
+        for name, value in model.named_parameters()
+        if not is_trained(name, training.config.codes) and value.requires_grad
     ]
     if training.config.compile:
         names = {name for name, _ in model.named_children()} & {"encoder", "score_network"}

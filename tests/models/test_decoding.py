@@ -1,5 +1,7 @@
 """From codes to crystals: order, seeds, sizes, wrong use."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -252,7 +254,7 @@ def test_the_default_sampler_suits_the_noise() -> None:
     assert published == LangevinSampler(num_levels=9, steps_per_level=100, step_size=1e-4)
 
 
-def test_overlapping_crystals_are_drawn_anew_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crystals_that_are_not_sound_are_drawn_anew_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
     model.critic = None
     once = model.sample(5, seed=3, max_tries=1)
@@ -260,13 +262,13 @@ def test_overlapping_crystals_are_drawn_anew_and_no_other(monkeypatch: pytest.Mo
 
     def first_crystal_overlaps_once(crystals: CrystalBatch) -> torch.Tensor:
         judged.append(len(crystals))
-        bad = torch.zeros(len(crystals), dtype=torch.bool)
-        bad[0] = len(judged) == 1
-        return bad
+        worth = torch.full((len(crystals),), decoding.SOUND)
+        worth[0] -= 0.1 * (len(judged) == 1)
+        return worth
 
-    monkeypatch.setattr(decoding, "overlapping", first_crystal_overlaps_once)
+    monkeypatch.setattr(decoding, "soundness", first_crystal_overlaps_once)
     again = model.sample(5, seed=3, max_tries=3)
-    assert judged == [5, 5]
+    assert judged == [5, 1]
     rest = [1, 2, 3, 4]
     assert_same_crystals(again.select(rest), once.select(rest))
     first, other = once.select([0]), again.select([0])
@@ -274,6 +276,47 @@ def test_overlapping_crystals_are_drawn_anew_and_no_other(monkeypatch: pytest.Mo
     judged.clear()
     by_two = model.sample(5, seed=3, max_tries=3, batch_size=2)
     assert_same_crystals(by_two, again)
+
+
+def test_of_crystals_of_which_none_is_sound_the_best_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    worths = iter([[0.3, 0.1], [0.2, 0.5], [0.2, 0.4]])
+    drawn: list[CrystalBatch] = []
+    decode = decoding.decode
+
+    def kept_decode(*args: Any, **options: Any) -> Any:
+        drawn.append(decode(*args, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(decoding, "soundness", lambda crystals: torch.tensor(next(worths)))
+    monkeypatch.setattr(decoding, "decode", kept_decode)
+    found = model.sample(2, seed=3, max_tries=3)
+    assert len(drawn) == 3
+    assert_same_crystals(found.select([0]), drawn[0].select([0]))
+    assert_same_crystals(found.select([1]), drawn[1].select([1]))
+
+
+def test_crystals_that_are_drawn_anew_keep_their_composition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else compositions whose crystals are hard to make would be lost; told nothing, redrawn codes have others."""
+    model = tiny_model()
+    model.critic = None
+    first = model.sample(8, seed=3, max_tries=1)
+    attempts: list[int] = []
+
+    def never(crystals: CrystalBatch) -> torch.Tensor:
+        attempts.append(len(crystals))
+        # the last try is the best of bad ones
+        return torch.full((len(crystals),), 0.1 * len(attempts))
+
+    monkeypatch.setattr(decoding, "soundness", never)
+    again = model.sample(8, seed=3, max_tries=3)
+    assert attempts == [8, 8, 8]
+    counts = model.element_counts(first)
+    assert torch.equal(model.element_counts(again), counts)
+    assert not torch.allclose(again.lattice, first.lattice, atol=1e-3)
+    monkeypatch.setattr(decoding, "_holds_compositions", lambda model: False)
+    attempts.clear()
+    assert not torch.equal(model.element_counts(model.sample(8, seed=3, max_tries=3)), counts)
 
 
 def test_overlaps_are_found_beside_a_collapsed_cell() -> None:
@@ -284,4 +327,4 @@ def test_overlaps_are_found_beside_a_collapsed_cell() -> None:
         torch.tensor([11, 17, 11, 17, 14]),
         torch.tensor([2, 2, 1]),
     )
-    assert decoding.overlapping(crystals).tolist() == [False, True, True]
+    assert decoding.soundness(crystals).tolist() == pytest.approx([decoding.SOUND, 0.0, 0.0])

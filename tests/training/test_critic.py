@@ -2,10 +2,11 @@
 
 import math
 
+import pytest
 import torch
 from torch import Tensor
 
-from cdvae_kit.models.critic import CompositionCritic
+from cdvae_kit.models.critic import CompositionCritic, charge_facts, chemical_kinds
 from cdvae_kit.models.limits import NUM_ELEMENTS
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.training import seeded_weights
@@ -77,13 +78,67 @@ def test_calibration_gives_what_is_accepted_the_sizes_of_the_real_ones() -> None
     assert without > 0.2 and with_it < 0.4 * without
 
 
+def salts(anion: int, num: int, *, share_balanced: float, seed: int) -> Tensor:
+    """(num, num_elements): sodium, 1 of it an anion of charge -1 where it balances, else 3."""
+    counts = torch.zeros(num, NUM_ELEMENTS, dtype=torch.long)
+    counts[:, anion - 1] = 1
+    odd = torch.rand(num, generator=make_generator(seed)) >= share_balanced
+    counts[:, 10] = torch.where(odd, 3, 1)
+    return counts
+
+
+def test_kinds_are_the_anion_and_whether_charges_balance() -> None:
+    """Of chlorides and fluorides, which a flat critic cannot tell apart, the balanced ones are drawn too seldom."""
+    critic = CompositionCritic(8)
+    real = torch.cat([salts(9, 1500, share_balanced=0.9, seed=1), salts(17, 500, share_balanced=0.9, seed=2)])
+    drawn = torch.cat([salts(9, 1000, share_balanced=0.5, seed=3), salts(17, 1000, share_balanced=0.7, seed=4)])
+
+    def shares(counts: Tensor, weight: Tensor) -> list[float]:
+        """Of fluorides, and of what balances among them and among chlorides."""
+        fluoride, balanced = counts[:, 8] > 0, counts[:, 10] == 1
+        found = [weight[fluoride].sum() / weight.sum()]
+        for one in (fluoride, ~fluoride):
+            found.append(weight[one & balanced].sum() / weight[one].sum())
+        return [float(share) for share in found]
+
+    with torch.no_grad():
+        before = shares(drawn, critic.acceptance(drawn))
+        critic.calibrate(real, drawn)
+        after = shares(drawn, critic.acceptance(drawn))
+    assert before == pytest.approx([0.5, 0.5, 0.7], abs=0.05)
+    assert after == pytest.approx(shares(real, torch.ones(len(real))), abs=0.02)
+
+
+def test_metals_alone_are_one_kind_that_balances() -> None:
+    counts = torch.zeros(5, NUM_ELEMENTS, dtype=torch.long)
+    for row, numbers in enumerate(([29, 79], [11], [11, 17], [11, 9], [11, 53])):
+        counts[row, [number - 1 for number in numbers]] = 1
+    kinds = chemical_kinds(counts, charge_facts(counts)).tolist()
+    assert kinds[0] == kinds[1] == 1
+    assert len(set(kinds)) == 3 and kinds[2] == kinds[4] != kinds[3], "iodide is as chloride, fluoride is not"
+    assert all(kind % 2 == 1 for kind in kinds)
+
+
+def test_a_model_of_before_kinds_were_calibrated_loads_and_favours_none() -> None:
+    critic, _ = fitted()
+    stored = critic.state_dict()
+    del stored["of_kind"]
+    fresh = CompositionCritic(32)
+    fresh.of_kind.fill_(1.0)
+    fresh.load_state_dict(stored)
+    assert not fresh.of_kind.any()
+    torch.testing.assert_close(fresh.of_num_atoms, critic.of_num_atoms)
+
+
 def test_a_critic_that_nobody_calibrated_favours_no_size() -> None:
     critic, _ = fitted()
     fresh = CompositionCritic(32)
-    assert not fresh.of_num_atoms.any() and not fresh.of_num_elements.any()
+    tables = (fresh.of_num_atoms, fresh.of_num_elements, fresh.of_kind)
+    assert not any(table.any() for table in tables)
     counts = compositions(50, 9, balanced=True)
     accepted = critic.acceptance(counts)
     critic.of_num_elements.zero_()
     critic.of_num_atoms.zero_()
+    critic.of_kind.zero_()
     assert not torch.allclose(accepted, critic.acceptance(counts))
     torch.testing.assert_close(critic.acceptance(counts), (critic(counts).exp() / 3.0).clamp_max(1.0))

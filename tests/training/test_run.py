@@ -445,6 +445,25 @@ def test_a_cdvae_is_trained_saved_and_loaded(tmp_path: Path, precision: str) -> 
     assert len(again.sample(2, num_steps=1)) == 2
 
 
+def test_kept_codes_leave_all_but_the_score_network_as_it_was(tmp_path: Path) -> None:
+    settings = CDVAE_SETTINGS | {"score_network": {"width": 16, "num_layers": 1, "knows_blur": True}}
+    with seeded_weights(0):
+        model = CDVAE(CDVAEConfig.model_validate(settings))
+    model.fit_statistics(model.prepare(TRAIN))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    config = toy_config(learning_rate=0.003, strain=0.02, codes="kept", prior_steps=5)
+    result = fit(model, TRAIN, VAL, config, tmp_path / "run", device="cpu", progress=False)
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed and all(name.startswith("score_network.") for name in changed)
+    assert result.prior is None and result.critic is None
+    assert set(curve(tmp_path / "run")[0]) >= {"coordinates", "lattice"}
+
+
+def test_codes_of_a_network_without_any_cannot_be_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="codes='kept'"):
+        fit(make_toy(), TRAIN, VAL, toy_config(codes="kept"), tmp_path / "run", device="cpu", progress=False)
+
+
 def test_two_processes_share_the_work(tmp_path: Path) -> None:
     folder, script = tmp_path / "run", tmp_path / "train.py"
     script.write_text(
