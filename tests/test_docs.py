@@ -107,3 +107,38 @@ def test_every_page_stands_in_the_menu_and_every_entry_is_a_page() -> None:
 def test_every_sub_package_has_a_page_of_reference() -> None:
     names = {path.parent.name for path in (ROOT / "cdvae_kit").glob("*/__init__.py")}
     assert names <= {page.stem for page in (DOCS / "reference").glob("*.md")}
+
+
+EXTENSIONS = sorted(set((DOCS / "extend").glob("*.md")) - {DOCS / "extend" / "index.md"})
+MADE_ALONG_A_PAGE = {
+    "cdvae_kit/io/crystals/lines.py",
+    "cdvae_kit/models/edge_sum.py",
+    "cdvae_kit/representation/experiments/heavy_tails.py",
+    "tests/representation/test_heavy_tails.py",
+}
+_FILE = re.compile(r"`((?:cdvae_kit|tests)/[^`]*)`")
+
+
+def files_to_open(section: str) -> set[str]:
+    return set(_FILE.findall(_FENCE.sub("", section)))
+
+
+@pytest.mark.parametrize("page", EXTENSIONS, ids=relative)
+def test_each_part_of_an_extension_takes_at_most_four_files_and_names_them(page: Path) -> None:
+    sections = page.read_text(encoding="utf-8").split("\n## ")
+    files = [files_to_open(section) for section in sections]
+    assert all(len(named) <= 4 for named in files) and any(files)
+    for name in set().union(*files):
+        path = ROOT / name
+        assert path.parent.is_dir() and path.is_file() != (name in MADE_ALONG_A_PAGE), name
+
+
+def test_files_to_open_are_counted_once_and_outside_code() -> None:
+    text = "`tests/a.py`, `tests/a.py`\nand `cdvae_kit/io/b.py`; `x.y`\n```python\n# `tests/c.py`\n```\n"
+    assert files_to_open(text) == {"tests/a.py", "cdvae_kit/io/b.py"}
+
+
+def test_each_of_the_seven_extensions_has_a_page() -> None:
+    assert [page.stem for page in EXTENSIONS] == [
+        *("condition", "data_set", "experiment", "file_format", "metric", "noise_process", "score_network"),
+    ]

@@ -26,6 +26,7 @@ from cdvae_kit.io.crystals.formats import query_of
 
 if TYPE_CHECKING:
     from cdvae_kit.io.crystals.formats import WriteFormat
+    from cdvae_kit.models.config import NoiseConfig
 
 
 def check_checkpoint(name: str, kind: ModelKind = "CDVAE", *, sampler: str | None = None) -> None:
@@ -43,13 +44,11 @@ def check_checkpoint(name: str, kind: ModelKind = "CDVAE", *, sampler: str | Non
     refuse_other_kind(place, kind)
     if sampler is None:
         return
-    from cdvae_kit.diffusion.sampler_names import samplers_for
-
-    coordinates = _noise_of(place)
-    if coordinates is not None and sampler not in (fitting := samplers_for(coordinates)):
+    noise = _noise_of(place)
+    if noise is not None and sampler not in noise.samplers:
         raise typer.BadParameter(
-            f"{name} was trained with noise.coordinates={coordinates}, which goes with {' or '.join(fitting)}, "
-            f"not with {sampler}",
+            f"{name} was trained with noise.coordinates={noise.coordinates}, which goes with "
+            f"{' or '.join(noise.samplers)}, not with {sampler}",
             param_hint="--sampler",
         )
 
@@ -77,10 +76,12 @@ def check_data(name: str) -> None:
         registry.dataset_info(name)
 
 
-def _noise_of(place: Path) -> str | None:
-    """The noise on the coordinates that an autoencoder was trained with; None where the file does not say."""
+def _noise_of(place: Path) -> NoiseConfig | None:
+    """The noise that an autoencoder was trained with; None where the file does not say."""
+    from cdvae_kit.models.config import NoiseConfig
+
     try:
         config = json.loads((place / "config.json").read_text(encoding="utf-8"))["metadata"]["config"]
-        return str(config["noise"]["coordinates"])
+        return NoiseConfig.model_validate(config["noise"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

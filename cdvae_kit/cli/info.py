@@ -204,9 +204,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def _samplers(config: Any) -> list[str]:
-    from cdvae_kit.diffusion.sampler_names import samplers_for
-
-    return [] if config is None else list(samplers_for(config.noise.coordinates))
+    return [] if config is None else list(config.noise.samplers)
 
 
 def _symbols(atomic_numbers: Sequence[int]) -> list[str]:

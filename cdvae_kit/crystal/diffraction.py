@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pymatgen.analysis.diffraction.xrd import XRDCalculator
     from pymatgen.core import Structure
 
-_WIDTH_PER_DEVIATION = 2.0 * float(np.sqrt(2.0 * np.log(2.0)))
+_WIDTH_PER_STD = 2.0 * float(np.sqrt(2.0 * np.log(2.0)))
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def _pattern(structure: Structure, calculator: XRDCalculator, grid: DiffractionG
         peaks = calculator.get_pattern(structure, scaled=False, two_theta_range=two_theta_range)
     except ValueError as error:
         return nothing, f"no diffraction pattern: {error}"
-    deviation = grid.peak_width / _WIDTH_PER_DEVIATION
-    offsets = (grid.angles[:, None] - np.asarray(peaks.x)) / deviation
+    std = grid.peak_width / _WIDTH_PER_STD
+    offsets = (grid.angles[:, None] - np.asarray(peaks.x)) / std
     pattern = np.exp(-0.5 * offsets**2) @ np.asarray(peaks.y)
     highest = pattern.max(initial=0.0)
     if not highest > 0.0:

@@ -49,8 +49,8 @@ def element_features() -> Tensor:
     count = there.sum(0)
     filled = torch.where(there, table, 0.0)
     mean = filled.sum(0) / count
-    deviation = (torch.where(there, table - mean, 0.0).square().sum(0) / count).sqrt()
-    scaled = torch.where(there, (table - mean) / deviation, 0.0)
+    std = (torch.where(there, table - mean, 0.0).square().sum(0) / count).sqrt()
+    scaled = torch.where(there, (table - mean) / std, 0.0)
     return torch.nn.functional.pad(scaled.float(), (0, 0, 1, 0))
 
 

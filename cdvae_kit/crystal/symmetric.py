@@ -182,7 +182,7 @@ def describe(
 
     Args:
         crystals: a batch, on any device.
-        tolerance: angstrom, by which atoms may lie off their symmetric places.
+        tolerance: angstrom, by which atoms may lie off their symmetric positions.
         progress: called with (crystals done, crystals in all).
     """
     if not tolerance > 0.0:

@@ -16,7 +16,7 @@ from cdvae_kit.crystal.lattice import volume, wrap_frac_coords
 from cdvae_kit.diffusion.coordinates import CoordinateProcess, in_metric
 from cdvae_kit.diffusion.lattice import LatticeProcess
 from cdvae_kit.diffusion.sampler_names import SAMPLERS as SAMPLERS
-from cdvae_kit.diffusion.sampler_names import samplers_for
+from cdvae_kit.diffusion.sampler_names import WITHOUT_SCORE
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.diffusion.types import TypeProcess
 from cdvae_kit.seeding import CrystalNoise
@@ -168,7 +168,7 @@ class LangevinSampler:
         if not processes.coordinates.has_score:
             raise ValueError(
                 "Langevin dynamics needs the score of a Gaussian kernel; this model was trained on straight paths, "
-                f"whose samplers are {' and '.join(samplers_for('straight_path'))}"
+                f"whose samplers are {' and '.join(WITHOUT_SCORE)}"
             )
         stream = 0
         for index in range(self.num_levels):

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.models import CDVAE, pretrained
+from cdvae_kit.models.condition_kinds import build_conditions
 from cdvae_kit.models.config import CDVAEConfig
 from cdvae_kit.models.limits import NUM_ELEMENTS
-from cdvae_kit.models.networks import build_conditions
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,8 @@ def start_from(model: CDVAE, init: str | os.PathLike[str], *, train: CrystalBatc
             the same column of the periodic table that is nearest, and are named in the log; so are elements that `init`
             knows and they do not have, which the new model will not make.
     """
-    config, other, _ = pretrained.load(init)
+    source = CDVAE.from_pretrained(init, device="cpu")
+    config, other = source.config, source.state_dict()
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     by_name = () if config.properties == model.config.properties else _go_by_properties(model)
     fitting = {
@@ -139,7 +140,7 @@ def _go_by_properties(model: CDVAE) -> tuple[str, ...]:
     """How the names of tensors start whose rows or columns stand for properties."""
     last = len(model.property_head.nonlinear) - 1
     head = ("property_head.linear.", f"property_head.nonlinear.{last}.")
-    return (*head, "property_mean", "property_deviation", "prior.told.")
+    return (*head, "property_mean", "property_std", "prior.told.")
 
 
 def _partly(

@@ -1,19 +1,8 @@
-"""Encoder, score networks, heads, and the CDVAE made of them; property predictors; weights that the package carries."""
+"""Encoder, score networks, heads, and the CDVAE made of them; property predictors; weights that the package carries.
 
-from cdvae_kit.models.cdvae import CDVAE
-from cdvae_kit.models.config import CDVAEConfig
-from cdvae_kit.models.latent_predictor import LatentPredictor
-from cdvae_kit.models.predictor_config import LatentPredictorConfig, PropertyPredictorConfig
-from cdvae_kit.models.pretrained import pretrained_names
-from cdvae_kit.models.property_predictor import PropertyPrediction, PropertyPredictor
+Names, which `__init__.pyi` lists, are loaded on first use: reading settings costs no torch.
+"""
 
-__all__ = [
-    "CDVAE",
-    "CDVAEConfig",
-    "LatentPredictor",
-    "LatentPredictorConfig",
-    "PropertyPrediction",
-    "PropertyPredictor",
-    "PropertyPredictorConfig",
-    "pretrained_names",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,8 +7,8 @@ arXiv 2110.06197). What departs from it is in `CDVAEConfig`, field by field, and
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from cdvae_kit.diffusion.samplers import Processes, Sampler
 from cdvae_kit.diffusion.state import NoisyCrystals
 from cdvae_kit.graph import PeriodicGraph, neighbor_list
 from cdvae_kit.models import decoding, pretrained
+from cdvae_kit.models.condition_kinds import build_conditions
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.models.config import CDVAEConfig
 from cdvae_kit.models.contents import read_counts
@@ -29,7 +30,6 @@ from cdvae_kit.models.lattice_coding import LatticeCoding
 from cdvae_kit.models.limits import NUM_ELEMENTS, DecodingLimits
 from cdvae_kit.models.networks import (
     build_composition_head,
-    build_conditions,
     build_coordinate_process,
     build_encoder,
     build_lattice_process,
@@ -60,8 +60,10 @@ class CDVAE(pretrained.PretrainedModule):
     'held'
     """
 
+    _EARLIER_NAMES: ClassVar[Mapping[str, str]] = {"property_deviation": "property_std"}
+
     property_mean: Tensor
-    property_deviation: Tensor
+    property_std: Tensor
     known_elements: Tensor
 
     def __init__(self, config: CDVAEConfig) -> None:
@@ -89,7 +91,7 @@ class CDVAE(pretrained.PretrainedModule):
         self.prototypes = KnownPrototypes() if keeps else None
         """Which orbits the training crystals of each composition have."""
         self.register_buffer("property_mean", torch.zeros(max(1, len(config.properties))))
-        self.register_buffer("property_deviation", torch.ones(max(1, len(config.properties))))
+        self.register_buffer("property_std", torch.ones(max(1, len(config.properties))))
         self.register_buffer("known_elements", torch.zeros(0, dtype=torch.long))
         self.surroundings = Surroundings(NUM_ELEMENTS)
         self.processes = Processes(
@@ -100,7 +102,7 @@ class CDVAE(pretrained.PretrainedModule):
         """One noise process a field."""
 
     def _property_scale(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.property_mean[index], self.property_deviation[index]
+        return self.property_mean[index], self.property_std[index]
 
     @property
     def device(self) -> torch.device:
@@ -145,7 +147,7 @@ class CDVAE(pretrained.PretrainedModule):
             if len(values) < 2:
                 raise ValueError(f"property {name!r} has {len(values)} values in the training crystals; it needs 2")
             self.property_mean[i] = values.mean()
-            self.property_deviation[i] = values.std().clamp_min(1e-6)
+            self.property_std[i] = values.std().clamp_min(1e-6)
 
     def graph(self, crystals: SymmetricCrystals) -> PeriodicGraph:
         """The edges that the encoder sees: those into the first atom of each orbit, or all of them."""
@@ -266,7 +268,7 @@ class CDVAE(pretrained.PretrainedModule):
     def _property_loss(self, z: Tensor, crystals: CrystalBatch) -> Tensor:
         truth = torch.stack([crystals.properties[name] for name in self.config.properties], dim=-1)
         there = truth.isfinite()
-        scaled = (torch.where(there, truth, self.property_mean) - self.property_mean) / self.property_deviation
+        scaled = (torch.where(there, truth, self.property_mean) - self.property_mean) / self.property_std
         error = torch.where(there, (self.property_head(z) - scaled).square(), 0.0)
         return error.sum() / there.sum().clamp_min(1)
 
@@ -418,7 +420,7 @@ class CDVAE(pretrained.PretrainedModule):
                 "this model has no property head: it was trained without properties. Train one with "
                 "CDVAEConfig(properties=(...)), or fit a LatentPredictor to its codes (train-predictor --from z)"
             )
-        values = self.property_head(z) * self.property_deviation + self.property_mean
+        values = self.property_head(z) * self.property_std + self.property_mean
         return {name: values[:, i] for i, name in enumerate(self.config.properties)}
 
     # -- files ---------------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def _missed(model: CDVAE, z: Tensor, properties: Mapping[str, float]) -> Tensor:
     read = model.property_head(z)
     columns = [list(model.config.properties).index(name) for name in properties]
     wanted = torch.tensor([float(value) for value in properties.values()]).to(read)
-    wanted = (wanted - model.property_mean[columns]) / model.property_deviation[columns]
+    wanted = (wanted - model.property_mean[columns]) / model.property_std[columns]
     return (read[:, columns] - wanted).abs().amax(-1)
 
 

@@ -1,14 +1,14 @@
 """What the prior can be told of a crystal before it is made, as one vector of fixed width.
 
 A kind of condition has a slice of the vector: its features, and one number that is 1 where the kind is told. What is
-not told is 0. To add a kind, write a subclass of `ConditionKind` and name it in `networks.build_conditions`.
+not told is 0. To add a kind, write a subclass of `ConditionKind` and name it in `build_conditions`, below.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.crystal.symmetry import CRYSTAL_SYSTEMS, crystal_system
 from cdvae_kit.crystal.wyckoff import NUM_GROUPS, all_positions, parse_coordinates, wyckoff_table
 from cdvae_kit.models.conditions import Conditions
+from cdvae_kit.models.config import CDVAEConfig
 from cdvae_kit.models.heads import element_counts
 from cdvae_kit.models.limits import NUM_ELEMENTS
 
@@ -283,8 +284,8 @@ class Property(ConditionKind):
         self._scale = scale
 
     def _features(self, values: Tensor) -> Tensor:
-        mean, deviation = self._scale()
-        x = ((values - mean.cpu().to(values)) / deviation.cpu().to(values)).unsqueeze(-1)
+        mean, std = self._scale()
+        x = ((values - mean.cpu().to(values)) / std.cpu().to(values)).unsqueeze(-1)
         phase = x * torch.arange(1, _WAVES + 1, device=x.device)
         return torch.cat([x, phase.sin(), phase.cos()], dim=-1)
 
@@ -356,3 +357,12 @@ class ConditionSpace:
         sizes = [size for kind in self.kinds for size in (kind.size, 1)]
         parts = facts.split(sizes, dim=-1)
         return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def build_conditions(config: CDVAEConfig, scale: Callable[[int], tuple[Tensor, Tensor]]) -> ConditionSpace:
+    """What the prior of such a model can be told; `scale` gives mean and standard deviation of a property."""
+    properties = [Property(name, partial(scale, i)) for i, name in enumerate(config.properties)]
+    well_told = config.prior is not None and config.prior.hint > 0
+    kinds: list[ConditionKind] = [Composition(described=well_told), Elements(), NumAtoms(config.max_atoms)]
+    kinds += [SpaceGroup(), System(), *([Sites()] if well_told else []), *properties]
+    return ConditionSpace(kinds)

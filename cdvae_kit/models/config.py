@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from cdvae_kit.diffusion.sampler_names import SAMPLERS, WITHOUT_SCORE, SamplerName
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -82,6 +84,15 @@ class NoiseConfig(_Settings):
     lattice: Literal["path", "held"] = "path"
     """`path`: denoised together with the coordinates; `held`: the head's prediction is kept, as published."""
 
+    @property
+    def samplers(self) -> tuple[SamplerName, ...]:
+        """Those that go with the noise on the coordinates: a straight path has a velocity and no score.
+
+        >>> NoiseConfig().samplers
+        ('flow', 'heun')
+        """
+        return WITHOUT_SCORE if self.coordinates == "straight_path" else SAMPLERS
+
 
 class LossWeights(_Settings):
     """Weights of the terms of the loss."""
@@ -124,7 +135,7 @@ class CDVAEConfig(_Settings):
     """`orbits`: space group and Wyckoff positions are read from z, and only what they leave free is denoised; `none`:
     all crystals are taken for ones of P1, as published."""
     tolerance: float = Field(0.05, gt=0.0)
-    """By how much atoms may lie off their symmetric places, angstrom (`orbits`); it belongs to the data."""
+    """By how much atoms may lie off their symmetric positions, angstrom (`orbits`); it belongs to the data."""
     numbered_orbits: bool = False
     """Whether orbits are told apart by their number in the canonical description, also those of one element and Wyckoff
     position: z then says of each by itself where it stands, and noise is not exchanged among them. Only the encoder

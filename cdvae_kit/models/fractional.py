@@ -10,49 +10,57 @@ canonical description first. The idea of messages on Fourier features of fractio
 al., arXiv 2309.04475).
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
-from torch_geometric.utils import scatter
 
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.models.config import ScoreNetworkConfig
-from cdvae_kit.models.limits import NUM_ELEMENTS
-from cdvae_kit.models.positions import GroupEmbedding, where_it_stands
+from cdvae_kit.models.noisy_graph import Conditioning, ScoreHeads
+from cdvae_kit.models.positions import where_it_stands
 from cdvae_kit.models.sites import SiteEmbedding
 from cdvae_kit.models.slots import NUM_WAVES
-from cdvae_kit.nn.embeddings import NoiseLevelEmbedding, PeriodicFourier
+from cdvae_kit.nn.embeddings import PeriodicFourier
 from cdvae_kit.nn.fractional import FractionalLayer, PairwiseReadout
 from cdvae_kit.nn.mlp import mlp
+from cdvae_kit.nn.stored_names import RenamedModule
 
 
-class FractionalScoreNetwork(nn.Module):
+class FractionalScoreNetwork(RenamedModule):
     """Messages from all atoms of a cell to its orbits, conditioned on z, the noise level, the group and the lattice."""
+
+    _EARLIER_NAMES: ClassVar[Mapping[str, str]] = {
+        **{name: f"conditioning.{name}" for name in ("sites", "count", "group", "condition")},
+        **{name: f"heads.{name}" for name in ("norm", "gain", "types_out", "lattice_out")},
+    }
 
     def __init__(
         self, config: ScoreNetworkConfig, *, latent_dim: int, max_atoms: int, is_numbered: bool = False
     ) -> None:
         super().__init__()
         width = config.width
-        self.knows_noise_level = config.knows_noise_level
         self.num_frequencies = config.num_frequencies
-        self.level = NoiseLevelEmbedding(32)
-        self.sites = SiteEmbedding(latent_dim, width, NUM_ELEMENTS, most_orbits=max_atoms if is_numbered else None)
-        self.count = nn.Embedding(max_atoms + 1, width)
-        self.group = GroupEmbedding(width)
-        self.condition = mlp([latent_dim + 32 + 6 + 2 * width, 2 * width, width])
-        self.blur = nn.Linear(32, width, bias=False) if config.knows_blur else None
-        if self.blur is not None:
-            nn.init.zeros_(self.blur.weight)
+        self.conditioning = Conditioning(
+            config,
+            latent_dim=latent_dim,
+            max_atoms=max_atoms,
+            knows_group=True,
+            most_orbits=max_atoms if is_numbered else None,
+        )
         self.fourier = PeriodicFourier(config.num_frequencies)
         self.place = nn.Linear(6 * config.num_frequencies, width, bias=False)
         self.layers = nn.ModuleList(FractionalLayer(width, self.fourier.num_features) for _ in range(config.num_layers))
-        self.norm = nn.LayerNorm(width)
         self.free_out = PairwiseReadout(width, config.num_frequencies)
         self.place_out = mlp([width + 6 * config.num_frequencies, width, 3])
-        self.gain = mlp([32, width, 1])
+        self.heads = ScoreHeads(width)
         self.guess = GuidedByGuess(width) if is_numbered else None
-        self.types_out = nn.Linear(width, NUM_ELEMENTS)
-        self.lattice_out = mlp([2 * width, width, 6])
+
+    @property
+    def sites(self) -> SiteEmbedding:
+        """What the orbits start from; it can be asked for their surroundings."""
+        return self.conditioning.sites
 
     def forward(self, crystals: NoisyCrystals, z: Tensor, level: Tensor, blur: Tensor | None = None) -> ScoreOutput:
         """
@@ -64,15 +72,9 @@ class FractionalScoreNetwork(nn.Module):
         """
         orbits = crystals.orbits
         batch = orbits.batch
-        embedded = self.level(level if self.knows_noise_level else torch.zeros_like(level))
-        known = [z, embedded, crystals.lattice_parameters, self.count(orbits.num_atoms), self.group(orbits.space_group)]
-        condition = self.condition(torch.cat(known, dim=-1))
-        if self.blur is not None and blur is not None:
-            # a sharp code shifts nothing
-            condition = condition + self.blur(self.level(blur) - self.level(torch.zeros_like(blur)))
+        rows, condition, level_features = self.conditioning.of_orbits(crystals, z, level, blur)
         told = orbits.is_free & ~orbits.is_polar
         place = where_it_stands(crystals.free, told, self.num_frequencies)
-        rows = self.sites(crystals.elements, z, orbits, crystals.number)
         h = rows + condition.index_select(0, batch) + self.place(place)
         if self.guess is not None:
             free = orbits.seen_from(crystals.anchors, crystals.free)
@@ -86,18 +88,12 @@ class FractionalScoreNetwork(nn.Module):
         pairs = torch.stack([orbits.of_atom.index_select(0, atoms), seen_from])
         for layer in self.layers:
             h = layer(h, pairs, pair_features, condition, batch)
-        h = self.norm(h)
-        pooled = scatter(h, batch, dim=0, dim_size=len(z), reduce="mean")
-        gain = torch.exp(self.gain(embedded)).index_select(0, batch)
+        h = self.heads.norm(h)
         moved = orbits.pull_first(self.free_out(h, pairs, pair_features))
         moved = moved + self.place_out(torch.cat([h, place], dim=-1))
         if self.guess is not None:
             moved = moved + self.guess(h, seen_from_guess)
-        return ScoreOutput(
-            free=moved * gain * orbits.is_free,
-            type_logits=self.types_out(h),
-            lattice=self.lattice_out(torch.cat([pooled, condition], dim=-1)),
-        )
+        return self.heads.of_orbits(orbits, h, moved, condition, level_features)
 
 
 class GuidedByGuess(nn.Module):

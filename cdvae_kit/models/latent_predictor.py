@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,10 +53,15 @@ class LatentPredictor(pretrained.PretrainedModule):
     torch.Size([4, 3, 1])
     """
 
+    _EARLIER_NAMES: ClassVar[Mapping[str, str]] = {
+        "property_deviation": "property_std",
+        "code_deviation": "code_std",
+    }
+
     property_mean: Tensor
-    property_deviation: Tensor
+    property_std: Tensor
     code_mean: Tensor
-    code_deviation: Tensor
+    code_std: Tensor
 
     def __init__(self, config: LatentPredictorConfig) -> None:
         super().__init__()
@@ -65,9 +71,9 @@ class LatentPredictor(pretrained.PretrainedModule):
         self.members = nn.ModuleList(LatentNetwork(config) for _ in range(config.num_members))
         self.calibration = Calibration(len(config.properties))
         self.register_buffer("property_mean", torch.zeros(len(config.properties)))
-        self.register_buffer("property_deviation", torch.ones(len(config.properties)))
+        self.register_buffer("property_std", torch.ones(len(config.properties)))
         self.register_buffer("code_mean", torch.zeros(config.latent_dim))
-        self.register_buffer("code_deviation", torch.ones(config.latent_dim))
+        self.register_buffer("code_std", torch.ones(config.latent_dim))
 
     @property
     def device(self) -> torch.device:
@@ -86,15 +92,15 @@ class LatentPredictor(pretrained.PretrainedModule):
         """(num_crystals, num_properties), standardised: what member k says; with a generator, under dropout."""
         if z.ndim != 2 or z.shape[1] != self.config.latent_dim:
             raise ValueError(f"expected codes (num_crystals, {self.config.latent_dim}), got {tuple(z.shape)}")
-        return self.members[k]((z - self.code_mean) / self.code_deviation, generator=generator)
+        return self.members[k]((z - self.code_mean) / self.code_std, generator=generator)
 
     def in_units(self, standardised: Tensor) -> Tensor:
         """Standardised values (..., num_properties) in the data's own units."""
-        return standardised * self.property_deviation + self.property_mean
+        return standardised * self.property_std + self.property_mean
 
     def standardised(self, values: Tensor) -> Tensor:
         """Values (..., num_properties) in the data's own units as `forward` gives them."""
-        return (values - self.property_mean) / self.property_deviation
+        return (values - self.property_mean) / self.property_std
 
     @torch.no_grad()
     def predict(self, z: Tensor) -> dict[str, PropertyPrediction]:
@@ -119,9 +125,9 @@ class LatentPredictor(pretrained.PretrainedModule):
             if len(there) < 2:
                 raise ValueError(f"property {name!r} has {len(there)} values in the training crystals; it needs 2")
             self.property_mean[i] = there.mean()
-            self.property_deviation[i] = there.std().clamp_min(1e-6)
+            self.property_std[i] = there.std().clamp_min(1e-6)
         self.code_mean.copy_(codes.mean(0))
-        self.code_deviation.copy_(codes.std(0, correction=0).clamp_min(1e-3))
+        self.code_std.copy_(codes.std(0, correction=0).clamp_min(1e-3))
 
     def calibrate(self, codes: Tensor, values: Tensor, *, out_of_fold: Tensor) -> None:
         """Makes the intervals hold what they promise; see `PropertyPredictor.calibrate`.

@@ -1,24 +1,10 @@
 """Which network a configuration names: encoders, score networks, noise processes, heads."""
 
-from collections.abc import Callable
-from functools import partial
-
-from torch import Tensor, nn
+from torch import nn
 
 from cdvae_kit.diffusion.coordinates import CoordinateProcess, StraightPath, WrappedNormal
 from cdvae_kit.diffusion.lattice import FixedLattice, LatticePath, LatticeProcess
 from cdvae_kit.diffusion.types import AbsorbingTypes, ExchangedTypes, HeldTypes, PublishedTypes, TypeProcess
-from cdvae_kit.models.condition_kinds import (
-    Composition,
-    ConditionKind,
-    ConditionSpace,
-    Elements,
-    NumAtoms,
-    Property,
-    Sites,
-    SpaceGroup,
-    System,
-)
 from cdvae_kit.models.config import CDVAEConfig, NoiseConfig
 from cdvae_kit.models.encoder import EquivariantEncoder
 from cdvae_kit.models.fractional import FractionalScoreNetwork
@@ -90,12 +76,3 @@ def build_type_process(noise: NoiseConfig) -> TypeProcess:
 def build_lattice_process(noise: NoiseConfig, coding: LatticeCoding) -> LatticeProcess:
     """The process that `noise.lattice` names."""
     return LatticePath(coding) if noise.lattice == "path" else FixedLattice(coding)
-
-
-def build_conditions(config: CDVAEConfig, scale: Callable[[int], tuple[Tensor, Tensor]]) -> ConditionSpace:
-    """What the prior of such a model can be told; `scale` gives mean and standard deviation of a property."""
-    properties = [Property(name, partial(scale, i)) for i, name in enumerate(config.properties)]
-    well_told = config.prior is not None and config.prior.hint > 0
-    kinds: list[ConditionKind] = [Composition(described=well_told), Elements(), NumAtoms(config.max_atoms)]
-    kinds += [SpaceGroup(), System(), *([Sites()] if well_told else []), *properties]
-    return ConditionSpace(kinds)

@@ -1,4 +1,4 @@
-"""What the score networks on periodic graphs share: noisy crystals' edges, what conditions them, their outputs."""
+"""What the score networks share: noisy crystals' edges, what conditions them, their outputs."""
 
 import math
 from typing import NamedTuple
@@ -9,11 +9,13 @@ from torch_geometric.utils import scatter
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.lattice import plane_spacings, volume
+from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.periodic_images import pairs_within
 from cdvae_kit.diffusion.state import NoisyCrystals, ScoreOutput
 from cdvae_kit.graph import PeriodicGraph, nearest_neighbors
 from cdvae_kit.models.config import ScoreNetworkConfig
 from cdvae_kit.models.limits import NUM_ELEMENTS
+from cdvae_kit.models.positions import GroupEmbedding
 from cdvae_kit.models.sites import SiteEmbedding
 from cdvae_kit.nn.embeddings import NoiseLevelEmbedding
 from cdvae_kit.nn.mlp import mlp
@@ -85,33 +87,67 @@ def to_fractional(vectors: Tensor, lattice: Tensor, batch: Tensor) -> Tensor:
 
 
 class Conditioning(nn.Module):
-    """First features of the atoms, and what is known of their crystal: z, noise level, lattice, number of atoms.
+    """First features of orbits or atoms, and what is known of their crystal: z, noise level, lattice, number of atoms.
 
     It sees rotation-invariant numbers alone.
+
+    Args:
+        config: the settings.
+        latent_dim: of z.
+        max_atoms: the most that a crystal can have.
+        knows_group: whether the space group is among what is known.
+        most_orbits: how many orbits are told apart by their numbers; None where equal orbits stay equal.
     """
 
-    def __init__(self, config: ScoreNetworkConfig, *, latent_dim: int, max_atoms: int) -> None:
+    def __init__(
+        self,
+        config: ScoreNetworkConfig,
+        *,
+        latent_dim: int,
+        max_atoms: int,
+        knows_group: bool = False,
+        most_orbits: int | None = None,
+    ) -> None:
         super().__init__()
         width = config.width
         self.knows_noise_level = config.knows_noise_level
         self.level = NoiseLevelEmbedding(_LEVEL_WIDTH)
-        self.sites = SiteEmbedding(latent_dim, width, NUM_ELEMENTS)
+        self.sites = SiteEmbedding(latent_dim, width, NUM_ELEMENTS, most_orbits=most_orbits)
         self.count = nn.Embedding(max_atoms + 1, width)
-        self.condition = mlp([latent_dim + _LEVEL_WIDTH + 6 + width, 2 * width, width])
+        self.group = GroupEmbedding(width) if knows_group else None
+        known = latent_dim + _LEVEL_WIDTH + 6 + width + (width if knows_group else 0)
+        self.condition = mlp([known, 2 * width, width])
+        self.blur = nn.Linear(_LEVEL_WIDTH, width, bias=False) if config.knows_blur else None
+        if self.blur is not None:
+            nn.init.zeros_(self.blur.weight)
 
     def forward(self, crystals: NoisyCrystals, z: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Atoms' features (num_atoms, width), the condition (num_crystals, width) and the embedded noise level."""
-        level_features = self.level(level if self.knows_noise_level else torch.zeros_like(level))
-        condition = self.condition(
-            torch.cat([z, level_features, crystals.lattice_parameters, self.count(crystals.num_atoms)], dim=-1)
-        )
-        of_orbit = self.sites(crystals.elements, z, crystals.orbits, crystals.number)
-        h = of_orbit.index_select(0, crystals.orbits.of_atom) + condition[crystals.batch]
+        sites, condition, level_features = self.of_orbits(crystals, z, level)
+        h = sites.index_select(0, crystals.orbits.of_atom) + condition[crystals.batch]
         return h, condition, level_features
+
+    def of_orbits(
+        self, crystals: NoisyCrystals, z: Tensor, level: Tensor, blur: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, for orbits: features (num_orbits, width), to which the condition is not added yet.
+
+        `blur` (num_crystals,) says how blurred z is, to a network that knows; None: not at all.
+        """
+        orbits = crystals.orbits
+        level_features = self.level(level if self.knows_noise_level else torch.zeros_like(level))
+        known = [z, level_features, crystals.lattice_parameters, self.count(crystals.num_atoms)]
+        if self.group is not None:
+            known.append(self.group(orbits.space_group))
+        condition = self.condition(torch.cat(known, dim=-1))
+        if self.blur is not None and blur is not None:
+            # a sharp code shifts nothing
+            condition = condition + self.blur(self.level(blur) - self.level(torch.zeros_like(blur)))
+        return self.sites(crystals.elements, z, orbits, crystals.number), condition, level_features
 
 
 class ScoreHeads(nn.Module):
-    """From invariant features and one vector an atom to the scores and logits."""
+    """From invariant features, and what was read of the way, to the scores and logits."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -131,15 +167,31 @@ class ScoreHeads(nn.Module):
             condition: (num_crystals, width).
             level_features: (num_crystals, level features).
         """
-        batch = crystals.batch
+        batch, orbits = crystals.batch, crystals.orbits
         h = self.norm(h)
-        pooled = scatter(h, batch, dim=0, dim_size=len(condition), reduce="mean")
-        orbits = crystals.orbits
-        moved = to_fractional(vectors, crystals.lattice, batch) * torch.exp(self.gain(level_features))[batch]
+        moved = to_fractional(vectors, crystals.lattice, batch) * self._gains(level_features, batch)
         logits = scatter(self.types_out(h), orbits.of_atom, dim=0, dim_size=len(orbits.position), reduce="mean")
-        return ScoreOutput(
-            # what the atoms of an orbit say together: the average over the group
-            free=orbits.pull(moved),
-            type_logits=logits,
-            lattice=self.lattice_out(torch.cat([pooled, condition], dim=-1)),
-        )
+        # what the atoms of an orbit say together: the average over the group
+        return ScoreOutput(orbits.pull(moved), logits, self._lattice(h, batch, condition))
+
+    def of_orbits(
+        self, orbits: Orbits, h: Tensor, moved: Tensor, condition: Tensor, level_features: Tensor
+    ) -> ScoreOutput:
+        """As `forward`, of a network on orbits.
+
+        Args:
+            orbits: of the noisy crystals.
+            h: (num_orbits, width), invariant, `norm` applied already: the way is read from it, too.
+            moved: (num_orbits, 3), how the parameters should move; what is not free is taken out.
+            condition: (num_crystals, width).
+            level_features: (num_crystals, level features).
+        """
+        free = moved * self._gains(level_features, orbits.batch) * orbits.is_free
+        return ScoreOutput(free, self.types_out(h), self._lattice(h, orbits.batch, condition))
+
+    def _gains(self, level_features: Tensor, batch: Tensor) -> Tensor:
+        return torch.exp(self.gain(level_features)).index_select(0, batch)
+
+    def _lattice(self, h: Tensor, batch: Tensor, condition: Tensor) -> Tensor:
+        pooled = scatter(h, batch, dim=0, dim_size=len(condition), reduce="mean")
+        return self.lattice_out(torch.cat([pooled, condition], dim=-1))

@@ -49,8 +49,8 @@ class PropertyPredictorConfig(PredictorSettings):
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of the pooled features that a training step leaves out."""
     training_noise: float = Field(0.1, ge=0.0)
-    """Largest deviation of the noise on training coordinates, angstrom; each crystal has its own, uniform from 0. The
-    label stays: generated crystals are a little off, and the property of what they stand for is asked."""
+    """Largest standard deviation of the noise on training coordinates, angstrom; each crystal has its own, uniform from
+    0. The label stays: generated crystals are a little off, and the property of what they stand for is asked."""
 
 
 class LatentPredictorConfig(PredictorSettings):

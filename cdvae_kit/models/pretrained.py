@@ -20,13 +20,14 @@ from cdvae_kit.io import carried, hub
 from cdvae_kit.io.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from cdvae_kit.models.card import model_card
 from cdvae_kit.models.config import CDVAEConfig
+from cdvae_kit.nn.stored_names import RenamedModule
 from cdvae_kit.typing import OwnHelp
 
 Settings = TypeVar("Settings", bound=BaseModel)
 Model = TypeVar("Model", bound=nn.Module)
 
 
-class PretrainedModule(nn.Module, metaclass=OwnHelp):
+class PretrainedModule(RenamedModule, metaclass=OwnHelp):
     """A network with its settings and a card, which goes to folders and to the Hugging Face Hub."""
 
     config: Any

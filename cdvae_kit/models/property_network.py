@@ -7,7 +7,8 @@ atoms.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from e3nn import o3
@@ -38,8 +39,10 @@ class PropertyNetwork(pretrained.PretrainedModule):
         config: the settings of the ensemble that it belongs to.
     """
 
+    _EARLIER_NAMES: ClassVar[Mapping[str, str]] = {"property_deviation": "property_std"}
+
     property_mean: Tensor
-    property_deviation: Tensor
+    property_std: Tensor
     known_elements: Tensor
     volume_scale: Tensor
     element_table: Tensor
@@ -59,7 +62,7 @@ class PropertyNetwork(pretrained.PretrainedModule):
         self.atom = mlp([self.messages.num_features + channels, width, width], final_activation=True)
         self.readout = mlp([width, width, len(config.properties)])
         self.register_buffer("property_mean", torch.zeros(len(config.properties)))
-        self.register_buffer("property_deviation", torch.ones(len(config.properties)))
+        self.register_buffer("property_std", torch.ones(len(config.properties)))
         self.register_buffer("known_elements", torch.zeros(0, dtype=torch.long))
         self.register_buffer("volume_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("element_table", torch.zeros(NUM_ELEMENTS + 1, NUM_FEATURES))
@@ -69,7 +72,7 @@ class PropertyNetwork(pretrained.PretrainedModule):
         return neighbor_list(crystals, self.config.cutoff)
 
     def forward(self, crystals: CrystalBatch, graph: PeriodicGraph) -> Tensor:
-        """(num_crystals, num_properties), standardised: less `property_mean`, over `property_deviation`."""
+        """(num_crystals, num_properties), standardised: less `property_mean`, over `property_std`."""
         return self._from_edges(crystals, graph, graph.vectors(crystals))
 
     def _from_edges(
@@ -104,7 +107,7 @@ class PropertyNetwork(pretrained.PretrainedModule):
             if len(values) < 2:
                 raise ValueError(f"property {name!r} has {len(values)} values in the training crystals; it needs 2")
             self.property_mean[i] = values.mean()
-            self.property_deviation[i] = values.std().clamp_min(1e-6)
+            self.property_std[i] = values.std().clamp_min(1e-6)
         log_volume = torch.log(volume(crystals.lattice) / crystals.num_atoms)
         self.volume_scale[0] = log_volume.mean()
         self.volume_scale[1] = log_volume.std(correction=0).clamp_min(0.05)
@@ -123,7 +126,7 @@ class PropertyNetwork(pretrained.PretrainedModule):
         generator = generator if self.training else None
         if generator is not None and self.config.training_noise > 0.0:
             edge_vectors = edge_vectors + self._edge_noise(crystals, graph, generator)
-        scaled = (self._truth(crystals) - self.property_mean) / self.property_deviation
+        scaled = (self._truth(crystals) - self.property_mean) / self.property_std
         there = scaled.isfinite()
         predicted = self._from_edges(crystals, graph, edge_vectors, generator)
         error = (predicted - torch.where(there, scaled, 0.0)).abs()

@@ -130,10 +130,7 @@ class PropertyPredictor(pretrained.PretrainedModule):
         training = [member.training for member in networks]
         try:
             return torch.stack(
-                [
-                    member.eval()(crystals, graph) * member.property_deviation + member.property_mean
-                    for member in networks
-                ]
+                [member.eval()(crystals, graph) * member.property_std + member.property_mean for member in networks]
             )
         finally:
             for member, mode in zip(networks, training, strict=True):

@@ -3,7 +3,7 @@
 Compounds alike in chemistry mostly have structures alike: what stands on which Wyckoff position in NaCl does so in
 KBr. A composition is compared with all training compositions of the same numbers of atoms, element by element on
 Pettifor's scale, and the nearest ones vote for a space group and for what stands on its positions. (Substitution of
-elements by likeness: Hautier et al., Inorg. Chem. 50, 656 (2011); Pettifor, Solid State Commun. 51, 31 (1984); choice
+elements by similarity: Hautier et al., Inorg. Chem. 50, 656 (2011); Pettifor, Solid State Commun. 51, 31 (1984); choice
 of a template: Kusaba, Liu and Yoshida, Comput. Mater. Sci. 211, 111496 (2022).) Where atoms stand on positions that
 leave them free, and the cell, are the model's to say.
 """

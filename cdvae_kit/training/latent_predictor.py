@@ -78,8 +78,8 @@ class _Codes:
     values: Tensor
 
     def draw(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        mu, deviation = self.mu[index], torch.exp(0.5 * self.log_var[index])
-        return mu + deviation * torch.randn(mu.shape, generator=generator, device=mu.device)
+        mu, std = self.mu[index], torch.exp(0.5 * self.log_var[index])
+        return mu + std * torch.randn(mu.shape, generator=generator, device=mu.device)
 
     def draw_all(self, generator: torch.Generator) -> Tensor:
         return self.draw(torch.arange(len(self.mu), device=self.mu.device), generator)

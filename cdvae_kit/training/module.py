@@ -376,6 +376,12 @@ class TrainingModule(pl.LightningModule):
                 f"this run's model differs in {', '.join(changed)}: {[state['model_config'].get(c) for c in changed]} "
                 f"then, {[now[c] for c in changed]} now; resume with the settings that it was started with"
             )
+        if set(state["average"]) != set(self.average.state_dict()):
+            # the optimiser's state goes by the order of the weights, which is another one, too
+            raise ResumeError(
+                "this run was started with another version of cdvae_kit, whose network has other parts; resume it with "
+                "that version, or start a new run from its weights (--init, its folder `model`)"
+            )
         before, now = state["config"], self.config.model_dump(mode="json")
         changed = sorted(name for name in now if now[name] != before.get(name))
         if refused := [name for name in changed if name not in _MAY_CHANGE]:

@@ -25,7 +25,7 @@ class RandomStrain(Transform[CrystalBatch]):
     exponential keeps every volume positive, whatever the standard deviation.
 
     Attributes:
-        deviation: standard deviation of the entries of S and of b, without a unit; 0.03 is a strain of some 3 %.
+        standard_deviation: of the entries of S and of b, without a unit; 0.03 is a strain of some 3 %.
 
     >>> from cdvae_kit.seeding import make_generator
     >>> salt = CrystalBatch(torch.tensor([[0.0] * 3, [0.5] * 3]), 4.1 * torch.eye(3)[None], torch.tensor([55, 17]),

@@ -21,9 +21,9 @@ from cdvae_kit.models import CDVAE, LatentPredictor, PropertyPrediction, Propert
 from cdvae_kit.seeding import make_generator
 
 
-def moved(crystals: CrystalBatch, deviation: float, seed: int) -> CrystalBatch:
-    """Each coordinate moved by a normal of `deviation` angstrom."""
-    step = deviation * torch.randn(crystals.frac_coords.shape, generator=make_generator(seed))
+def moved(crystals: CrystalBatch, std: float, seed: int) -> CrystalBatch:
+    """Each coordinate moved by a normal of standard deviation `std`, angstrom."""
+    step = std * torch.randn(crystals.frac_coords.shape, generator=make_generator(seed))
     fractions = torch.linalg.inv(crystals.lattice)[crystals.batch]
     return crystals.replace(frac_coords=crystals.frac_coords + torch.einsum("ni,nij->nj", step, fractions))
 
@@ -69,10 +69,10 @@ def _judged(arguments: argparse.Namespace, crystals: CrystalBatch, truths: dict[
         yield line(f"{name} by the judge", found[name], truth, arguments.percentile)
         yield f"{'':40} interval +- {found[name].half_width.nanmedian():.4f}"
     yield f"{'':40} {1000 * seconds / len(crystals):.2f} ms a crystal"
-    for deviation in arguments.noise:
-        noisy = predictor.predict(moved(crystals, deviation, arguments.seed))
+    for std in arguments.noise:
+        noisy = predictor.predict(moved(crystals, std, arguments.seed))
         for name, truth in known.items():
-            yield line(f"{name}, moved by {deviation:g} angstrom", noisy[name], truth, arguments.percentile)
+            yield line(f"{name}, moved by {std:g} angstrom", noisy[name], truth, arguments.percentile)
 
 
 def main() -> None:

@@ -97,14 +97,14 @@ def order_of_convergence(error: Callable[[int], float], steps: tuple[int, int]) 
 
 # -- the probability-flow ODE ----------------------------------------------------------------------------------------
 
-MEAN, DEVIATION = 0.7, 0.4
+MEAN, STD = 0.7, 0.4
 
 
 def gaussian_velocity(x: Tensor, t: Tensor) -> Tensor:
-    """E[noise - data | x] on the straight path from data N(MEAN, DEVIATION^2) to noise N(0, 1)."""
+    """E[noise - data | x] on the straight path from data N(MEAN, STD^2) to noise N(0, 1)."""
     t = t.unsqueeze(-1)
-    variance = (1 - t).square() * DEVIATION**2 + t.square()
-    return -MEAN + (t - (1 - t) * DEVIATION**2) / variance * (x - (1 - t) * MEAN)
+    variance = (1 - t).square() * STD**2 + t.square()
+    return -MEAN + (t - (1 - t) * STD**2) / variance * (x - (1 - t) * MEAN)
 
 
 @pytest.mark.parametrize(("method", "order"), [("euler", 1.0), ("heun", 2.0)])
@@ -120,13 +120,13 @@ def test_the_lattice_converges_to_the_exact_transport_of_a_gaussian_at_the_order
 
     def error(num_steps: int) -> float:
         end = run(FlowSampler(num_steps=num_steps, method=method), crystals, predict, using)
-        return float((end.lattice_parameters - (MEAN + DEVIATION * start)).abs().max())
+        return float((end.lattice_parameters - (MEAN + STD * start)).abs().max())
 
     assert order_of_convergence(error, (40, 160)) == pytest.approx(order, abs=0.15)
 
 
 def well(sites: Tensor, width: float, process: CoordinateProcess) -> Predict:
-    """The exact prediction for pairs of atoms spread around known sites by a wrapped normal of deviation `width`.
+    """The exact prediction for pairs of atoms that a wrapped normal of standard deviation `width` spreads around sites.
 
     Where a pair lies in its cell means nothing: the distribution is one of the difference of its two atoms.
     """
@@ -145,8 +145,8 @@ def well(sites: Tensor, width: float, process: CoordinateProcess) -> Predict:
 def test_coordinates_converge_to_the_exact_transport_of_a_gaussian_at_the_order_stated(
     method: str, order: float
 ) -> None:
-    """Far from the other images the flow shrinks displacements as the deviation; two atoms on opposite sides of
-    their sites, so that no drift is taken out."""
+    """Far from the other images the flow shrinks displacements as it does the standard deviation; two atoms on opposite
+    sides of their sites, so that no drift is taken out."""
     width, process = 0.03, WrappedNormal(sigma_min=3e-4, sigma_max=0.18)
     offset = 0.06 * (torch.rand(10, 3, generator=make_generator(2), dtype=torch.float64) - 0.5)
     sites = torch.rand(20, 3, generator=make_generator(3), dtype=torch.float64)
@@ -252,7 +252,7 @@ def relative_variance(crystals: NoisyCrystals, sites: Tensor) -> float:
 
 @pytest.mark.parametrize("signal_to_noise", [0.3, 0.5])
 def test_langevin_dynamics_ends_in_the_law_of_the_wells(signal_to_noise: float) -> None:
-    """Of a step e sigma^2 in a well of deviation s the stationary variance is s^2 / (1 - e sigma^2 / (2 s^2))."""
+    """Of a step e sigma^2 in a normal well of variance s^2 the stationary one is s^2 / (1 - e sigma^2 / (2 s^2))."""
     num_crystals, width = 1500, 0.03
     process = WrappedNormal(sigma_min=0.06, sigma_max=0.5)
     sites = torch.tensor([[0.1, 0.2, 0.3], [0.6, 0.7, 0.9]]).repeat(num_crystals, 1)

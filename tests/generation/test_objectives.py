@@ -84,10 +84,10 @@ def test_a_target_and_its_direction_go_together(options: dict) -> None:
 
 
 def test_the_loss_is_the_distance_in_standard_deviations() -> None:
-    values, deviation = torch.tensor([-1.0, 0.0, 3.0]), torch.tensor(2.0)
+    values, std = torch.tensor([-1.0, 0.0, 3.0]), torch.tensor(2.0)
     for goal in (Goal("gap"), Goal("gap", "maximize"), Goal("gap", "target", 1.0)):
         expected = torch.from_numpy(goal.distance(values.numpy())) / 2.0
-        torch.testing.assert_close(goal.loss(values, deviation), expected, atol=0.011, rtol=0)
+        torch.testing.assert_close(goal.loss(values, std), expected, atol=0.011, rtol=0)
 
 
 def test_disagreement_is_charged_and_agreement_is_not() -> None:
@@ -108,7 +108,7 @@ def test_disagreement_is_charged_and_agreement_is_not() -> None:
 def test_predicted_values_are_in_the_unit_of_the_property() -> None:
     z = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
     ensemble = LinearEnsemble(3, members=2)
-    mean, deviation = predicted_values(ensemble, z, [Goal("gap"), Goal("energy")])
+    mean, std = predicted_values(ensemble, z, [Goal("gap"), Goal("energy")])
     expected = ensemble(z).mean(0) * ensemble.standard_deviation + ensemble.mean
     assert np.allclose(mean, expected[:, [1, 0]].numpy(), atol=1e-6)
-    assert np.allclose(deviation, 0.0, atol=1e-6)
+    assert np.allclose(std, 0.0, atol=1e-6)

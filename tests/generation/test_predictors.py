@@ -40,8 +40,8 @@ def test_the_range_is_three_deviations_around_the_mean_in_the_unit() -> None:
     predictor = fitted()
     span = CodeModel(predictor).ranges["height"]
     assert span.unit == "eV"
-    middle, deviation = float(predictor.property_mean[0]), float(predictor.property_deviation[0])
-    assert (span.low, span.high) == pytest.approx((middle - 3 * deviation, middle + 3 * deviation))
+    middle, std = float(predictor.property_mean[0]), float(predictor.property_std[0])
+    assert (span.low, span.high) == pytest.approx((middle - 3 * std, middle + 3 * std))
 
 
 def test_a_predictor_of_other_codes_is_refused() -> None:

@@ -1,6 +1,6 @@
 """Crystals and networks that the tests of models share."""
 
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from cdvae_kit.models.networks import build_encoder, build_score_network
 from cdvae_kit.seeding import make_generator
 
 LATENT_DIM = 6
-SCORE_NETWORKS = ("fractional", "painn", "gemnet")
+SCORE_NETWORKS = get_args(ScoreNetworkConfig.model_fields["kind"].annotation)
+"""Each one that settings can name."""
 ENCODERS = ("equivariant", "dimenet++")
 _Network = TypeVar("_Network", bound=nn.Module)
 

@@ -88,7 +88,7 @@ def test_the_decoder_learns_alone_and_from_blurred_codes_too(knowing: CDVAE) -> 
     knowing.total_loss(terms).backward()
     trained = {name for name, weight in knowing.named_parameters() if weight.grad is not None and weight.grad.any()}
     assert trained and all(name.startswith("score_network.") for name in trained)
-    assert "score_network.blur.weight" in trained
+    assert "score_network.conditioning.blur.weight" in trained
 
 
 def test_without_blur_the_decoder_is_told_codes_as_they_are() -> None:

@@ -155,7 +155,7 @@ def test_statistics_are_those_of_the_training_crystals() -> None:
     model.fit_statistics(model.prepare(crystals.replace(properties={"energy": values})))
     known = values[values.isfinite()]
     assert float(model.property_mean[0]) == pytest.approx(float(known.mean()))
-    assert float(model.property_deviation[0]) == pytest.approx(float(known.std()))
+    assert float(model.property_std[0]) == pytest.approx(float(known.std()))
     assert model.known_elements.tolist() == sorted(set(crystals.atomic_numbers.tolist()))
 
 
@@ -166,7 +166,7 @@ def test_predicted_properties_are_in_the_unit_of_the_data() -> None:
     assert set(predicted) == {"energy", "gap"}
     with torch.no_grad():
         scaled = model.property_head(z)
-    torch.testing.assert_close(predicted["gap"], scaled[:, 1] * model.property_deviation[1] + model.property_mean[1])
+    torch.testing.assert_close(predicted["gap"], scaled[:, 1] * model.property_std[1] + model.property_mean[1])
 
 
 def test_properties_that_the_crystals_lack_are_told() -> None:
@@ -221,9 +221,9 @@ def test_a_draw_from_the_posterior_is_seeded_and_has_its_mean_and_deviation(mode
     assert not torch.equal(drawn, codes(model, many, seed=2, reduce=False))
     prepared = model.prepare(one)
     with torch.no_grad():
-        deviation = torch.exp(0.5 * model.posterior(prepared, model.graph(prepared))[1])
-    torch.testing.assert_close((drawn.mean(0) - mean[0]) / deviation[0], torch.zeros(LATENT_DIM), atol=0.08, rtol=0.0)
-    torch.testing.assert_close(drawn.std(0) / deviation[0], torch.ones(LATENT_DIM), atol=0.06, rtol=0.0)
+        std = torch.exp(0.5 * model.posterior(prepared, model.graph(prepared))[1])
+    torch.testing.assert_close((drawn.mean(0) - mean[0]) / std[0], torch.zeros(LATENT_DIM), atol=0.08, rtol=0.0)
+    torch.testing.assert_close(drawn.std(0) / std[0], torch.ones(LATENT_DIM), atol=0.06, rtol=0.0)
 
 
 def test_another_cell_of_the_same_crystal_has_the_same_code(model: CDVAE) -> None:

@@ -179,7 +179,7 @@ def test_untold_the_prior_is_not_shifted_and_told_it_is(model: CDVAE) -> None:
 
 def test_of_several_codes_that_with_the_property_nearest_is_taken(model: CDVAE) -> None:
     ids = torch.arange(40)
-    mean, spread = float(model.property_mean[0]), float(model.property_deviation[0])
+    mean, spread = float(model.property_mean[0]), float(model.property_std[0])
     target = mean + 0.8 * spread
     wish = Conditions(properties={"ewald_energy": target})
 

@@ -64,8 +64,8 @@ def test_lengths_and_angles_of_training_crystals_are_centred_and_of_deviation_at
     crystals = some_crystals(60)
     encoded = fitted("lengths_angles", crystals).encode(crystals.lattice, atoms(crystals.num_atoms))
     torch.testing.assert_close(encoded.mean(0), torch.zeros(6), atol=1e-3, rtol=0.0)
-    deviation = encoded.std(0)
-    assert 0.5 < float(deviation.min()) and float(deviation.max()) <= 1.0
+    std = encoded.std(0)
+    assert 0.5 < float(std.min()) and float(std.max()) <= 1.0
 
 
 def test_diagonal_and_other_stretches_of_training_crystals_are_centred_and_of_deviation_at_most_one() -> None:
@@ -77,9 +77,7 @@ def test_diagonal_and_other_stretches_of_training_crystals_are_centred_and_of_de
     for part in (encoded[:, :3].std(), encoded[:, 3:].square().mean().sqrt()):
         assert 0.5 < float(part) <= 1.0
     assert torch.equal(coding.mean[3:], torch.zeros(3))
-    assert (
-        len(coding.deviation[:3].unique()) == len(coding.deviation[3:].unique()) == len(coding.mean[:3].unique()) == 1
-    )
+    assert len(coding.std[:3].unique()) == len(coding.std[3:].unique()) == len(coding.mean[:3].unique()) == 1
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 3e-4)])

@@ -282,7 +282,7 @@ def test_gradient_of_the_whole_loss_reaches_all_but_the_types_and_the_prior() ->
     model, crystals = whole_model()
     total = model.total_loss(model.loss(crystals, model.graph(crystals), generator=make_generator(1)))
     missing = without_gradient(model, total)
-    assert [name for name in missing if not name.startswith(("prior", "critic", "score_network.types_out"))] == []
+    assert [name for name in missing if not name.startswith(("prior", "critic", "score_network.heads.types_out"))] == []
 
 
 @pytest.mark.parametrize("kind", SCORE_NETWORKS)

@@ -125,7 +125,7 @@ def test_a_missing_label_counts_for_nothing(network: PropertyNetwork, crystals: 
     whole = network.loss(double.replace(properties=holes), graph)["error"]
     network.eval()
     scaled = torch.stack([double.properties[n] for n in ("room", "oxygen")], -1)
-    error = (outputs(network, double) - (scaled - network.property_mean) / network.property_deviation).abs()
+    error = (outputs(network, double) - (scaled - network.property_mean) / network.property_std).abs()
     expected = (error[:, 0].sum() + error[0, 1]) / (len(double) + 1)
     torch.testing.assert_close(whole, expected)
     (slope,) = torch.autograd.grad(whole, network.readout[-1].bias)

@@ -186,8 +186,8 @@ def test_standardised_labels_stay_tensors() -> None:
     turn = CrystalRotation(target_rank=2)
     # shift and scale commute with every rotation
     turned = turn.act_on_target(labels, rotation)
-    deviation, mean = labels[:, 0, 0].std(), labels[:, 0, 0].mean()
-    expected = (turned - mean * torch.eye(3)) / deviation
+    std, mean = labels[:, 0, 0].std(), labels[:, 0, 0].mean()
+    expected = (turned - mean * torch.eye(3)) / std
     assert torch.allclose(turn.act_on_target(train, rotation), expected, atol=1e-4)
     assert torch.equal(first_component_loss(torch.ones(2, 1), torch.zeros(2, 3, 3)), torch.ones(2))
 

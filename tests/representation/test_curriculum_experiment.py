@@ -104,7 +104,7 @@ def test_digits_are_centred_to_train_on_and_shifted_to_serve() -> None:
     assert sizes == [300, 400, 1097]
 
     def wander(images: torch.Tensor) -> float:
-        """Deviation of the columns' centre of mass, pixels."""
+        """Standard deviation of the columns' centre of mass, pixels."""
         columns = images.sum((1, 2))
         return float(((columns * torch.arange(8.0)).sum(1) / columns.sum(1).clamp_min(1e-6)).std())
 

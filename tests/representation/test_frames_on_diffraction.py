@@ -83,7 +83,7 @@ def test_patterns_are_balanced_labelled_and_differ_by_seed_and_split() -> None:
 def test_counting_noise_is_that_of_poisson_and_goes_with_the_counts() -> None:
     flat = torch.full((4, 5000), 0.5)
     few, many = (counted(flat, counts=n, background=0.0, generator=make_generator(0)) for n in (100.0, 10000.0))
-    # the deviation of the root of a Poisson number is one half
+    # the standard deviation of the root of a Poisson number is one half
     assert float(few.std()) == pytest.approx(0.5 / 10.0, rel=0.05)
     assert float(many.std()) == pytest.approx(0.5 / 100.0, rel=0.05)
     assert float(many.mean()) == pytest.approx(0.5**0.5, rel=1e-3)

@@ -51,8 +51,8 @@ def test_a_small_set_is_learned_by_heart(tmp_path: Path) -> None:
     config = training_config(max_steps=150, check_every=75)
     # both folds are the same crystals: what is learned is what is asked
     fit = fit_predictor(predictor, [crystals, crystals], crystals, config, tmp_path / "run")
-    deviation = {name: float(values.std()) for name, values in crystals.properties.items()}
-    assert all(fit.calibration_error[name] < 0.2 * deviation[name] for name in deviation), fit.calibration_error
+    std = {name: float(values.std()) for name, values in crystals.properties.items()}
+    assert all(fit.calibration_error[name] < 0.2 * std[name] for name in std), fit.calibration_error
     assert fit.members[0].steps == 150
 
 

@@ -47,7 +47,7 @@ def test_the_fitted_prior_is_far_nearer_to_a_mixture_than_a_normal_is() -> None:
     truth = mixture(500, seed=4)[0]
     with torch.no_grad():
         drawn = prior.transport(noise, num_steps=20)
-    # the normal of the codes' own mean and deviation: what the statistics alone would give
+    # the normal of the codes' own mean and standard deviation: what the statistics alone would give
     scaled = noise * truth.std(0) + truth.mean(0)
     assert energy_distance(drawn, truth) < 0.25 * energy_distance(scaled, truth)
     assert energy_distance(drawn, truth) < 0.05 * energy_distance(noise, truth)

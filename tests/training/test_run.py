@@ -25,7 +25,7 @@ from cdvae_kit.models import CDVAE, CDVAEConfig
 from cdvae_kit.training import FitResult, TrainingConfig, TrainingDivergedError, fit, seeded_weights
 from cdvae_kit.training.errors import ResumeError
 from cdvae_kit.training.log import read_metrics
-from cdvae_kit.training.state import load_state
+from cdvae_kit.training.state import load_state, save_state
 from tests.training.toy import ToyModel, make_crystals, make_toy, toy_config
 
 TRAIN, VAL = make_crystals(18, seed=1), make_crystals(7, seed=2)
@@ -308,6 +308,17 @@ def test_a_run_is_not_resumed_as_another_one(
     run(make_toy(), tmp_path / "run", toy_config(max_steps=5))
     with pytest.raises(ResumeError, match=message):
         fit(make_toy(), crystals, VAL, toy_config(**changes), tmp_path / "run", resume=True, device="cpu")
+
+
+def test_a_run_of_a_version_with_other_parts_is_not_resumed(tmp_path: Path) -> None:
+    run(make_toy(), tmp_path / "run", toy_config(max_steps=5))
+    last = tmp_path / "run" / "state" / "last"
+    state = load_state(last)
+    averages = state["cdvae_kit"]["average"]
+    averages["earlier." + next(iter(averages))] = averages.pop(next(iter(averages)))
+    save_state(last, state)
+    with pytest.raises(ResumeError, match="another version"):
+        run(make_toy(), tmp_path / "run", resume=True)
 
 
 def test_a_run_that_is_not_there_is_not_resumed(tmp_path: Path) -> None:

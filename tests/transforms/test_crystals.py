@@ -49,10 +49,10 @@ def test_two_strains_are_their_product_and_the_inverse_undoes(crystals: CrystalB
     assert torch.allclose(back.lattice, crystals.lattice)
 
 
-@pytest.mark.parametrize("deviation", [0.03, 0.9])
-def test_strains_are_symmetric_and_keep_the_volume_positive(crystals: CrystalBatch, deviation: float) -> None:
+@pytest.mark.parametrize("std", [0.03, 0.9])
+def test_strains_are_symmetric_and_keep_the_volume_positive(crystals: CrystalBatch, std: float) -> None:
     many = crystals.select([0] * 500)
-    strain = RandomStrain(deviation)
+    strain = RandomStrain(std)
     params = strain.sample(many, generator=make_generator(0))
     deformation = params["deformation"]
     assert torch.allclose(deformation, deformation.transpose(-1, -2))
@@ -144,10 +144,10 @@ def test_the_share_of_substituted_crystals_is_the_probability(crystals: CrystalB
     assert share == pytest.approx(0.25, abs=0.03)
 
 
-@pytest.mark.parametrize("deviation", [-0.1, 1.0])
-def test_a_deviation_out_of_range_is_refused(deviation: float) -> None:
-    with pytest.raises(ValueError, match="deviation"):
-        RandomStrain(deviation)
+@pytest.mark.parametrize("std", [-0.1, 1.0])
+def test_a_deviation_out_of_range_is_refused(std: float) -> None:
+    with pytest.raises(ValueError, match="standard deviation"):
+        RandomStrain(std)
 
 
 @pytest.mark.parametrize(

@@ -131,17 +131,17 @@ def test_the_local_displacement_has_the_asked_deviation() -> None:
     assert (moved - moved.mean((1, 2), keepdim=True)).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("deviation", [0.02, 0.05, 0.1])
-def test_folding_is_that_of_a_gaussian_gradient(deviation: float) -> None:
+@pytest.mark.parametrize("std", [0.02, 0.05, 0.1])
+def test_folding_is_that_of_a_gaussian_gradient(std: float) -> None:
     side, generator = 64, make_generator(0)
-    warp = RandomFieldWarp(translation=FieldDistribution(local=deviation), max_wavenumber=8)
+    warp = RandomFieldWarp(translation=FieldDistribution(local=std), max_wavenumber=8)
     x = torch.zeros(60, 1, side, side)
     measured = warp.folding_fraction(warp.sample(x, generator=generator)).mean().item()
     # ∂u is Gaussian, its four entries independent: the share of det(1 − ∂u) ≤ 0 by drawing them
     k = torch.cartesian_prod(torch.arange(-8.0, 9.0), torch.arange(-8.0, 9.0))
     k = k[(k.norm(dim=1) > 0) & (k.norm(dim=1) <= 8)]
     power = k.norm(dim=1) ** -4.0
-    slope = 2.0 * math.pi * deviation * math.sqrt(float((power * k[:, 0] ** 2).sum() / power.sum()))
+    slope = 2.0 * math.pi * std * math.sqrt(float((power * k[:, 0] ** 2).sum() / power.sum()))
     g = torch.eye(2) - slope * torch.randn(10**6, 2, 2, generator=generator)
     expected = (torch.linalg.det(g) <= 0).double().mean().item()
     assert measured == pytest.approx(expected, rel=0.12, abs=2e-3)

@@ -168,10 +168,10 @@ class PropertyObjective:
         """(num_crystals, num_goals)."""
         predicted = self.model(z)
         columns = [self.model.names.index(goal.name) for goal in self.goals]
-        mean, deviation = self.model.mean[columns], self.model.standard_deviation[columns]
+        mean, std = self.model.mean[columns], self.model.standard_deviation[columns]
         members = predicted[..., columns]
-        values = members.mean(0) * deviation + mean
-        parts = torch.stack([goal.loss(values[:, i], deviation[i]) for i, goal in enumerate(self.goals)], dim=-1)
+        values = members.mean(0) * std + mean
+        parts = torch.stack([goal.loss(values[:, i], std[i]) for i, goal in enumerate(self.goals)], dim=-1)
         if self.uncertainty and len(members) > 1:
             # at the spread's own zero a square root has no gradient
             spread = (members.var(0, unbiased=False) + 1e-8).sqrt()

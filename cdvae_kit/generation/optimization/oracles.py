@@ -31,12 +31,12 @@ class Judgement:
 
     Attributes:
         values: name to (num_crystals,), NaN where there is no value.
-        deviations: the oracle's own uncertainty, likewise; empty where it gives none.
+        uncertainties: the oracle's own uncertainty, likewise; empty where it gives none.
         reasons: why a crystal has no value, one a crystal; None where it has all.
     """
 
     values: Mapping[str, np.ndarray]
-    deviations: Mapping[str, np.ndarray]
+    uncertainties: Mapping[str, np.ndarray]
     reasons: tuple[str | None, ...]
 
 
@@ -125,7 +125,7 @@ class FunctionJudge:
 def _join(parts: Sequence[Judgement]) -> Judgement:
     return Judgement(
         {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
-        {name: np.concatenate([part.deviations[name] for part in parts]) for name in parts[0].deviations},
+        {name: np.concatenate([part.uncertainties[name] for part in parts]) for name in parts[0].uncertainties},
         tuple(reason for part in parts for reason in part.reasons),
     )
 

@@ -58,7 +58,7 @@ class CodeModel:
 
     @property
     def standard_deviation(self) -> Tensor:
-        return self.predictor.property_deviation
+        return self.predictor.property_std
 
     @property
     def ranges(self) -> Mapping[str, PropertyRange]:
@@ -66,10 +66,10 @@ class CodeModel:
             name: PropertyRange(
                 name,
                 unit,
-                float(mean - _RANGE_IN_STANDARD_DEVIATIONS * deviation),
-                float(mean + _RANGE_IN_STANDARD_DEVIATIONS * deviation),
+                float(mean - _RANGE_IN_STANDARD_DEVIATIONS * std),
+                float(mean + _RANGE_IN_STANDARD_DEVIATIONS * std),
             )
-            for name, unit, mean, deviation in zip(
+            for name, unit, mean, std in zip(
                 self.names, self.predictor.config.units, self.mean, self.standard_deviation, strict=True
             )
         }

@@ -44,7 +44,7 @@ def goal_distances(values: np.ndarray, goals: Sequence[Goal]) -> np.ndarray:
     return np.stack([goal.distance(values[:, i]) for i, goal in enumerate(goals)], axis=1)
 
 
-def rank(trials: Trials, goals: Sequence[Goal], deviations: Sequence[float], *, has_judge: bool) -> np.ndarray:
+def rank(trials: Trials, goals: Sequence[Goal], scales: Sequence[float], *, has_judge: bool) -> np.ndarray:
     """Indices of the candidates among the trials, the best first.
 
     A candidate is valid, meets the constraints, was submitted and has a value of every goal. Several goals are ranked
@@ -55,7 +55,7 @@ def rank(trials: Trials, goals: Sequence[Goal], deviations: Sequence[float], *, 
     indices = np.flatnonzero(there)
     if not len(indices):
         return indices
-    total = (distances[indices] / np.asarray(deviations)).sum(axis=1)
+    total = (distances[indices] / np.asarray(scales)).sum(axis=1)
     fronts = pareto_ranks(distances[indices]) if len(goals) > 1 else np.zeros(len(indices))
     return indices[np.lexsort((indices, total, fronts))]
 

@@ -83,7 +83,7 @@ class _Task:
     region: LatentRegion
     maker: TrialMaker
     files: RunFiles
-    deviations: tuple[float, ...]
+    scales: tuple[float, ...]
     weights: Tensor
     uncertainty: float
     seed: int
@@ -189,7 +189,7 @@ def optimize(
             region=region,
             maker=TrialMaker(model, goals, predictor, critic, constraints, region, seed, max_tries, steps, num_draws),
             files=files,
-            deviations=_deviations(goals, predictor, reference),
+            scales=_scales(goals, predictor, reference),
             weights=weights_of_goals(len(codes), len(goals), seed),
             uncertainty=uncertainty,
             seed=seed,
@@ -258,7 +258,7 @@ def _run_batch(task: _Task, codes: Tensor, first: int, batch: int) -> Trials:
     trials = trials.select(np.lexsort((trials.numbers["snapshot"], trials.numbers["start"])))
     if not task.optimizer.needs_losses:
         optimizer = task.optimizer
-        loss = promised(trials, task.goals, task.deviations, _shares(task, trials))
+        loss = promised(trials, task.goals, task.scales, _shares(task, trials))
         loss = loss + optimizer.consistency * trials.numbers["mismatch"]
         trials = submit(trials, loss, optimizer.num_submitted)
         if task.judge is not None:
@@ -279,13 +279,13 @@ def _feedback(task: _Task, trials: Trials, proposed: Tensor) -> Feedback:
     num_snapshots, num_starts, latent_dim = proposed.shape
     if task.optimizer.needs_losses:
         distances = ranking.goal_distances(ranking.final_values(trials, task.goals, has_judge=True), task.goals)
-        losses = torch.from_numpy((distances / np.array(task.deviations)).sum(axis=1)).float()
+        losses = torch.from_numpy((distances / np.array(task.scales)).sum(axis=1)).float()
         losses = losses.view(num_starts, num_snapshots).T
         return Feedback(torch.full_like(proposed, torch.nan), losses.to(proposed.device))
     found = trials.reread_codes.to(proposed.device).view(num_starts, num_snapshots, latent_dim)
     if task.maker.critic is None:
         return Feedback(found.transpose(0, 1))
-    losses = torch.from_numpy(promised(trials, task.goals, task.deviations, _shares(task, trials), kinds=("critic",)))
+    losses = torch.from_numpy(promised(trials, task.goals, task.scales, _shares(task, trials), kinds=("critic",)))
     return Feedback(found.transpose(0, 1), losses.float().to(proposed.device).view(num_starts, num_snapshots).T)
 
 
@@ -297,7 +297,7 @@ def _shares(task: _Task, trials: Trials) -> np.ndarray:
 def _with_relaxed(task: _Task, trials: Trials) -> Trials:
     """With one more trial for each start: the best submitted one, relaxed, checked, judged."""
     assert task.relax is not None
-    by_predictor = ranking.rank(trials, task.goals, task.deviations, has_judge=task.optimizer.needs_losses)
+    by_predictor = ranking.rank(trials, task.goals, task.scales, has_judge=task.optimizer.needs_losses)
     chosen = ranking.best_of_each_start(trials, by_predictor)
     if not len(chosen):
         return trials
@@ -327,7 +327,7 @@ def _finish(
     about: dict[str, Any],
 ) -> OptimizationResult:
     has_judge = task.judge is not None
-    ranked = ranking.rank(trials, task.goals, task.deviations, has_judge=has_judge)
+    ranked = ranking.rank(trials, task.goals, task.scales, has_judge=has_judge)
     order = ranking.without_duplicates(trials, ranked)
     winners = ranking.best_of_each_start(trials, ranked)
     candidates = None
@@ -395,9 +395,7 @@ def _ranges(
     return known
 
 
-def _deviations(
-    goals: Sequence[Goal], predictor: LatentModel | None, reference: CrystalBatch | None
-) -> tuple[float, ...]:
+def _scales(goals: Sequence[Goal], predictor: LatentModel | None, reference: CrystalBatch | None) -> tuple[float, ...]:
     """The scale of each goal, in its unit."""
     scales = []
     for goal in goals:

@@ -45,7 +45,7 @@ class Trials:
             and composition), `allowed` (constraints), `submitted` (to the judge) and `relaxed` are 0 or 1; `mismatch`
             is the distance between both codes, in standard deviations. `predicted_X` is the optimised predictor's on
             the code, `reread_X` on the code of the decoded crystal, `critic_X` the critic's, `judged_X` the judge's,
-            and `predicted_deviation_X` and so on what each is unsure by; NaN for none.
+            and `predicted_uncertainty_X` and so on what each is unsure by; NaN for none.
         reasons: why a trial is no candidate; None where it is one.
     """
 
@@ -233,10 +233,10 @@ class TrialMaker:
             return trials
         columns = {}
         for kind, codes in (("predicted", trials.codes), ("reread", reread_codes)):
-            values, deviations = predicted_values(self.predictor, codes.to(device), self.goals)
+            values, stds = predicted_values(self.predictor, codes.to(device), self.goals)
             for i, goal in enumerate(self.goals):
                 columns[f"{kind}_{goal.name}"] = values[:, i]
-                columns[f"{kind}_deviation_{goal.name}"] = deviations[:, i]
+                columns[f"{kind}_uncertainty_{goal.name}"] = stds[:, i]
         return self._with_critic(trials.with_numbers(**columns))
 
     def _with_critic(self, trials: Trials) -> Trials:
@@ -246,7 +246,7 @@ class TrialMaker:
         said = self.critic.judge(trials.crystals.select(passed.tolist()))
         columns = {}
         for goal in self.goals:
-            for kind, given in (("critic", said.values), ("critic_deviation", said.deviations)):
+            for kind, given in (("critic", said.values), ("critic_uncertainty", said.uncertainties)):
                 column = np.full(len(trials), np.nan)
                 column[passed] = given.get(goal.name, np.zeros(len(passed)))
                 columns[f"{kind}_{goal.name}"] = column
@@ -273,7 +273,7 @@ def encode_each(model: CDVAE, crystals: CrystalBatch) -> list[Tensor | None]:
 def promised(
     trials: Trials,
     goals: Sequence[Goal],
-    deviations: Sequence[float],
+    scales: Sequence[float],
     weights: np.ndarray,
     *,
     kinds: Sequence[str] = ("reread", "critic"),
@@ -286,15 +286,15 @@ def promised(
     Args:
         trials: with their numbers.
         goals: what is wanted.
-        deviations: (num_goals,), the scale of each.
+        scales: (num_goals,), the standard deviation of each in the data, in its unit.
         weights: (num_trials, num_goals), the share of each goal.
         kinds: whose values are looked at; those who gave none are passed over.
     """
     total = np.zeros(len(trials))
-    for i, (goal, deviation) in enumerate(zip(goals, deviations, strict=True)):
+    for i, (goal, scale) in enumerate(zip(goals, scales, strict=True)):
         said = [
-            (goal.distance(trials.numbers[f"{kind}_{goal.name}"]) + trials.numbers[f"{kind}_deviation_{goal.name}"])
-            / deviation
+            (goal.distance(trials.numbers[f"{kind}_{goal.name}"]) + trials.numbers[f"{kind}_uncertainty_{goal.name}"])
+            / scale
             for kind in kinds
             if f"{kind}_{goal.name}" in trials.numbers
         ]
@@ -324,14 +324,14 @@ def judged(trials: Trials, judge: Judge, goals: Sequence[Goal]) -> Trials:
     columns = {}
     reasons = list(trials.reasons)
     for goal in goals:
-        for kind in ("judged", "judged_deviation"):
+        for kind in ("judged", "judged_uncertainty"):
             columns[f"{kind}_{goal.name}"] = trials.numbers.get(f"{kind}_{goal.name}", np.full(len(trials), np.nan))
     if len(asked):
         verdict = judge.judge(trials.crystals.select(asked.tolist()))
         for goal in goals:
             columns[f"judged_{goal.name}"][asked] = verdict.values[goal.name]
-            if goal.name in verdict.deviations:
-                columns[f"judged_deviation_{goal.name}"][asked] = verdict.deviations[goal.name]
+            if goal.name in verdict.uncertainties:
+                columns[f"judged_uncertainty_{goal.name}"][asked] = verdict.uncertainties[goal.name]
         for place, reason in zip(asked.tolist(), verdict.reasons, strict=True):
             reasons[place] = reasons[place] or reason
     return replace(trials.with_numbers(**columns), reasons=tuple(reasons))

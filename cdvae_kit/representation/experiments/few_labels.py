@@ -192,9 +192,9 @@ def draw(crystals: CrystalBatch, energies: Tensor, counts: tuple[int, int, int],
     if sum(counts) > len(crystals):
         raise ValueError(f"{sum(counts)} crystals are asked for, there are {len(crystals)}")
     order = torch.randperm(len(crystals), generator=make_generator(seed, 0))[: sum(counts)]
-    places = order.split(list(counts))
-    mean, spread = energies[places[0]].mean(), energies[places[0]].std()
-    train, validation, test = ((crystals.select(rows), (energies[rows] - mean) / spread) for rows in places)
+    parts = order.split(list(counts))
+    mean, spread = energies[parts[0]].mean(), energies[parts[0]].std()
+    train, validation, test = ((crystals.select(rows), (energies[rows] - mean) / spread) for rows in parts)
     return Draw(train, validation, test, float(spread))
 
 

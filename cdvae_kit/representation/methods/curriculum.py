@@ -50,7 +50,7 @@ SampleLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 _NOISE = 0.3
 """By which a learnt magnitude is varied either way, as published."""
-_DEVIATION = _NOISE / math.sqrt(3.0)
+_STD = _NOISE / math.sqrt(3.0)
 """Of normal noise that is as wide."""
 
 
@@ -365,7 +365,7 @@ class AdaptiveAugmentation(nn.Module, Objective):
             elif self.settings.magnitudes == "straight_through":
                 magnitude = magnitude.detach()
             elif not operation.differentiable:
-                noise = _DEVIATION * normal(self._generator, len(magnitude), like=magnitude)
+                noise = _STD * normal(self._generator, len(magnitude), like=magnitude)
                 drawn = magnitude.detach() + noise
                 weight, magnitude = _score_weights(drawn, magnitude), drawn.clamp(0.0, 1.0)
             params = operation.sample(samples, magnitude=magnitude, generator=self._generator)
@@ -403,7 +403,7 @@ def _score_weights(drawn: Tensor, mean: Tensor) -> Tensor:
     Times a loss, it is the score-function estimator of the gradient of the expected loss. Less the mean over the other
     samples of the batch, which estimates nothing and takes away from the noise.
     """
-    score = -(drawn - mean).square() / (2.0 * _DEVIATION**2)
+    score = -(drawn - mean).square() / (2.0 * _STD**2)
     if len(score) > 1:
         score = len(score) / (len(score) - 1.0) * (score - score.mean())
     return 1.0 + (score - score.detach())

@@ -62,7 +62,7 @@ def perovskite_sites(crystals: CrystalBatch, *, energy: Tensor | None = None) ->
             without it.
     """
     rows: list[tuple[int, int, tuple[int, ...]]] = []
-    places: list[int] = []
+    indices: list[int] = []
     reasons: dict[int, str] = {}
     starts = (crystals.num_atoms.cumsum(0) - crystals.num_atoms).tolist()
     shifts = torch.cartesian_prod(*[torch.arange(-1, 2)] * 3).to(crystals.frac_coords.dtype)
@@ -78,9 +78,9 @@ def perovskite_sites(crystals: CrystalBatch, *, energy: Tensor | None = None) ->
         nearest = (between @ crystals.lattice[i]).norm(dim=-1).amin(-1).mean(-1)
         b, a = (cations[j] for j in nearest.argsort().tolist())
         rows.append((numbers[a], numbers[b], tuple(sorted(numbers[j] for j in anions))))
-        places.append(i)
-    order = places if energy is None else sorted(places, key=lambda i: (float(energy[i]), i))
-    of = dict(zip(places, rows, strict=True))
+        indices.append(i)
+    order = indices if energy is None else sorted(indices, key=lambda i: (float(energy[i]), i))
+    of = dict(zip(indices, rows, strict=True))
     first: dict[tuple[int, int, tuple[int, ...]], int] = {}
     for i in order:
         if of[i] in first:

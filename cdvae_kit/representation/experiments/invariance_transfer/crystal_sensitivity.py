@@ -58,7 +58,7 @@ def crystal_transforms() -> dict[str, Transform[CrystalBatch]]:
         "order of atoms": AtomPermutation(),
         "supercell": Supercell(2),
         **{f"strain {strain:g}": RandomStrain(strain) for strain in STRAINS},
-        **{f"displacement {deviation:g}": AtomDisplacement(deviation) for deviation in DISPLACEMENTS},
+        **{f"displacement {std:g}": AtomDisplacement(std) for std in DISPLACEMENTS},
     }
 
 

@@ -73,7 +73,7 @@ QUICK = CrystalSizes(num_train=48, num_test=24, num_anchors=12, epochs=1, head_e
 
 
 class _Autoencoding(nn.Module, Objective):
-    """The loss of a CDVAE; the batch is (crystals, their places among those of the graph)."""
+    """The loss of a CDVAE; the batch is (crystals, their indices among those of the graph)."""
 
     def __init__(self, model: CDVAE, graph: PeriodicGraph, num_atoms: Tensor) -> None:
         super().__init__()
@@ -82,8 +82,8 @@ class _Autoencoding(nn.Module, Objective):
         self.num_atoms = num_atoms
 
     def loss(self, batch: Any, *, generator: torch.Generator) -> dict[str, Tensor]:
-        crystals, places = batch
-        graph = self.graph.select(places, self.num_atoms)
+        crystals, indices = batch
+        graph = self.graph.select(indices, self.num_atoms)
         terms = self.model.loss(crystals, graph, generator=generator)
         return {"loss": self.model.total_loss(terms), **terms}
 
@@ -202,7 +202,7 @@ def _share_of_mean(z: Tensor) -> float:
 
 
 def _anchors(crystals: CrystalBatch, num_anchors: int, seed: int) -> Tensor:
-    """Places of anchors among the crystals, the shares of the structure types kept."""
+    """Indices of anchors among the crystals, the shares of the structure types kept."""
     types = [name.split(".")[0] for name in crystals.material_ids or []]
     known = sorted(set(types))
     labels = torch.tensor([known.index(name) for name in types])

@@ -1,0 +1,12 @@
+from .config import SettingsError as SettingsError
+from .config import TrainingConfig as TrainingConfig
+from .config import apply_overrides as apply_overrides
+from .config import describe_presets as describe_presets
+from .config import load_preset as load_preset
+from .config import preset_names as preset_names
+from .errors import TrainingDivergedError as TrainingDivergedError
+from .prior import PriorFit as PriorFit
+from .prior import fit_prior as fit_prior
+from .run import FitResult as FitResult
+from .run import fit as fit
+from .run import seeded_weights as seeded_weights
