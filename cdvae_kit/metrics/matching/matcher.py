@@ -1,8 +1,8 @@
 """Whether two crystals are the same one, by pymatgen's `StructureMatcher` (doi 10.1016/j.commatsci.2012.10.028).
 
 Every metric that asks this asks it here, with one of the published sets of tolerances (`MATCHERS`) or its own. Pairs
-that cannot match are found first, by `prefilter`, and the others are done many at once, by `displacements`. What is made
-of the answers is in `reconstruction`, `uniqueness`, `novelty` and `polymorphs`.
+that cannot match are found first, by `prefilter`, and the others are done many at once, by `displacements`. What is
+made of the answers is in `reconstruction`, `uniqueness`, `novelty` and `polymorphs`.
 """
 
 from __future__ import annotations
