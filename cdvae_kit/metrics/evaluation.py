@@ -121,7 +121,11 @@ def _measure(evidence: Evidence, own: Sequence[Metric]) -> tuple[dict[str, Metri
     """Every registered metric that can be computed of this evidence, and those of the caller's own."""
     values: dict[str, MetricValue] = {}
     columns = []
+    protocol = evidence.settings.protocol
+    left_out = protocol_of(protocol).leaves_out if protocol else ()
     for family in FAMILIES:
+        if family.name in left_out:
+            continue
         _add(family.metrics_of(evidence), evidence, values)
         if family.columns is not None:
             columns.append(family.columns(evidence))

@@ -27,6 +27,8 @@ class Protocol:
         stability: what of a `StabilityRequest` it fixes: threshold (eV/atom), fmax (eV/angstrom), max_steps.
         num_crystals: that its published numbers rest on.
         differs: what is not as there, one sentence each.
+        leaves_out: names of the families of metrics that are not computed, since that paper's code has none of them and
+            they compare every crystal with many others.
     """
 
     name: ProtocolName
@@ -35,6 +37,7 @@ class Protocol:
     num_crystals: int
     stability: Mapping[str, float] = field(default_factory=dict)
     differs: tuple[str, ...] = ()
+    leaves_out: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """What it sets, in words."""
@@ -54,6 +57,11 @@ class Protocol:
 
 
 _VALID_1000 = "with fewer than 1,000 valid crystals its code raises; here all of them are taken"
+_NO_MATCHES = ("uniqueness", "novelty", "sun", "polymorphs")
+_LEFT_OUT = (
+    "uniqueness, novelty, S.U.N. rates and METRe are not computed, as that paper has none: leave the protocol out to "
+    "have them"
+)
 _PROPERTY = "distances of properties are by the predictor that is given, not by that paper's"
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
@@ -63,11 +71,8 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             "Xie et al., ICLR 2022, arXiv:2110.06197; github.com/txie-93/cdvae, scripts/compute_metrics.py",
             {"rule": "smact-2014", "matcher": "cdvae", "fingerprints": True, "num_samples": 1000},
             10_000,
-            differs=(
-                "that paper has no uniqueness and no novelty: the matcher of its reconstruction serves for both",
-                _PROPERTY,
-                _VALID_1000,
-            ),
+            differs=(_LEFT_OUT, _PROPERTY, _VALID_1000),
+            leaves_out=_NO_MATCHES,
         ),
         "diffcsp": Protocol(
             "diffcsp",
@@ -77,9 +82,11 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             differs=(
                 "match rates are of one prediction for each reference; the best of 20 asks for the prediction's "
                 "validity alone and is not computed",
+                _LEFT_OUT,
                 _PROPERTY,
                 _VALID_1000,
             ),
+            leaves_out=_NO_MATCHES,
         ),
         "mattergen": Protocol(
             "mattergen",

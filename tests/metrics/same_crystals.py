@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
@@ -54,6 +55,17 @@ def swapped(structure: Structure) -> Structure:
 
 
 DESCRIPTIONS: tuple[Callable[[Structure], Structure], ...] = (permuted, shifted, turned, supercell)
+
+
+def stop_matching(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Lets every comparison end in an error, of many pairs at once and of pymatgen's own."""
+    from cdvae_kit.metrics.matching import matcher as module
+
+    def stop(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "smallest_displacements", stop)
+    monkeypatch.setattr(StructureMatcher, "fit", stop)
 
 
 def plain(matcher: Matcher) -> StructureMatcher:

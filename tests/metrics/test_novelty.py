@@ -19,6 +19,7 @@ from tests.metrics.same_crystals import (
     perovskite,
     plain,
     rock_salt,
+    stop_matching,
     swapped,
 )
 
@@ -84,12 +85,7 @@ def test_empty_sets() -> None:
 
 
 def test_a_pair_on_which_the_matcher_stops_counts_as_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    def stop(*_: object, **__: object) -> None:
-        raise RuntimeError("lost")
-
-    monkeypatch.setattr(StructureMatcher, "fit", stop)
+    stop_matching(monkeypatch, RuntimeError("lost"))
     result = novelty([perovskite()], training_set())
     assert result.rate == 1.0 and result.failures == ((0, 1, "the matcher failed: RuntimeError: lost"),)
 

@@ -22,6 +22,7 @@ from tests.metrics.same_crystals import (
     perovskite,
     plain,
     rock_salt,
+    stop_matching,
     supercell,
     swapped,
 )
@@ -115,12 +116,7 @@ def test_no_crystal_and_one_crystal() -> None:
 
 
 def test_a_pair_on_which_the_matcher_stops_counts_as_different(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    def stop(*_: object, **__: object) -> None:
-        raise ZeroDivisionError("flat")
-
-    monkeypatch.setattr(StructureMatcher, "fit", stop)
+    stop_matching(monkeypatch, ZeroDivisionError("flat"))
     result = uniqueness([rock_salt(), perovskite(), perovskite()])
     assert result.num_unique == 3
     assert result.failures == ((1, 2, "the matcher failed: ZeroDivisionError: flat"),)

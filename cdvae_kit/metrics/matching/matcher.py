@@ -1,12 +1,13 @@
 """Whether two crystals are the same one, by pymatgen's `StructureMatcher` (doi 10.1016/j.commatsci.2012.10.028).
 
 Every metric that asks this asks it here, with one of the published sets of tolerances (`MATCHERS`) or its own. Pairs
-that cannot match are found first, by `match_prefilter`. What is made of the answers is in `reconstruction`,
-`uniqueness`, `novelty` and `polymorphs`.
+that cannot match are found first, by `prefilter`, and the others are done many at once, by `displacements`. What is
+made of the answers is in `reconstruction`, `uniqueness`, `novelty` and `polymorphs`.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from cdvae_kit.metrics.crystals import Composition, CrystalArrays, formula
-from cdvae_kit.metrics.matching.prefilter import may_match
+from cdvae_kit.metrics.matching.displacements import Tolerances, smallest_displacements
+from cdvae_kit.metrics.matching.prefilter import near_cells
 from cdvae_kit.metrics.matching.reduced_cells import FAILED, MATCHER_ERRORS, Prepared, prepare_all
 
 if TYPE_CHECKING:
@@ -32,6 +34,11 @@ MAX_RADIUS_DIFFERENCE = 0.3
 
 MAX_ELECTRONEGATIVITY_DIFFERENCE = 1.0
 """Likewise, Pauling's scale."""
+
+
+# others that one crystal is compared with at once: few at first, as the first match may be all that is asked
+_FEWEST = 4
+_MOST = 256
 
 
 @dataclass(frozen=True)
@@ -161,22 +168,54 @@ def compare(
         matcher: whose tolerances hold.
         distances: compute `rms` as well, which takes longer.
     """
-    possible = may_match(
-        first.reduced,
-        [other.reduced for other in others],
-        ltol=matcher.ltol,
-        angle_tol=matcher.angle_tol,
-        scale=matcher.scale,
-    )
+    cells = near_cells(first, others, ltol=matcher.ltol, angle_tol=matcher.angle_tol, scale=matcher.scale)
     mixed = _disordered(first.crystal) if matcher.disordered and len(others) else None
-    for other, worth_asking in zip(others, possible, strict=True):
+    asked = [j for j, those in enumerate(cells) if those is None or len(those)]
+    values = _values(first, others, cells, asked, matcher, distances)
+    for other, those in zip(others, cells, strict=True):
         result = MatchResult(False, reason=ANOTHER_STRUCTURE, asked=False)
-        if worth_asking:
-            ordered = _matcher(matcher.ltol, matcher.stol, matcher.angle_tol, matcher.scale)
-            result = _ask(ordered, first.reduced.structure(), other.reduced.structure(), distances)
+        if those is None or len(those):
+            value = next(values)
+            if np.isnan(value):
+                ordered = _matcher(matcher.ltol, matcher.stol, matcher.angle_tol, matcher.scale)
+                result = _ask(ordered, first.reduced.structure(), other.reduced.structure(), distances)
+            elif value < matcher.stol:
+                result = MatchResult(True, value if distances else None)
+            else:
+                result = MatchResult(False, reason=ANOTHER_STRUCTURE)
         if mixed is not None and not result.matches:
             result = _ask(_disordered_matcher(matcher), mixed, other.crystal.structure(), distances)
         yield result
+
+
+def _values(
+    first: Prepared,
+    others: Sequence[Prepared],
+    cells: Sequence[np.ndarray | None],
+    asked: Sequence[int],
+    matcher: Matcher,
+    distances: bool,
+) -> Iterator[float]:
+    """Displacements of those that are asked, worked out a few at a time; NaN where pymatgen has to say."""
+    tolerances = Tolerances(matcher.ltol, matcher.stol, matcher.angle_tol, matcher.scale)
+    done, step = 0, _FEWEST
+    while done < len(asked):
+        part = asked[done : done + step]
+        listed = [j for j in part if cells[j] is not None]
+        found = dict.fromkeys(part, np.nan)
+        # pymatgen then tells what is wrong with which
+        with contextlib.suppress(*MATCHER_ERRORS), np.errstate(all="ignore"):
+            values = smallest_displacements(
+                first, [others[j] for j in listed], [_listed(cells[j]) for j in listed], tolerances, distances=distances
+            )
+            found.update(zip(listed, values.tolist(), strict=True))
+        yield from found.values()
+        done, step = done + step, min(_MOST, 4 * step)
+
+
+def _listed(cells: np.ndarray | None) -> np.ndarray:
+    assert cells is not None
+    return cells
 
 
 def _ask(pymatgen_matcher: StructureMatcher, first: Structure, second: Structure, distances: bool) -> MatchResult:

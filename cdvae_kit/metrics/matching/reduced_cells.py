@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,29 @@ class Prepared:
     @property
     def fault(self) -> str | None:
         return self.reduced.fault
+
+    @cached_property
+    def parameters(self) -> np.ndarray:
+        """(6,) of the reduced cell, angstrom and degrees."""
+        return cell_parameters(self.reduced.lattice)
+
+    @cached_property
+    def unit_parameters(self) -> np.ndarray:
+        """(6,) likewise, of the cell of that form whose volume is 1."""
+        return cell_parameters(of_unit_volume(self.reduced.lattice))
+
+
+def of_unit_volume(lattice: np.ndarray) -> np.ndarray:
+    """(3, 3) of the same form."""
+    return lattice / abs(np.linalg.det(lattice)) ** (1 / 3)
+
+
+def cell_parameters(lattice: np.ndarray) -> np.ndarray:
+    """(..., 6): lengths in the lattice's unit and angles in degrees, of (..., 3, 3) rows a, b, c."""
+    lengths = np.linalg.norm(lattice, axis=-1)
+    following, last = np.roll(lattice, -1, axis=-2), np.roll(lattice, -2, axis=-2)
+    cosines = (following * last).sum(-1) / (np.roll(lengths, -1, axis=-1) * np.roll(lengths, -2, axis=-1))
+    return np.concatenate([lengths, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))], axis=-1)
 
 
 def prepare_all(
