@@ -166,9 +166,10 @@ class CompositionCritic(nn.Module):
 
     def forward(self, counts: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(num_crystals,) of counts (num_crystals, num_elements) long, hydrogen first; in training with a generator."""
-        return self._log_odds(counts, charge_facts(counts), generator)
+        return self.log_odds(counts, charge_facts(counts), generator)
 
-    def _log_odds(self, counts: Tensor, facts: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def log_odds(self, counts: Tensor, facts: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """As `forward`, for compositions whose `charge_facts` (num_crystals, NUM_FACTS) are known."""
         total = counts.sum(1, keepdim=True).clamp_min(1).to(self.element.weight.dtype)
         row, element = counts.nonzero(as_tuple=True)
         count = counts[row, element].unsqueeze(-1).to(total)
@@ -188,7 +189,7 @@ class CompositionCritic(nn.Module):
     def acceptance(self, counts: Tensor) -> Tensor:
         """(num_crystals,) with what probability a composition that the prior draws is accepted."""
         facts = charge_facts(counts)
-        return self._acceptance(self._log_odds(counts, facts), _classes(counts, facts))
+        return self._acceptance(self.log_odds(counts, facts), _classes(counts, facts))
 
     def _acceptance(self, logits: Tensor, classes: tuple[Tensor, ...]) -> Tensor:
         for table, rows in zip(self._tables(), classes, strict=True):
@@ -217,7 +218,7 @@ class CompositionCritic(nn.Module):
             drawn: (num_drawn, num_elements) long, compositions of the prior.
         """
         facts = charge_facts(drawn)
-        logits = self._log_odds(drawn, facts)
+        logits = self.log_odds(drawn, facts)
         of_real, of_drawn = _classes(real, charge_facts(real)), _classes(drawn, facts)
         for table in self._tables():
             table.zero_()

@@ -48,7 +48,9 @@ def test_a_critic_that_hates_an_element_keeps_it_from_samples() -> None:
     hated = int(before.sum(0).argmax())
 
     class Hates(CompositionCritic):
-        def forward(self, counts: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        def log_odds(
+            self, counts: torch.Tensor, facts: torch.Tensor, generator: torch.Generator | None = None
+        ) -> torch.Tensor:
             return torch.where(counts[:, hated] > 0, -50.0, 50.0)
 
     model.critic = Hates(8)
