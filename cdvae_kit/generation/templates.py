@@ -188,8 +188,8 @@ def crystals_of(
         seed: the run's seed.
         guidance: weight of what is told.
         temperature: of the noise that codes come from, one for all or (num_wishes,); 0 takes the code that the prior
-            makes of no noise, nearly the most probable one. Crystals whose atoms overlap, or that have another group
-            than the wish asks for, are drawn anew, from ordinary noise.
+            makes of no noise, nearly the most probable one. Crystals whose atoms are too close, or that have another
+            group than the wish asks for, are drawn anew, from ordinary noise, and decoded from blurred codes.
         num_steps: of the default sampler.
     """
     if model.config.noise.types not in ("held", "exchanged"):
@@ -208,8 +208,10 @@ def crystals_of(
             which: Tensor, attempt: int, some: Sequence[Conditions] = some, rows: Tensor = rows
         ) -> tuple[SymmetricCrystals, Tensor]:
             chosen = [some[i] for i in which.tolist()]
-            hot = heat[rows][which] if attempt == 0 else heat[rows][which].clamp_min(1.0)
-            return _draw(model, chosen, ids[rows][which], hot, seed + (attempt << 48), guidance, num_steps)
+            hot, blur = heat[rows][which], 0.0
+            if attempt:
+                hot, blur = hot.clamp_min(1.0), model.config.blur
+            return _draw(model, chosen, ids[rows][which], hot, seed + (attempt << 48), guidance, num_steps, blur)
 
         own = [wishes[i] for i in rows.tolist()]
         crystals, z = decoding.until_sound(
@@ -228,6 +230,7 @@ def _draw(
     seed: int,
     guidance: float,
     num_steps: int | None,
+    blur: float,
 ) -> tuple[SymmetricCrystals, Tensor]:
     assert model.prior is not None
     noise = temperature.unsqueeze(-1) * decoding.latent_noise(seed, ids, model.config.latent_dim)
@@ -243,5 +246,4 @@ def _draw(
     elements = flat[:, 0].contiguous()
     contents = Contents(orbits, elements, model.symmetry_head.log_probability(z, orbits, elements))
     sampler = decoding.default_sampler(model, num_steps)
-    blur = model.config.blur
     return decoding.decode_contents(model, z, contents, sampler, seed=seed, crystal_ids=ids, blur=blur), z

@@ -19,7 +19,7 @@ from cdvae_kit.seeding import CrystalNoise
 if TYPE_CHECKING:
     from cdvae_kit.models.cdvae import CDVAE
 
-CODE_TRIES = 16
+CODE_TRIES = 40
 """How often a code whose composition the critic refuses is drawn, at most."""
 _PROPERTY_ROUNDS, _NEAR = 8, 0.1
 """How often a code that misses a property by more than so many standard deviations is drawn, at most."""
