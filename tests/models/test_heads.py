@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.models import heads
 from cdvae_kit.models.heads import (
     CompositionHead,
     FractionHead,
@@ -45,6 +46,24 @@ def test_each_element_s_own_favourite_can_miss_the_total() -> None:
     """The control: without the search the counts would not add up."""
     log_p = torch.log_softmax(3.0 * torch.randn(50, 4, 5, generator=make_generator(9)), dim=-1)
     assert bool((log_p.argmax(-1).sum(-1) != 4).any())
+
+
+def test_favourites_that_add_up_are_what_the_search_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they do, the search is not asked; where they do not, it is, in the same batch."""
+    log_p = torch.log_softmax(3.0 * torch.randn(50, 4, 5, generator=make_generator(9)), dim=-1)
+    totals = log_p.argmax(-1).sum(-1)
+    totals[::2] = 4
+    asked: list[int] = []
+    search = heads._by_dynamic_programming
+
+    def counted(log_p: Tensor, totals: Tensor) -> Tensor:
+        asked.append(len(totals))
+        return search(log_p, totals)
+
+    monkeypatch.setattr(heads, "_by_dynamic_programming", counted)
+    assert torch.equal(most_probable_counts(log_p, totals), search(log_p, totals))
+    assert asked == [int((log_p.argmax(-1).sum(-1) != totals).sum())]
+    assert 0 < asked[0] < 26
 
 
 def test_counts_that_cannot_be_are_never_taken() -> None:
