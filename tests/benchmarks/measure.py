@@ -27,6 +27,7 @@ from cdvae_kit.datasets import load_dataset
 from cdvae_kit.diffusion.samplers import Sampler
 from cdvae_kit.metrics import ReconstructionResult, reconstruction, structure_validity, validity
 from cdvae_kit.metrics.crystals import as_arrays
+from cdvae_kit.models.decoding import SOUND, soundness
 
 FILTER = "structure and composition valid (CrystalNN fingerprints not asked)"
 
@@ -137,7 +138,8 @@ def measure_samples(
 ) -> dict[str, Any]:
     """New crystals from the prior: validity, variety, seconds, calls of the score network per crystal.
 
-    `CDVAE.sample` makes crystals whose atoms overlap again, some times; `structure_first_try_percent` is without that.
+    `CDVAE.sample` makes crystals whose atoms are too close again, some times; `first_try` is without that. Too close: a
+    contact under `SOUND` of the sum of the covalent radii.
     """
     calls = NetworkCalls(model)
     start = time.perf_counter()
@@ -145,10 +147,13 @@ def measure_samples(
     seconds = time.perf_counter() - start
     calls.close()
     drawn = formulas(crystals)
-    first_try = structure_validity(model.sample(num_samples, seed=seed, num_steps=steps, max_tries=1))
+    at_once = model.sample(num_samples, seed=seed, num_steps=steps, max_tries=1)
+    first_try = structure_validity(at_once)
     numbers = validity_numbers(crystals) | {
         "seconds": round(seconds, 2),
         "structure_first_try_percent": percent(sum(v.valid for v in first_try), num_samples),
+        "too_close_percent": percent(int((soundness(crystals) < SOUND).sum()), num_samples),
+        "too_close_first_try_percent": percent(int((soundness(at_once) < SOUND).sum()), num_samples),
         "seconds_per_1000": round(1000.0 * seconds / num_samples, 2),
         "network_calls_per_crystal": round(calls.num_crystals / num_samples, 2),
         "unique_formulas_percent": percent(len(set(drawn)), num_samples),
