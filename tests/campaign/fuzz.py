@@ -14,7 +14,8 @@ from tests.campaign.forked import outcomes
 from tests.campaign.mutations import mutated
 from tests.campaign.targets import FOREIGN, Target
 
-_AT_ONCE = 500
+_AT_ONCE = 4000
+"""Files for one process, which costs as much as a hundred of them to begin with."""
 
 
 @dataclass
@@ -44,6 +45,17 @@ def damaged_file(target: Target, seed: int) -> bytes:
     return mutated(random_.choice(target.files), random_, target.files)
 
 
+def open_sound(target: Target, folder: Path) -> None:
+    """Opens the sound files, which must be read; forked processes then start with all that this has imported.
+
+    Raises:
+        AssertionError: one is not read, or a record of it is not.
+    """
+    for content in target.files:
+        kind, reasons = _open_one(target, folder, content)
+        assert kind == "read" and not reasons, f"{target.name}: a sound file is {kind}: {reasons}"
+
+
 def fuzz(target: Target, seeds: range, folder: Path) -> Figures:
     """Opens the damaged files of these seeds, each in an empty folder."""
     figures = Figures()
@@ -69,12 +81,16 @@ def _opened(target: Target, seeds: range, folder: Path) -> Iterator[tuple[int, t
 
 
 def _open(target: Target, folder: Path, seed: int) -> tuple[str, list[str]]:
+    return _open_one(target, folder, damaged_file(target, seed))
+
+
+def _open_one(target: Target, folder: Path, content: bytes) -> tuple[str, list[str]]:
     """What came of it, and the reasons that were given."""
     place = folder / "damaged"
     shutil.rmtree(place, ignore_errors=True)
-    for name, content in {**target.beside, target.place: damaged_file(target, seed)}.items():
+    for name, written in {**target.beside, target.place: content}.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_bytes(content)
+        (place / name).write_bytes(written)
     try:
         found = target.read(place)
     except target.refusals as error:

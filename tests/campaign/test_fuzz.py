@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaign.fuzz import fuzz
+from tests.campaign.fuzz import fuzz, open_sound
 from tests.campaign.targets import Target, crystal_targets, other_targets, own_targets
 
 FILES_OF_A_KIND = 150
@@ -26,6 +26,7 @@ def test_a_damaged_file_is_read_or_refused_by_name(
     faults: list[str] = []
     total = foreign = reasons = 0
     for target in targets:
+        open_sound(target, place / "fuzz")
         figures = fuzz(target, seeds, place / "fuzz")
         print(f"{target.name}: {dict(figures.counts)}, {figures.foreign} of {figures.reasons} reasons foreign")
         total += sum(figures.counts.values())

@@ -1,8 +1,10 @@
 """Every format is read, and every bad record is listed with its own reason while the others come through."""
 
+import contextlib
 import gzip
 import json
 import os
+import sqlite3
 import sys
 import warnings
 import zipfile
@@ -458,6 +460,18 @@ def test_a_wrong_file_is_told_what_it_is_not(tmp_path: Path, name: str, content:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ReadError, match=message):
         read_crystals(tmp_path / name)
+
+
+@pytest.mark.parametrize("column", ["numbers", "positions", "cell", "key_value_pairs"])
+def test_a_database_without_a_value_is_refused_in_words_of_its_own(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "c.db"
+    write_crystals(salt(), path)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"update systems set {column} = null")
+    with pytest.raises(ReadError) as caught:
+        read_crystals(path)
+    assert "NoneType" not in str(caught.value)
+    assert "holds values that ASE does not write" in str(caught.value)
 
 
 def test_a_missing_path_and_an_empty_folder_are_told(tmp_path: Path) -> None:

@@ -170,6 +170,10 @@ def cut_parquet(path: Path, source: str, stem: str, id_column: str) -> Iterator[
                 yield _record(source, place, row[crystal_columns[0]], name, properties)
 
 
+class _OtherDatabaseError(ValueError):
+    """A file that ASE did not write."""
+
+
 def cut_database(path: Path, source: str, stem: str, id_column: str) -> Iterator[Record | ReadFailure]:
     """One record a row of an ASE database in SQLite; numbers among its key-value pairs, and the energy, are properties.
 
@@ -182,7 +186,7 @@ def cut_database(path: Path, source: str, stem: str, id_column: str) -> Iterator
         database = ase.db.connect(path, type="db", use_lock_file=False)
         row_ids = [row.id for row in database.select(include_data=False)]
     except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UnreadableSourceError(f"is not an ASE database, or a damaged one ({error})") from error
+        raise UnreadableSourceError(f"is not an ASE database, or a damaged one ({_of_database(error)})") from error
     for row_id in row_ids:
         place = f"row {row_id}"
         try:
@@ -191,7 +195,8 @@ def cut_database(path: Path, source: str, stem: str, id_column: str) -> Iterator
             pairs, data, energy = row.key_value_pairs, row.data, row.get("energy")
         except (sqlite3.Error, ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
             # a damaged row fails wherever ASE's decoder first trips over it
-            yield ReadFailure(source, place, f"is damaged and cannot be decoded ({error}); write the database anew")
+            reason = f"is damaged and cannot be decoded ({_of_database(error)}); write the database anew"
+            yield ReadFailure(source, place, reason)
             continue
         properties = numeric_items({"energy": energy, **pairs}, id_column)
         stored = data.get("properties")
@@ -203,11 +208,18 @@ def cut_database(path: Path, source: str, stem: str, id_column: str) -> Iterator
         yield Record(source, f"{place} ({name})", "structure", content, name, properties)
 
 
+def _of_database(error: Exception) -> str:
+    """What an error says of a database: ASE's decoder fails in Python's own words, which tell nobody what is wrong."""
+    if isinstance(error, (sqlite3.Error, OSError, _OtherDatabaseError)):
+        return str(error)
+    return "it holds values that ASE does not write"
+
+
 def _refuse_other_databases(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(len(_SQLITE))
     if head != _SQLITE:
-        raise ValueError("it is empty" if not head else "it is no SQLite file")
+        raise _OtherDatabaseError("it is empty" if not head else "it is no SQLite file")
     uri = f"{path.resolve().as_uri()}?mode=ro"
     connection = sqlite3.connect(uri, uri=True)
     try:
@@ -215,7 +227,7 @@ def _refuse_other_databases(path: Path) -> None:
     finally:
         connection.close()
     if "systems" not in names:
-        raise ValueError("it has no table of systems")
+        raise _OtherDatabaseError("it has no table of systems")
 
 
 def cut_journal(text: str, source: str, stem: str) -> Iterator[Record | ReadFailure]:
