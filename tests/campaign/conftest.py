@@ -29,6 +29,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="The seed of the first damaged file of a kind; another one damages other files.",
     )
+    parser.addoption(
+        "--kinds",
+        default="",
+        metavar="NAMES",
+        help="Damage files of these kinds only: their names as they are printed, with commas between.",
+    )
+
+
+@pytest.fixture(scope="session")
+def kinds(request: pytest.FixtureRequest) -> list[str]:
+    return [name.strip() for name in str(request.config.getoption("--kinds")).split(",") if name.strip()]
 
 
 @pytest.fixture(scope="session")

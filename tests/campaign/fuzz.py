@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,9 +12,6 @@ from pathlib import Path
 from tests.campaign.forked import outcomes
 from tests.campaign.mutations import mutated
 from tests.campaign.targets import FOREIGN, Target
-
-_AT_ONCE = 4000
-"""Files for one process, which costs as much as a hundred of them to begin with."""
 
 
 @dataclass
@@ -56,10 +52,9 @@ def open_sound(target: Target, folder: Path) -> None:
         assert kind == "read" and not reasons, f"{target.name}: a sound file is {kind}: {reasons}"
 
 
-def fuzz(target: Target, seeds: range, folder: Path) -> Figures:
-    """Opens the damaged files of these seeds, each in an empty folder."""
-    figures = Figures()
-    for seed, (kind, word) in _opened(target, seeds, folder):
+def fuzz(target: Target, seeds: range, folder: Path, figures: Figures) -> None:
+    """Opens the damaged files of these seeds, each in an empty folder, and adds what came of them to the figures."""
+    for seed, (kind, word) in zip(seeds, outcomes(partial(_open, target, folder), list(seeds)), strict=True):
         if kind == "done":
             kind, reasons = word
             foreign = [reason for reason in reasons if FOREIGN.search(reason)]
@@ -71,13 +66,6 @@ def fuzz(target: Target, seeds: range, folder: Path) -> Figures:
         figures.counts[kind] += 1
         if kind not in ("read", "refused"):
             figures.examples.append(f"{target.name}, seed {seed}: {kind}: {word}")
-    return figures
-
-
-def _opened(target: Target, seeds: range, folder: Path) -> Iterator[tuple[int, tuple[str, object]]]:
-    for start in range(0, len(seeds), _AT_ONCE):
-        part = list(seeds[start : start + _AT_ONCE])
-        yield from zip(part, outcomes(partial(_open, target, folder), part), strict=True)
 
 
 def _open(target: Target, folder: Path, seed: int) -> tuple[str, list[str]]:

@@ -90,6 +90,8 @@ def crystal_targets(folder: Path) -> list[Target]:
     for ending in (".cif", ".extxyz", ".csv", ".json", ".db", ".parquet", ".cif.gz", ".csv.gz"):
         written[ending] = []
         for number, crystals in enumerate((plain, large)):
+            if ending.endswith(".gz") and crystals is large:
+                continue
             path = folder / f"sound-{number}{ending}"
             write_crystals(crystals, path)
             written[ending].append(path.read_bytes())
@@ -105,7 +107,7 @@ def crystal_targets(folder: Path) -> list[Target]:
     written[".partial.jsonl"] = [journal_header() + journal_lines(plain)]
     archive = folder / "sound.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for number, text in enumerate(CIFS):
+        for number, text in enumerate(CIFS[1:]):
             file.writestr(f"in/{number}.cif", text)
     written[".zip"] = [archive.read_bytes()]
     saved = folder / "sound.pt"
@@ -297,7 +299,7 @@ def _result_targets(folder: Path) -> list[Target]:
         Target("crystals cache", [entry.read_bytes()], f"cache/{entry.name}", cached, (), [cached(folder)],
                {"in.csv": crystals_bytes}),
         # a last line that is cut short is left out
-        Target("journal, resumed", [journal], "in.partial.jsonl", journal_again, (ReadError,), [whole, *shorter]),
+        Target("resumed journal", [journal], "in.partial.jsonl", journal_again, (ReadError,), [whole, *shorter]),
     ]  # fmt: skip
 
 
