@@ -11,10 +11,12 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 
-from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal import CrystalBatch, concatenate
 from cdvae_kit.crystal.faults import CellLimits, cell_limits
 from cdvae_kit.crystal.lattice import lattice_parameters, wrap_displacement
 from cdvae_kit.io import ReadError, read_crystals, write_crystals
@@ -472,6 +474,27 @@ def test_a_database_without_a_value_is_refused_in_words_of_its_own(tmp_path: Pat
         read_crystals(path)
     assert "NoneType" not in str(caught.value)
     assert "holds values that ASE does not write" in str(caught.value)
+
+
+def test_a_parquet_file_whose_names_are_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    write_crystals(salt(), path)
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"lattice", b"\xffattice"))
+    with pytest.raises(ReadError, match="is not a Parquet file, or a damaged one"):
+        read_crystals(path)
+
+
+def test_a_row_of_a_parquet_file_that_is_no_text_costs_itself(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    write_crystals(concatenate([salt().replace(material_ids=[name]) for name in "abc"]), path)
+    table = pyarrow.parquet.read_table(path)
+    names = pyarrow.array([b"a", b"\xff", b"c"], pyarrow.binary()).view(pyarrow.string())
+    pyarrow.parquet.write_table(table.set_column(table.column_names.index("material_id"), "material_id", names), path)
+    result = read_crystals(path)
+    assert result.crystals.material_ids == ["a", "c"]
+    (failure,) = result.failures
+    assert failure.record == "row 2" and "not UTF-8" in failure.reason
 
 
 def test_a_missing_path_and_an_empty_folder_are_told(tmp_path: Path) -> None:

@@ -135,14 +135,16 @@ def cut_parquet(path: Path, source: str, stem: str, id_column: str) -> Iterator[
 
     try:
         table = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowException) as error:
+        # names that are not UTF-8 are found out here
+        names = table.column_names
+    except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UnreadableSourceError(f"is not a Parquet file, or a damaged one ({error}); fetch it again") from error
-    has_arrays = all(name in table.column_names for name in ARRAY_COLUMNS)
+    has_arrays = all(name in names for name in ARRAY_COLUMNS)
     if has_arrays:
-        _need_columns(table.column_names, [id_column] if id_column != DEFAULT_ID_COLUMN else [])
+        _need_columns(names, [id_column] if id_column != DEFAULT_ID_COLUMN else [])
         crystal_columns = list(ARRAY_COLUMNS)
     else:
-        crystal_columns = [_crystal_column(table.column_names, id_column)]
+        crystal_columns = [_crystal_column(names, id_column)]
     types = pyarrow.types
     numeric = [
         column.name
@@ -152,12 +154,15 @@ def cut_parquet(path: Path, source: str, stem: str, id_column: str) -> Iterator[
         # the index of a pandas table
         and not column.name.startswith("__index_level_")
     ]
-    has_ids = id_column in table.column_names
+    has_ids = id_column in names
     table = table.select([*crystal_columns, *numeric, *([id_column] if has_ids else [])])
     number = 0
     for part in table.to_batches(max_chunksize=1024):
-        for row in part.to_pylist():
+        for row in _rows(part):
             number += 1
+            if isinstance(row, UnicodeDecodeError):
+                yield ReadFailure(source, f"row {number}", f"holds text that is not UTF-8 ({row.reason})")
+                continue
             name = str(row[id_column]) if has_ids else f"{stem}-{number}"
             properties = {key: math.nan if row[key] is None else float(row[key]) for key in numeric}
             place = f"row {number} ({name})"
@@ -168,6 +173,16 @@ def cut_parquet(path: Path, source: str, stem: str, id_column: str) -> Iterator[
                 yield Record(source, place, "structure", row[crystal_columns[0]], name, properties)
             else:
                 yield _record(source, place, row[crystal_columns[0]], name, properties)
+
+
+def _rows(part: Any) -> list[dict[str, Any] | UnicodeDecodeError]:
+    """The rows of a batch of Arrow's, and the error of each that holds text that is none."""
+    try:
+        return list(part.to_pylist())
+    except UnicodeDecodeError as error:
+        if part.num_rows == 1:
+            return [error]
+        return [row for i in range(part.num_rows) for row in _rows(part.slice(i, 1))]
 
 
 class _OtherDatabaseError(ValueError):
