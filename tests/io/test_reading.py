@@ -343,6 +343,11 @@ def test_archives_are_read_member_by_member(tmp_path: Path) -> None:
     (tmp_path / "cut.zip").write_bytes(whole[:200])
     with pytest.raises(ReadError, match="is not a zip archive, or a damaged one"):
         read_crystals(tmp_path / "cut.zip")
+    # the version of the format that a member of the directory at the end needs
+    place = whole.index(b"PK\x01\x02") + 6
+    (tmp_path / "new.zip").write_bytes(whole[:place] + b"\x88" + whole[place + 1 :])
+    with pytest.raises(ReadError, match=r"is not a zip archive, or a damaged one \(zip file version 13.6"):
+        read_crystals(tmp_path / "new.zip")
 
 
 def test_ase_databases_give_their_pairs_as_properties(tmp_path: Path) -> None:
