@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -172,14 +173,14 @@ def parse_formula(formula: str) -> dict[int, int]:
 
     try:
         composition = Composition(formula)
-    except ValueError as error:
-        raise ValueError(f"{formula!r} is no formula: {error}; write it as BaTiO3 or Ca3(PO4)2") from error
+    except (ArithmeticError, LookupError, RecursionError, SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(f"{formula[:80]!r} is no formula; write it as BaTiO3 or Ca3(PO4)2") from error
     counts: dict[int, int] = {}
     for species, amount in composition.items():
         if not isinstance(species, Element) or species.symbol in ("D", "T"):
             raise ValueError(f"{formula!r} holds {species}, which is no element of the models")
-        if abs(amount - round(amount)) > 1e-6 or amount < 0.5:
-            raise ValueError(f"{formula!r} has {amount:g} {species}; integers are expected")
+        if not 0.5 <= amount < math.inf or abs(amount - round(amount)) > 1e-6:
+            raise ValueError(f"{formula[:80]!r} has {amount:g} {species}; integers are expected")
         counts[species.Z] = round(amount)
     if not counts:
         raise ValueError("the formula is empty; write it as BaTiO3")

@@ -254,7 +254,10 @@ def _parts_there(folder: Path, bounds: list[tuple[int, int]], num_crystals: int)
         number = int(path.stem.removeprefix("part-"))
         try:
             rows = pyarrow.parquet.read_metadata(path).num_rows
-        except pyarrow.ArrowInvalid as error:
+        except (pyarrow.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                # of the system, not of the file: Arrow calls a damaged footer an OSError too
+                raise
             logger.warning("%s is damaged (%s) and is made anew", path, error)
             continue
         wanted = bounds[number][1] - bounds[number][0] if number < len(bounds) else 0

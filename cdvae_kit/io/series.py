@@ -203,8 +203,9 @@ def _ts_row(line: str, place: str, header: dict[str, str]) -> _Row:
                 f"is damaged at {place}: the label {label[:30]!r} is none of those of the head, {known}"
             )
     declared = header.get("dimensions", header.get("dimension", "1" if header.get("univariate") == "true" else ""))
-    if declared.isdigit() and len(parts) != int(declared):
-        raise UnreadableSourceError(f"is damaged at {place}: {len(parts)} channels, the head says {declared}")
+    # as text: a head may say a number of thousands of digits
+    if declared.isdecimal() and str(len(parts)) != (declared.lstrip("0") or "0"):
+        raise UnreadableSourceError(f"is damaged at {place}: {len(parts)} channels, the head says {declared[:20]}")
     channels = [_numbers(part.split(","), f"{place}, channel {i}") for i, part in enumerate(parts, start=1)]
     return _Row(place, channels, label)
 

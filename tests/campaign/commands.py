@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from ctypes import c_long
@@ -26,7 +27,7 @@ from cdvae_kit.io import read_crystals, write_crystals
 from cdvae_kit.io.checkpoint import load_checkpoint
 from cdvae_kit.io.download import git_blob_id
 from cdvae_kit.models import CDVAE
-from cdvae_kit.training.log import read_metrics
+from cdvae_kit.training.log import plot_losses, read_metrics
 from tests.models.predictors import known_crystals, ready_predictor
 from tests.models.tiny import tiny_model
 
@@ -46,8 +47,8 @@ _TINY = (
     *("model.max_atoms=6", "model.latent_dim=4", "model.hidden_dim=8", "model.encoder.channels=2"),
     *("model.encoder.lmax=1", "model.encoder.num_convolutions=1", "model.encoder.width=6"),
     *("model.encoder.num_frame_layers=1", "model.score_network.width=6", "model.score_network.num_layers=1"),
-    *("model.prior.width=8", "model.prior.num_layers=1", "model.symmetry=none", "max_steps=6", "check_every=2"),
-    *("prior_steps=4", "batch_size=4", "log_every=1", "warmup_steps=1"),
+    *("model.prior.width=8", "model.prior.num_layers=1", "model.symmetry=none", "max_steps=4", "check_every=2"),
+    *("prior_steps=2", "batch_size=4", "log_every=1", "warmup_steps=1"),
 )
 
 
@@ -100,6 +101,10 @@ def preload() -> None:
     ):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    with tempfile.TemporaryDirectory() as folder:
+        # fonts and the signs of axes are read when they are drawn first
+        rows = [{"step": step, "split": split, "loss": 10.0**-step} for step in (1, 2) for split in ("train", "val")]
+        plot_losses(rows, Path(folder) / "loss.png", prior=[(1, 1.0, 0.01), (2, 0.1, 0.02)])
 
 
 def make_inputs(folder: Path) -> None:
@@ -110,7 +115,7 @@ def make_inputs(folder: Path) -> None:
     predictor = ready_predictor(crystals)
     predictor.calibrate(crystals, out_of_fold=torch.ones(3, 1))
     predictor.save_pretrained(folder / "judge")
-    write_crystals(known_crystals(110, seed=2), folder / "in.csv")
+    write_crystals(known_crystals(24, seed=2), folder / "in.csv")
     few = model.sample(4, seed=3)
     write_crystals(few.replace(material_ids=[f"s{i}" for i in range(4)]), folder / "few.extxyz")
     (folder / "formulas.txt").write_text(few.structures()[0].composition.formula.replace(" ", "") + "\n")
@@ -137,7 +142,18 @@ def commands(inputs: Path) -> list[Command]:
     few, device = str(inputs / "few.extxyz"), ("--device", "cpu")
     outside = ("--allow-outside", "--steps", "2", *device)
     formulas = str(inputs / "formulas.txt")
-    searched = ("--method", "bayesian", "--oracle", "judges:volume", "--property", "volume", "--num-starts", "2")
+    searched = (
+        "--method",
+        "bayesian",
+        "--oracle",
+        "judges:volume",
+        "--property",
+        "volume",
+        "--num-starts",
+        "2",
+        "--batch-size",
+        "1",
+    )
     fitted = ("--from=z", "-c", model, "-d", table, "--property", "room", "max_steps=4", "check_every=2")
     drawn = ("-c", model, "-n", "2", "--steps", "2")
     words: list[tuple[tuple[str, ...], tuple[str, ...], Callable[[Path], Any]]] = [

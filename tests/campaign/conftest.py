@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,6 +30,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="The seed of the first damaged file of a kind; another one damages other files.",
     )
+    parser.addoption(
+        "--kinds",
+        default="",
+        metavar="NAMES",
+        help="Damage files of these kinds only: their names as they are printed, with commas between.",
+    )
+
+
+@pytest.fixture(scope="session")
+def kinds(request: pytest.FixtureRequest) -> list[str]:
+    return [name.strip() for name in str(request.config.getoption("--kinds")).split(",") if name.strip()]
 
 
 @pytest.fixture(scope="session")
@@ -60,8 +72,9 @@ def inputs(place: Path) -> Iterator[Path]:
     commands.preload()
     folder = place / "inputs"
     folder.mkdir()
-    commands.make_inputs(folder)
     with pytest.MonkeyPatch.context() as patch:
+        _leave_out_what_changes_no_file(patch)
+        commands.make_inputs(folder)
         patch.setattr(registry, "DATASETS", {**registry.DATASETS, "toy": commands.toy_dataset(folder)})
         patch.setattr(toy_module, "EXPERIMENT", Toy(), raising=False)
         patch.setattr("cdvae_kit.representation.experiments.registry._HOMES", {"toy": "toy"})
@@ -69,10 +82,25 @@ def inputs(place: Path) -> Iterator[Path]:
             "cdvae_kit.representation.experiments.registry.import_module",
             lambda name: {"cdvae_kit.representation.experiments.toy": toy_module}[name],
         )
-        # most of the time of `optimize`, in which no file changes
-        with contextlib.suppress(ImportError):
-            patch.setattr("botorch.fit.fit_gpytorch_mll", lambda likelihood: likelihood)
         yield folder
+
+
+def _leave_out_what_changes_no_file(patch: pytest.MonkeyPatch) -> None:
+    """Most of the time of the commands: how e3nn's layers are compiled, and how long `optimize` searches."""
+    import e3nn
+    from e3nn.math import _normalize_activation
+
+    from cdvae_kit.generation.optimization import bayesian_search
+
+    patch.setitem(e3nn._OPT_DEFAULTS, "optimize_einsums", False)
+    patch.setattr(_normalize_activation, "moment", functools.cache(_normalize_activation.moment))
+    patch.setattr(
+        bayesian_search,
+        "BayesianSearch",
+        functools.partial(bayesian_search.BayesianSearch, num_rounds=2, num_candidates=50),
+    )
+    with contextlib.suppress(ImportError):
+        patch.setattr("botorch.fit.fit_gpytorch_mll", lambda likelihood: likelihood)
 
 
 @pytest.fixture(scope="session")

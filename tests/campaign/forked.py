@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -89,6 +90,8 @@ def _serve(to: Connection, work: Callable[[Any], Any], items: Sequence[Any]) -> 
     signal.signal(signal.SIGPROF, stop)
     # what the package prints of damage is not what is looked at here
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    # what the parent has made is neither searched for garbage again and again nor copied for it
+    gc.freeze()
     limit = _bytes_now() + BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for item in items:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,8 +12,6 @@ from pathlib import Path
 from tests.campaign.forked import outcomes
 from tests.campaign.mutations import mutated
 from tests.campaign.targets import FOREIGN, Target
-
-_AT_ONCE = 500
 
 
 @dataclass
@@ -44,10 +41,20 @@ def damaged_file(target: Target, seed: int) -> bytes:
     return mutated(random_.choice(target.files), random_, target.files)
 
 
-def fuzz(target: Target, seeds: range, folder: Path) -> Figures:
-    """Opens the damaged files of these seeds, each in an empty folder."""
-    figures = Figures()
-    for seed, (kind, word) in _opened(target, seeds, folder):
+def open_sound(target: Target, folder: Path) -> None:
+    """Opens the sound files, which must be read; forked processes then start with all that this has imported.
+
+    Raises:
+        AssertionError: one is not read, or a record of it is not.
+    """
+    for content in target.files:
+        kind, reasons = _open_one(target, folder, content)
+        assert kind == "read" and not reasons, f"{target.name}: a sound file is {kind}: {reasons}"
+
+
+def fuzz(target: Target, seeds: range, folder: Path, figures: Figures) -> None:
+    """Opens the damaged files of these seeds, each in an empty folder, and adds what came of them to the figures."""
+    for seed, (kind, word) in zip(seeds, outcomes(partial(_open, target, folder), list(seeds)), strict=True):
         if kind == "done":
             kind, reasons = word
             foreign = [reason for reason in reasons if FOREIGN.search(reason)]
@@ -59,22 +66,19 @@ def fuzz(target: Target, seeds: range, folder: Path) -> Figures:
         figures.counts[kind] += 1
         if kind not in ("read", "refused"):
             figures.examples.append(f"{target.name}, seed {seed}: {kind}: {word}")
-    return figures
-
-
-def _opened(target: Target, seeds: range, folder: Path) -> Iterator[tuple[int, tuple[str, object]]]:
-    for start in range(0, len(seeds), _AT_ONCE):
-        part = list(seeds[start : start + _AT_ONCE])
-        yield from zip(part, outcomes(partial(_open, target, folder), part), strict=True)
 
 
 def _open(target: Target, folder: Path, seed: int) -> tuple[str, list[str]]:
+    return _open_one(target, folder, damaged_file(target, seed))
+
+
+def _open_one(target: Target, folder: Path, content: bytes) -> tuple[str, list[str]]:
     """What came of it, and the reasons that were given."""
     place = folder / "damaged"
     shutil.rmtree(place, ignore_errors=True)
-    for name, content in {**target.beside, target.place: damaged_file(target, seed)}.items():
+    for name, written in {**target.beside, target.place: content}.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_bytes(content)
+        (place / name).write_bytes(written)
     try:
         found = target.read(place)
     except target.refusals as error:

@@ -154,7 +154,7 @@ def _node(content: bytes, random_: random.Random) -> bytes:
             del inside[place]
         case 1 if isinstance(inside, dict):
             inside["odd"] = inside.pop(place)
-        case 2 if isinstance(inside[place], int | float):
+        case 2 if isinstance(inside[place], int | float) and abs(inside[place]) < 1e300:
             inside[place] = inside[place] * random_.choice((-1, 0, 1e10, 1e-10, 3)) + random_.choice((0, 1, 0.5))
         case _:
             inside[place] = random_.choice(NODES)

@@ -53,7 +53,10 @@ def crystal_of(symbols: list[str], frac_coords: np.ndarray, lattice: np.ndarray)
     offsets = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)
     frac = frac_coords - np.floor(frac_coords)
     between = (frac[None, :, None] + offsets - frac[:, None, None]) @ lattice
-    distances = np.sort(np.linalg.norm(between, axis=-1).reshape(len(frac), -1), axis=1)[:, 1 : _NEIGHBORS + 1]
+    squares = np.square(between).sum(-1).reshape(len(frac), -1)
+    # the first is the atom itself; to sort them all takes most of the time of a comparison
+    nearest = np.partition(squares, _NEIGHBORS, axis=1)[:, : _NEIGHBORS + 1]
+    distances = np.sqrt(np.sort(nearest, axis=1)[:, 1:])
     rows = np.array(symbols)
     return Crystal(
         tuple(sorted(Counter(symbols).items())),
@@ -161,12 +164,9 @@ def compared(folder: Path, seed: int) -> tuple[str, list[str]]:
     return "as one of two", told
 
 
-def agreement(folder: Path, seeds: range) -> tuple[Counter[str], dict[str, list[str]]]:
-    """Counts of `compared`, and what the readers say of the files of each count."""
-    counts: Counter[str] = Counter()
-    told: defaultdict[str, list[str]] = defaultdict(list)
+def compare(folder: Path, seeds: range, counts: Counter[str], told: defaultdict[str, list[str]]) -> None:
+    """Adds up `compared`: how many files of each outcome, and what the readers say of them."""
     for seed, (kind, word) in zip(seeds, outcomes(partial(compared, folder), list(seeds)), strict=True):
         name, words = word if kind == "done" else (kind, [f"seed {seed}: {word}"])
         counts[name] += 1
         told[name] += words
-    return counts, told

@@ -42,7 +42,7 @@ from tests.models.tiny import some_crystals
 
 FOREIGN = re.compile(
     r"NoneType|index out of range|has no attribute|not subscriptable|not iterable|unhashable"
-    r"|invalid literal(?!/lengths)"
+    r"|invalid literal(?!/length)"
     r"|could not convert|unsupported operand|division|modulo|expected str|must be (?:str|real)|takes \d"
     r"|positional argument|keyword arg"
     r"|broadcast|size of tensor|shape '|to unpack|cannot unpack|KeyError|TypeError|IndexError"
@@ -83,12 +83,15 @@ def _read_all(folder: Path, place: str) -> list[str]:
 
 def crystal_targets(folder: Path) -> list[Target]:
     """All formats of crystals, as the package writes them, and some that others write."""
-    plain = some_crystals(4, properties={"energy": torch.tensor([0.5, -1.0, 2.25, 0.0])})
-    large = some_crystals(12)
+    # few, since what is sound of a file takes most of the time
+    plain = some_crystals(2, properties={"energy": torch.tensor([0.5, -1.0])})
+    large = some_crystals(5)
     written: dict[str, list[bytes]] = {}
     for ending in (".cif", ".extxyz", ".csv", ".json", ".db", ".parquet", ".cif.gz", ".csv.gz"):
         written[ending] = []
         for number, crystals in enumerate((plain, large)):
+            if ending.endswith(".gz") and crystals is large:
+                continue
             path = folder / f"sound-{number}{ending}"
             write_crystals(crystals, path)
             written[ending].append(path.read_bytes())
@@ -104,7 +107,7 @@ def crystal_targets(folder: Path) -> list[Target]:
     written[".partial.jsonl"] = [journal_header() + journal_lines(plain)]
     archive = folder / "sound.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for number, text in enumerate(CIFS):
+        for number, text in enumerate(CIFS[1:]):
             file.writestr(f"in/{number}.cif", text)
     written[".zip"] = [archive.read_bytes()]
     saved = folder / "sound.pt"
@@ -271,7 +274,7 @@ def _result_targets(folder: Path) -> list[Target]:
         return "wrong" if wrong or again not in ({keys[0]: b"new"}, {}) else "right"
 
     crystals = folder / "in.csv"
-    write_crystals(some_crystals(3), crystals)
+    write_crystals(some_crystals(2), crystals)
     load_crystals(crystals, cache_dir=folder / "cache")
     entry = next((folder / "cache").glob("*.safetensors"))
 
@@ -296,7 +299,7 @@ def _result_targets(folder: Path) -> list[Target]:
         Target("crystals cache", [entry.read_bytes()], f"cache/{entry.name}", cached, (), [cached(folder)],
                {"in.csv": crystals_bytes}),
         # a last line that is cut short is left out
-        Target("journal, resumed", [journal], "in.partial.jsonl", journal_again, (ReadError,), [whole, *shorter]),
+        Target("resumed journal", [journal], "in.partial.jsonl", journal_again, (ReadError,), [whole, *shorter]),
     ]  # fmt: skip
 
 

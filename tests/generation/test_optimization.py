@@ -155,11 +155,11 @@ def test_a_killed_run_resumes_to_the_same_end(model: CDVAE, tmp_path: Path) -> N
 def test_a_run_of_other_options_is_refused_and_left_as_it_is(model: CDVAE, tmp_path: Path) -> None:
     run(model, output=tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match="another seed"):
+    with pytest.raises(ResumeError, match="another seed"):
         run(model, output=tmp_path / "run", resume=True, seed=1)
-    with pytest.raises(ValueError, match="another goals"):
+    with pytest.raises(ResumeError, match="another goals"):
         run(model, output=tmp_path / "run", resume=True, goals=Goal("gap"))
-    with pytest.raises(ValueError, match="another model"):
+    with pytest.raises(ResumeError, match="another model"):
         run(tiny_model(3), output=tmp_path / "run", resume=True)
     with pytest.raises(FileExistsError):
         run(model, output=tmp_path / "run")

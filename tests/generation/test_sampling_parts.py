@@ -98,13 +98,14 @@ def test_ray_gives_the_same_parts(model: CDVAE, tmp_path: Path) -> None:
     assert contents(tmp_path / "here") == contents(tmp_path / "ray")
 
 
-def test_a_run_that_was_stopped_makes_the_parts_that_are_missing(model: CDVAE, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [b"not a table", b"PAR1" + bytes(40) + (40).to_bytes(4, "little") + b"PAR1"])
+def test_a_run_that_was_stopped_makes_the_parts_that_are_missing(model: CDVAE, tmp_path: Path, damaged: bytes) -> None:
     options: dict[str, Any] = {"num_crystals": 10, "part_size": 2, "batch_size": 2}
     sample_to_parts(model, tmp_path / "whole", DRAWS, **options)
     with pytest.raises(KeyboardInterrupt):
         sample_to_parts(model, tmp_path / "broken", DRAWS, progress=Stop(4), **options)
     (tmp_path / "broken" / ".tmp-left-by-a-kill").write_text("half")
-    (tmp_path / "broken" / "part-000001.parquet").write_bytes(b"not a table")
+    (tmp_path / "broken" / "part-000001.parquet").write_bytes(damaged)
     told: list[int] = []
     made = sample_to_parts(
         model, tmp_path / "broken", DRAWS, resume=True, progress=lambda done, total: told.append(done), **options

@@ -51,7 +51,12 @@ def test_the_group_is_held_where_it_is_given(model: CDVAE) -> None:
 
 @pytest.mark.parametrize(
     ("formula", "message"),
-    [("Mg15O15", "Mg15O15: a formula unit has 30 atoms"), ("XeF2", "XeF2: the model has never seen Xe"), ("Q2", "Q2")],
+    [
+        ("Mg15O15", "Mg15O15: a formula unit has 30 atoms"),
+        ("XeF2", "XeF2: the model has never seen Xe"),
+        ("Q2", "Q2"),
+        ("Mg1e400O", "inf Mg"),
+    ],
 )
 def test_a_formula_that_the_model_cannot_make_is_refused_by_name(model: CDVAE, formula: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

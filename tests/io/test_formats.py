@@ -293,6 +293,9 @@ def test_a_file_of_other_tensors_says_what_is_missing(tmp_path: Path) -> None:
         read_crystals(tmp_path / "model.pt")
     with pytest.raises(ReadError, match="is no file of tensors as PyTorch"):
         read(tmp_path, "old.pt", b"\x80\x02nothing")
+    content = (tmp_path / "model.pt").read_bytes()
+    with pytest.raises(ReadError, match="is no file of tensors as PyTorch"):
+        read(tmp_path, "names.pt", content.replace(b"/data.pkl", b"/d\xff\xffa.pkl"))
 
 
 def test_a_tensor_that_claims_more_than_its_numbers_is_refused(tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ def test_pages_in_a_circle_are_told(provider: Provider) -> None:
         ask(provider)
 
 
-@pytest.mark.parametrize("link", ["file:///etc/passwd", "http://example.invalid/x", "http://[", 5])
+@pytest.mark.parametrize("link", ["file:///etc/passwd", "http://example.invalid/x", "http://[", "/\ud800", 5])
 def test_pages_of_another_server_are_not_followed(provider: Provider, link: Any) -> None:
     provider.answers = [lambda page: {**page, "links": {"next": link}}]
     # a number is an address on the same server, where nothing is

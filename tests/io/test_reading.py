@@ -1,18 +1,22 @@
 """Every format is read, and every bad record is listed with its own reason while the others come through."""
 
+import contextlib
 import gzip
 import json
 import os
+import sqlite3
 import sys
 import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 
-from cdvae_kit.crystal import CrystalBatch
+from cdvae_kit.crystal import CrystalBatch, concatenate
 from cdvae_kit.crystal.faults import CellLimits, cell_limits
 from cdvae_kit.crystal.lattice import lattice_parameters, wrap_displacement
 from cdvae_kit.io import ReadError, read_crystals, write_crystals
@@ -339,6 +343,11 @@ def test_archives_are_read_member_by_member(tmp_path: Path) -> None:
     (tmp_path / "cut.zip").write_bytes(whole[:200])
     with pytest.raises(ReadError, match="is not a zip archive, or a damaged one"):
         read_crystals(tmp_path / "cut.zip")
+    # the version of the format that a member of the directory at the end needs
+    place = whole.index(b"PK\x01\x02") + 6
+    (tmp_path / "new.zip").write_bytes(whole[:place] + b"\x88" + whole[place + 1 :])
+    with pytest.raises(ReadError, match=r"is not a zip archive, or a damaged one \(zip file version 13.6"):
+        read_crystals(tmp_path / "new.zip")
 
 
 def test_ase_databases_give_their_pairs_as_properties(tmp_path: Path) -> None:
@@ -458,6 +467,39 @@ def test_a_wrong_file_is_told_what_it_is_not(tmp_path: Path, name: str, content:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ReadError, match=message):
         read_crystals(tmp_path / name)
+
+
+@pytest.mark.parametrize("column", ["numbers", "positions", "cell", "key_value_pairs"])
+def test_a_database_without_a_value_is_refused_in_words_of_its_own(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "c.db"
+    write_crystals(salt(), path)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"update systems set {column} = null")
+    with pytest.raises(ReadError) as caught:
+        read_crystals(path)
+    assert "NoneType" not in str(caught.value)
+    assert "holds values that ASE does not write" in str(caught.value)
+
+
+def test_a_parquet_file_whose_names_are_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    write_crystals(salt(), path)
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"lattice", b"\xffattice"))
+    with pytest.raises(ReadError, match="is not a Parquet file, or a damaged one"):
+        read_crystals(path)
+
+
+def test_a_row_of_a_parquet_file_that_is_no_text_costs_itself(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    write_crystals(concatenate([salt().replace(material_ids=[name]) for name in "abc"]), path)
+    table = pyarrow.parquet.read_table(path)
+    names = pyarrow.array([b"a", b"\xff", b"c"], pyarrow.binary()).view(pyarrow.string())
+    pyarrow.parquet.write_table(table.set_column(table.column_names.index("material_id"), "material_id", names), path)
+    result = read_crystals(path)
+    assert result.crystals.material_ids == ["a", "c"]
+    (failure,) = result.failures
+    assert failure.record == "row 2" and "not UTF-8" in failure.reason
 
 
 def test_a_missing_path_and_an_empty_folder_are_told(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 import csv
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cdvae_kit.io.results.files import write_csv, write_json
+from cdvae_kit.io.results.files import DamagedResultError, read_json_table, whole_content, write_csv, write_json
 
 
 def test_json_knows_no_nan(tmp_path: Path) -> None:
@@ -44,3 +46,23 @@ def test_files_are_not_replaced_unasked(tmp_path: Path) -> None:
         write_json({}, tmp_path / "a.json")
     write_json({}, tmp_path / "a.json", overwrite=True)
     assert (tmp_path / "a.json").read_text() == "{}\n"
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (lambda table: table["c"], r"it lacks 'c'"),
+        (lambda table: table["a"][3], "it holds other entries"),
+        (lambda table: list(table["b"]), "it holds other entries"),
+        (lambda table: table["b"].items(), "it holds other entries"),
+        (lambda table: table["a"].index(7), "ValueError: 7 is not in list"),
+    ],
+)
+def test_damage_is_told_in_words_about_the_file(tmp_path: Path, use: Callable[[Any], Any], words: str) -> None:
+    path = tmp_path / "a.json"
+    write_json({"a": [1], "b": 2}, path)
+    with (
+        pytest.raises(DamagedResultError, match=rf"a\.json is damaged \({words}.*\); try again"),
+        whole_content(path, "try again"),
+    ):
+        use(read_json_table(path, "try again"))

@@ -123,6 +123,9 @@ def overwritten(path: Path, start: int, content: bytes) -> None:
         ("cut", lambda path: os.truncate(path, path.stat().st_size // 2)),
         ("format", lambda path: overwritten_format(path)),
         ("foreign", lambda path: foreign_database(path)),
+        ("schema", lambda path: replaced(path, b"CREATE TABLE results", b"CREATE\xd9TABLE results")),
+        # the header of the row says that there is no key, the index still names it
+        ("key", lambda path: replaced(path, b"\x05\x4c\x34\x04\x04" + key(5), b"\x05\x00\x34\x04\x04" + key(5))),
     ],
 )
 def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path, caplog, name, damage):
@@ -137,6 +140,12 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path, caplog, name,
     aside = list(tmp_path.glob("*.damaged-*"))
     assert [file.read_bytes() == damaged for file in aside if not file.name.endswith(("-wal", "-shm"))] == [True]
     assert "damaged" in caplog.text and aside[0].name.split("-wal")[0] in caplog.text
+
+
+def replaced(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
 
 
 def overwritten_format(path: Path) -> None:

@@ -89,6 +89,7 @@ def test_a_table_without_labels_has_none(tmp_path: Path) -> None:
         (("@timeStamps false", "@timeStamps true"), "time stamps"),
         (("6,5,4:down", "6,5:down"), "series of 2 to 3 points (line 12 are shorter"),
         (("6,5,4:down", "6,?,4:down"), "1 missing values (line 12)"),
+        (("@dimensions 2", "@dimensions " + "9" * 5000), "line 11: 2 channels, the head says 999"),
     ],
 )
 def test_a_damaged_ts_file_is_refused_with_the_line(tmp_path: Path, change: tuple[str, str], words: str) -> None:

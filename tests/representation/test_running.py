@@ -263,7 +263,9 @@ def test_a_file_that_holds_no_results_is_refused(tmp_path: Path) -> None:
         read_results(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [("1.0", "1.5"), ('"seeds": [', '"seeds": [['), ('"arms"', '"arm"')])
+@pytest.mark.parametrize(
+    "damage", [("1.0", "1.5"), ('"seeds": [', '"seeds": [['), ('"arms"', '"arm"'), ('"digest"', '"odd"')]
+)
 def test_damaged_results_are_refused_by_name(tmp_path: Path, damage: tuple[str, str]) -> None:
     run_experiment(Toy(), seeds=[0], folder=tmp_path)
     path = tmp_path / RESULTS

@@ -93,7 +93,7 @@ class RunFiles:
             name for name in {*there, *self.settings} if there.get(name, None) != self.settings.get(name, None)
         )
         if other:
-            raise ValueError(
+            raise ResumeError(
                 f"{self.folder} cannot be resumed: it is a run with another {', '.join(other)}. Give the options of "
                 "the first run, or another folder"
             )

@@ -128,7 +128,8 @@ def _zip_records(path: Path, max_bytes: int) -> Iterator[Record | ReadFailure]:
     """The records of all CIF, POSCAR and extxyz files in a zip archive, sorted by name."""
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, *_DAMAGE) as error:
+    except (OSError, RuntimeError, zipfile.BadZipFile, *_DAMAGE) as error:
+        # RuntimeError is what a version of the format that does not exist raises
         raise UnreadableSourceError(f"is not a zip archive, or a damaged one ({error}); fetch it again") from error
     with archive:
         sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}

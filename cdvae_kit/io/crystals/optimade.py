@@ -235,6 +235,8 @@ def _next_link(page: Mapping[str, Any], url: str) -> str | None:
     here = urllib.parse.urlsplit(url)
     try:
         there = urllib.parse.urlsplit(urllib.parse.urljoin(url, str(link)))
+        # half a character is no text
+        there.geturl().encode()
     except ValueError:
         there = urllib.parse.SplitResult("", "", "", "", "")
     if there.scheme not in ("http", "https") or there.hostname != here.hostname:

@@ -140,9 +140,9 @@ def _phase(record: Any, where: str) -> dict[str, Any]:
         strange = [str(species) for species in composition if not isinstance(species, Element)]
         if strange:
             raise ReadError(f"{where}: {', '.join(strange)} is no element")
-        if not composition.num_atoms:
-            raise ReadError(f"{where}: the composition {str(given)[:80]} has no atom")
-    except (ArithmeticError, KeyError, TypeError, ValueError, RecursionError, SyntaxError) as error:
+        if not 0.0 < composition.num_atoms < math.inf:
+            raise ReadError(f"{where}: the composition {str(given)[:80]} has {composition.num_atoms:g} atoms")
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, SyntaxError) as error:
         raise ReadError(f"{where}: the composition {str(given)[:80]} is no formula") from error
     try:
         per_atom = _number(record, ("energy_per_atom",))

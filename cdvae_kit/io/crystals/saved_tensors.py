@@ -103,7 +103,7 @@ def _tensors(content: bytes) -> dict[str, Any]:
         archive = zipfile.ZipFile(io.BytesIO(content))
         names = archive.namelist()
         program_name = next(name for name in names if name.endswith("/data.pkl") or name == "data.pkl")
-    except (zipfile.BadZipFile, StopIteration) as error:
+    except (*_DAMAGE, StopIteration) as error:
         raise UnreadableSourceError(
             "is no file of tensors as PyTorch 1.6 and later save them (a zip with data.pkl); it may be older or damaged"
         ) from error

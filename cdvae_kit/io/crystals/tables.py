@@ -135,14 +135,16 @@ def cut_parquet(path: Path, source: str, stem: str, id_column: str) -> Iterator[
 
     try:
         table = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowException) as error:
+        # names that are not UTF-8 are found out here
+        names = table.column_names
+    except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UnreadableSourceError(f"is not a Parquet file, or a damaged one ({error}); fetch it again") from error
-    has_arrays = all(name in table.column_names for name in ARRAY_COLUMNS)
+    has_arrays = all(name in names for name in ARRAY_COLUMNS)
     if has_arrays:
-        _need_columns(table.column_names, [id_column] if id_column != DEFAULT_ID_COLUMN else [])
+        _need_columns(names, [id_column] if id_column != DEFAULT_ID_COLUMN else [])
         crystal_columns = list(ARRAY_COLUMNS)
     else:
-        crystal_columns = [_crystal_column(table.column_names, id_column)]
+        crystal_columns = [_crystal_column(names, id_column)]
     types = pyarrow.types
     numeric = [
         column.name
@@ -152,12 +154,15 @@ def cut_parquet(path: Path, source: str, stem: str, id_column: str) -> Iterator[
         # the index of a pandas table
         and not column.name.startswith("__index_level_")
     ]
-    has_ids = id_column in table.column_names
+    has_ids = id_column in names
     table = table.select([*crystal_columns, *numeric, *([id_column] if has_ids else [])])
     number = 0
     for part in table.to_batches(max_chunksize=1024):
-        for row in part.to_pylist():
+        for row in _rows(part):
             number += 1
+            if isinstance(row, UnicodeDecodeError):
+                yield ReadFailure(source, f"row {number}", f"holds text that is not UTF-8 ({row.reason})")
+                continue
             name = str(row[id_column]) if has_ids else f"{stem}-{number}"
             properties = {key: math.nan if row[key] is None else float(row[key]) for key in numeric}
             place = f"row {number} ({name})"
@@ -168,6 +173,20 @@ def cut_parquet(path: Path, source: str, stem: str, id_column: str) -> Iterator[
                 yield Record(source, place, "structure", row[crystal_columns[0]], name, properties)
             else:
                 yield _record(source, place, row[crystal_columns[0]], name, properties)
+
+
+def _rows(part: Any) -> list[dict[str, Any] | UnicodeDecodeError]:
+    """The rows of a batch of Arrow's, and the error of each that holds text that is none."""
+    try:
+        return list(part.to_pylist())
+    except UnicodeDecodeError as error:
+        if part.num_rows == 1:
+            return [error]
+        return [row for i in range(part.num_rows) for row in _rows(part.slice(i, 1))]
+
+
+class _OtherDatabaseError(ValueError):
+    """A file that ASE did not write."""
 
 
 def cut_database(path: Path, source: str, stem: str, id_column: str) -> Iterator[Record | ReadFailure]:
@@ -182,7 +201,7 @@ def cut_database(path: Path, source: str, stem: str, id_column: str) -> Iterator
         database = ase.db.connect(path, type="db", use_lock_file=False)
         row_ids = [row.id for row in database.select(include_data=False)]
     except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UnreadableSourceError(f"is not an ASE database, or a damaged one ({error})") from error
+        raise UnreadableSourceError(f"is not an ASE database, or a damaged one ({_of_database(error)})") from error
     for row_id in row_ids:
         place = f"row {row_id}"
         try:
@@ -191,7 +210,8 @@ def cut_database(path: Path, source: str, stem: str, id_column: str) -> Iterator
             pairs, data, energy = row.key_value_pairs, row.data, row.get("energy")
         except (sqlite3.Error, ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
             # a damaged row fails wherever ASE's decoder first trips over it
-            yield ReadFailure(source, place, f"is damaged and cannot be decoded ({error}); write the database anew")
+            reason = f"is damaged and cannot be decoded ({_of_database(error)}); write the database anew"
+            yield ReadFailure(source, place, reason)
             continue
         properties = numeric_items({"energy": energy, **pairs}, id_column)
         stored = data.get("properties")
@@ -203,11 +223,18 @@ def cut_database(path: Path, source: str, stem: str, id_column: str) -> Iterator
         yield Record(source, f"{place} ({name})", "structure", content, name, properties)
 
 
+def _of_database(error: Exception) -> str:
+    """What an error says of a database: ASE's decoder fails in Python's own words, which tell nobody what is wrong."""
+    if isinstance(error, (sqlite3.Error, OSError, _OtherDatabaseError)):
+        return str(error)
+    return "it holds values that ASE does not write"
+
+
 def _refuse_other_databases(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(len(_SQLITE))
     if head != _SQLITE:
-        raise ValueError("it is empty" if not head else "it is no SQLite file")
+        raise _OtherDatabaseError("it is empty" if not head else "it is no SQLite file")
     uri = f"{path.resolve().as_uri()}?mode=ro"
     connection = sqlite3.connect(uri, uri=True)
     try:
@@ -215,7 +242,7 @@ def _refuse_other_databases(path: Path) -> None:
     finally:
         connection.close()
     if "systems" not in names:
-        raise ValueError("it has no table of systems")
+        raise _OtherDatabaseError("it has no table of systems")
 
 
 def cut_journal(text: str, source: str, stem: str) -> Iterator[Record | ReadFailure]:

@@ -54,8 +54,16 @@ def whole_content(path: str | os.PathLike[str], advice: str) -> Iterator[None]:
     except DamagedResultError:
         raise
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise DamagedResultError(f"{os.fspath(path)} is damaged ({what}); {advice}") from error
+        raise DamagedResultError(f"{os.fspath(path)} is damaged ({_what_is_wrong(error)}); {advice}") from error
+
+
+def _what_is_wrong(error: Exception) -> str:
+    """In words about a file, where Python's are about its own insides."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    if isinstance(error, TypeError | IndexError | AttributeError):
+        return "it holds other entries than were written"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def read_json_table(path: str | os.PathLike[str], advice: str) -> dict[str, Any]:

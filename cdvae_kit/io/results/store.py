@@ -180,8 +180,8 @@ class ResultStore:
                 self._open()
             try:
                 return action(self._live())
-            except sqlite3.DatabaseError as error:
-                if not _tells_of_damage(error):
+            except (_DamagedStoreError, sqlite3.DatabaseError) as error:
+                if isinstance(error, sqlite3.DatabaseError) and not _tells_of_damage(error):
                     raise
                 self._set_aside(error)
                 return action(self._live())
@@ -221,8 +221,12 @@ class ResultStore:
         connection = sqlite3.connect(path, timeout=_SECONDS_TO_WAIT, isolation_level=None, check_same_thread=False)
         self._connection = connection
         with _transaction(connection):
-            for table in _TABLES:
-                connection.execute(table)
+            try:
+                for table in _TABLES:
+                    connection.execute(table)
+            except UnicodeDecodeError as error:
+                # of SQLite's own message, which names what is damaged
+                raise _DamagedStoreError("the names of its tables are no text") from error
             connection.execute("INSERT OR IGNORE INTO about VALUES ('format', ?)", (_FORMAT,))
         version = connection.execute("SELECT value FROM about WHERE name = 'format'").fetchone()
         if version != (_FORMAT,):
@@ -303,7 +307,9 @@ def _look_up(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[byte
     found, damaged, stale = {}, [], []
     now = int(time.time())
     for key, value, checksum, used in rows:
-        if not isinstance(value, bytes) or zlib.crc32(value, zlib.crc32(key)) != checksum:
+        if not isinstance(key, bytes):
+            raise _DamagedStoreError("its index names rows that have no key")
+        if not isinstance(value, bytes) or not isinstance(used, int) or zlib.crc32(value, zlib.crc32(key)) != checksum:
             damaged.append((key,))
             continue
         found[key] = value

@@ -383,11 +383,7 @@ def as_json(result: ExperimentResult, claims: Sequence[Claim]) -> dict[str, Any]
         "seeds": list(result.seeds),
         "notes": notes,
         "arms": {
-            arm: {
-                "per_seed": list(values),
-                "mean": result.mean(arm),
-                "standard_error": result.standard_error(arm),
-            }
+            arm: {"per_seed": list(values), "mean": result.mean(arm), "standard_error": result.standard_error(arm)}
             for arm, values in result.arms.items()
         },
         "claims": [
@@ -418,7 +414,12 @@ def read_results(path: str | os.PathLike[str]) -> tuple[ExperimentResult, list[C
     if content.get("format") != FORMAT_VERSION:
         raise ValueError(f"{path} holds no results of an experiment in format {FORMAT_VERSION}")
     with whole_content(path, advice):
-        return _from_json(content)
+        result, claims = _from_json(content)
+        strange = ", ".join(sorted(content.keys() - as_json(result, claims).keys()))
+    if strange:
+        # a digest under a damaged name would let everything else pass
+        raise DamagedResultError(f"{path} is damaged (no results have {strange[:80]!r}); {advice}")
+    return result, claims
 
 
 def _from_json(content: Mapping[str, Any]) -> tuple[ExperimentResult, list[Claim]]:
