@@ -214,9 +214,7 @@ class CDVAE(pretrained.PretrainedModule):
         if draws > 1:
             again = torch.arange(len(crystals), device=z.device).repeat(draws)
             crystals, z, parameters = crystals.select(again), z[again], parameters[again]
-        if self.config.score_network.knows_blur:
-            if self.prior is None:
-                raise ValueError("codes are blurred along the way of a learned prior, which this model has not")
+        if self.config.score_network.knows_blur and self.prior is not None:
             blur = torch.rand(len(z), generator=generator, device=z.device, dtype=z.dtype)
             blur[: len(z) // draws] = 0.0
             normal = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)

@@ -185,6 +185,8 @@ class CDVAEConfig(_Settings):
             raise ValueError(
                 f"score_network.knows_blur is for the kind 'fractional', got {self.score_network.kind!r}; leave it out"
             )
+        if self.score_network.knows_blur and self.prior is None:
+            raise ValueError("score_network.knows_blur goes with a learned prior, along whose way codes are blurred")
         if self.blur > 0.0 and not (self.score_network.knows_blur and self.prior is not None):
             raise ValueError(
                 f"blur={self.blur} needs a learned prior and a score network that knows of it; train with "
