@@ -37,7 +37,7 @@ def load_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if _KEY not in checkpoint.metadata:
         raise CheckpointError(f"{folder} holds a model, but no state of training; give the folder of a run to resume")
     # the weights have a digest of their own
-    metadata = check_seal(checkpoint.metadata, folder, _ADVICE)
+    metadata = check_seal(checkpoint.metadata, folder, _ADVICE, required=True)
     with whole_content(folder, _ADVICE):
         return _decode(metadata[_KEY], checkpoint.tensors)
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import ase.io
 import numpy as np
 from pymatgen.io.cif import CifParser
+from pymatgen.symmetry.groups import SpaceGroup
 
 from cdvae_kit.crystal.arrays import split
 from cdvae_kit.crystal.species import element_symbols
@@ -22,6 +23,10 @@ from tests.campaign.forked import outcomes
 from tests.campaign.mutations import NUMBERS, WORDS
 from tests.campaign.sound_cifs import CIFS, MORE_CIFS
 
+# pymatgen takes a word in a text for a block, and reads nothing
+SOUND = tuple(text.replace("\ndata_ in a text", "\na text") for text in (*CIFS, *MORE_CIFS))
+# pymatgen knows a group again as long as it is held, and needs most of a second for one of 192 operations
+_HELD = [SpaceGroup.from_int_number(number) for number in (2, 15, 62, 154, 167, 186, 225)]
 _SYMBOLS = {number: symbol for symbol, number in element_symbols().items() if symbol not in ("D", "T")}
 _NEIGHBORS, _IMAGES = 8, 3
 _ANGSTROM = 0.02
@@ -68,7 +73,7 @@ def crystal_of(symbols: list[str], frac_coords: np.ndarray, lattice: np.ndarray)
 def damaged_cif(seed: int) -> str:
     """One fault in one number, word or line: the kind of damage that leaves a file that can be read."""
     random_ = random.Random(f"second reader {seed}")
-    text = random_.choice((*CIFS, *MORE_CIFS))
+    text = random_.choice(SOUND)
     found = list(re.finditer(r"-?\d+\.?\d*(?:\([0-9]+\))?", text))
     match random_.randrange(6):
         case 0:

@@ -46,6 +46,7 @@ def test_csv_with_total_energies(tmp_path: Path) -> None:
         # pymatgen takes what follows a symbol for properties of a species
         ("a.json", '[{"composition": {"FD": 1}, "energy_per_atom": -1}]', "phase 1: .* is no formula"),
         ("a.csv", "composition,energy\nLi1e400,-3.8\n", "phase 1: .* inf atoms"),
+        ("a.json", f'[{{"composition": {{"Li": {10**400}}}, "energy_per_atom": -1}}]', "phase 1: .* is no formula"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, name: str, text: str, words: str) -> None:

@@ -55,6 +55,7 @@ def test_files_are_not_replaced_unasked(tmp_path: Path) -> None:
         (lambda table: table["a"][3], "it holds other entries"),
         (lambda table: list(table["b"]), "it holds other entries"),
         (lambda table: table["b"].items(), "it holds other entries"),
+        (lambda table: float(next(iter(table))), "it holds other entries"),
         (lambda table: table["a"].index(7), "ValueError: 7 is not in list"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,5 +73,16 @@ def test_a_changed_digit_in_a_state_is_told(tmp_path: Path) -> None:
     save_state(tmp_path / "last", {"weight": torch.ones(1), "steps": 1234})
     config = tmp_path / "last" / "config.json"
     config.write_text(config.read_text().replace("1234", "1235"))
+    with pytest.raises(DamagedResultError, match=r"last is damaged .*digest"):
+        load_state(tmp_path / "last")
+
+
+@pytest.mark.parametrize("damaged", [r'"odd": "\1"', '"odd": 1'])
+def test_a_state_without_its_digest_is_damaged(tmp_path: Path, damaged: str) -> None:
+    save_state(tmp_path / "last", {"weight": torch.ones(1), "steps": 1234})
+    config = tmp_path / "last" / "config.json"
+    text, count = re.subn(r'"digest": "([0-9a-f]{64})"', damaged, config.read_text())
+    assert count == 1
+    config.write_text(text)
     with pytest.raises(DamagedResultError, match=r"last is damaged .*digest"):
         load_state(tmp_path / "last")

@@ -142,6 +142,7 @@ def _phase(record: Any, where: str) -> dict[str, Any]:
             raise ReadError(f"{where}: {', '.join(strange)} is no element")
         if not 0.0 < composition.num_atoms < math.inf:
             raise ReadError(f"{where}: the composition {str(given)[:80]} has {composition.num_atoms:g} atoms")
+        formula = composition.reduced_formula
     except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, SyntaxError) as error:
         raise ReadError(f"{where}: the composition {str(given)[:80]} is no formula") from error
     try:
@@ -153,7 +154,7 @@ def _phase(record: Any, where: str) -> dict[str, Any]:
             per_atom = (total + (_number(record, ("correction",)) or 0.0)) / composition.num_atoms
     except ValueError as error:
         raise ReadError(f"{where}: {error}") from error
-    name = record.get("name") or record.get("entry_id") or record.get("material_id") or composition.reduced_formula
+    name = record.get("name") or record.get("entry_id") or record.get("material_id") or formula
     return {"composition": record["composition"], "energy_per_atom": per_atom, "name": str(name)}
 
 

@@ -57,11 +57,14 @@ def whole_content(path: str | os.PathLike[str], advice: str) -> Iterator[None]:
         raise DamagedResultError(f"{os.fspath(path)} is damaged ({_what_is_wrong(error)}); {advice}") from error
 
 
+_NO_NUMBER = ("could not convert", "invalid literal")
+
+
 def _what_is_wrong(error: Exception) -> str:
     """In words about a file, where Python's are about its own insides."""
     if isinstance(error, KeyError):
         return f"it lacks {error}"
-    if isinstance(error, TypeError | IndexError | AttributeError):
+    if isinstance(error, TypeError | IndexError | AttributeError) or str(error).startswith(_NO_NUMBER):
         return "it holds other entries than were written"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
