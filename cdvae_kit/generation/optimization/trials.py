@@ -200,6 +200,8 @@ class TrialMaker:
             crystal_ids=ids,
             num_steps=self.steps,
             limits=self.constraints.limits(),
+            # codes that were moved are no codes of real crystals any more
+            blur=self.model.config.blur,
         )
 
     def _check(self, crystals: CrystalBatch, codes: Tensor, numbers: Mapping[str, np.ndarray]) -> Trials:
