@@ -252,7 +252,7 @@ class _Fetch:
             raise _NotThere(f"{source} does not exist")
         total = source.stat().st_size
         self._check_size(total, source, part)
-        with source.open("rb") as reader, _open_part(part, "wb") as writer:
+        with errors_naming(part), source.open("rb") as reader, _open_part(part, "wb") as writer:
             done = 0
             while chunk := reader.read(_CHUNK):
                 writer.write(chunk)

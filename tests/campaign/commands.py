@@ -115,7 +115,8 @@ def make_inputs(folder: Path) -> None:
     predictor = ready_predictor(crystals)
     predictor.calibrate(crystals, out_of_fold=torch.ones(3, 1))
     predictor.save_pretrained(folder / "judge")
-    write_crystals(known_crystals(24, seed=2), folder / "in.csv")
+    write_crystals(known_crystals(110, seed=2), folder / "in.csv")
+    write_crystals(known_crystals(24, seed=2), folder / "short.csv")
     few = model.sample(4, seed=3)
     write_crystals(few.replace(material_ids=[f"s{i}" for i in range(4)]), folder / "few.extxyz")
     (folder / "formulas.txt").write_text(few.structures()[0].composition.formula.replace(" ", "") + "\n")
@@ -124,7 +125,9 @@ def make_inputs(folder: Path) -> None:
     (folder / "judges.py").write_text("def volume(structures):\n    return [s.volume / len(s) for s in structures]\n")
     (folder / "mirror" / "toy").mkdir(parents=True)
     for split in registry.SPLITS:
-        (folder / "mirror" / "toy" / f"{split}.csv").write_bytes(hashlib.sha256(split.encode()).digest() * 20_000)
+        (folder / "mirror" / "toy" / f"{split}.csv").write_text(
+            f"{hashlib.sha256(split.encode()).hexdigest()},1\n" * 10_000
+        )
 
 
 def toy_dataset(folder: Path) -> registry.DatasetInfo:
@@ -139,7 +142,7 @@ def toy_dataset(folder: Path) -> registry.DatasetInfo:
 def commands(inputs: Path) -> list[Command]:
     """One of each."""
     model, judge, table = str(inputs / "model"), str(inputs / "judge"), str(inputs / "in.csv")
-    few, device = str(inputs / "few.extxyz"), ("--device", "cpu")
+    few, short, device = str(inputs / "few.extxyz"), str(inputs / "short.csv"), ("--device", "cpu")
     outside = ("--allow-outside", "--steps", "2", *device)
     formulas = str(inputs / "formulas.txt")
     searched = (
@@ -162,12 +165,12 @@ def commands(inputs: Path) -> list[Command]:
         (("reconstruct", few, "-c", model, "-o", "out.cif", *outside), (), _crystals("out.cif")),
         (("interpolate", few, few, "-c", model, "-n", "3", "-o", "out", *outside), (), _crystals("out")),
         (("predict-structure", formulas, *drawn, "-o", "out.db", *device), (), _crystals("out.db")),
-        (("predict", table, "-c", judge, "-o", "out.csv", *device), (), _bytes("out.csv")),
+        (("predict", short, "-c", judge, "-o", "out.csv", *device), (), _bytes("out.csv")),
         (("relax", str(inputs / "metals.extxyz"), "--calculator", "emt", "-o", "out.parquet", *device), (),
          _crystals("out.parquet")),
         (("evaluate", few, "-o", "out", "--no-fingerprints", "--report", *device), (), _evaluation),
         (("optimize", "-c", model, *searched, "--output", "out", *device), ("--resume",), _optimization),
-        (("train", "-d", table, "-o", "out", *_TINY, *device), ("--resume",), _training),
+        (("train", "-d", short, "-o", "out", *_TINY, *device), ("--resume",), _training),
         (("train-predictor", *fitted, "-o", "out", *device), ("--overwrite",), _weights("out/model")),
         (("represent", "toy", "--seeds", "2", "--output", "out"), (), _arms),
         (("download", "toy", "--from", str(inputs / "mirror"), "-o", "out"), (),

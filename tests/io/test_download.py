@@ -8,6 +8,7 @@ import hashlib
 import multiprocessing
 import re
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -401,3 +402,21 @@ def test_a_part_that_is_a_link_is_not_followed(server: Server, tmp_path: Path, k
     download_file(f"{server.url}/train.csv", tmp_path / "a", git_blob_id=BLOB_ID)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
     assert (tmp_path / "a").read_bytes() == CONTENT and not (tmp_path / "a").is_symlink()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the size of files")
+@pytest.mark.parametrize("place", ["server", "folder"])
+def test_a_disk_without_room_is_told_with_the_name_of_the_file(server: Server, tmp_path: Path, place: str) -> None:
+    import resource
+
+    (tmp_path / "source.csv").write_bytes(CONTENT)
+    source = f"{server.url}/train.csv" if place == "server" else str(tmp_path / "source.csv")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # no file may grow beyond this
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"a\.part"):
+            download_file(source, tmp_path / "a", git_blob_id=BLOB_ID)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "a").exists()
