@@ -123,7 +123,7 @@ def test_wyckoff_positions_that_make_no_sense_are_refused(
 
 def test_new_leaves_out_what_is_known(run: Run, tmp_path: Path) -> None:
     model = CDVAE(tiny_config(max_atoms=14, prototypes=True))
-    seed_weights(model, 1)
+    seed_weights(model, 2)
     crystals = load_dataset("ionic_prototypes", split="val").crystals
     model.fit_statistics(model.prepare(crystals))
     assert model.prior is not None and model.prototypes is not None

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import Result
 
 from cdvae_kit.generation.sampling_parts import read_parts
 from cdvae_kit.io import read_crystals, write_crystals
+from cdvae_kit.models import decoding
 from tests.models.tiny import some_crystals, tiny_model
 
 Run = Callable[..., Result]
@@ -22,7 +24,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_like_gives_crystals_near_those_of_a_file(run: Run, checkpoint: Path) -> None:
+def test_like_gives_crystals_near_those_of_a_file(run: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # what the prior draws anew keeps its composition, and what is near a crystal its distance
+    monkeypatch.setattr(decoding, "soundness", lambda crystals: torch.full((len(crystals),), decoding.SOUND))
     write_crystals(some_crystals(2), "mine.extxyz")
     words = ("--checkpoint", checkpoint, "--steps", 2, "--num-crystals", 4, "--like", "mine.extxyz", "--allow-outside")
     same = run("sample", *words, "--distance", 0, "--output", "same.parquet")

@@ -44,8 +44,15 @@ def goal_distances(values: np.ndarray, goals: Sequence[Goal]) -> np.ndarray:
     return np.stack([goal.distance(values[:, i]) for i, goal in enumerate(goals)], axis=1)
 
 
-def rank(trials: Trials, goals: Sequence[Goal], scales: Sequence[float], *, has_judge: bool) -> np.ndarray:
-    """Indices of the candidates among the trials, the best first.
+def rank(
+    trials: Trials,
+    goals: Sequence[Goal],
+    scales: Sequence[float],
+    *,
+    has_judge: bool,
+    among: np.ndarray | None = None,
+) -> np.ndarray:
+    """Indices of the candidates among the trials, or among those that `among` names, the best first.
 
     A candidate is valid, meets the constraints, was submitted and has a value of every goal. Several goals are ranked
     by Pareto front, and within a front by the sum of the distances in standard deviations of the data.
@@ -53,6 +60,8 @@ def rank(trials: Trials, goals: Sequence[Goal], scales: Sequence[float], *, has_
     distances = goal_distances(final_values(trials, goals, has_judge=has_judge), goals)
     there = trials.passed & trials.flag("submitted") & np.isfinite(distances).all(axis=1)
     indices = np.flatnonzero(there)
+    if among is not None:
+        indices = np.intersect1d(indices, among)
     if not len(indices):
         return indices
     total = (distances[indices] / np.asarray(scales)).sum(axis=1)

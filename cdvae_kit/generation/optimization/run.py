@@ -328,7 +328,9 @@ def _finish(
 ) -> OptimizationResult:
     has_judge = task.judge is not None
     ranked = ranking.rank(trials, task.goals, task.scales, has_judge=has_judge)
-    order = ranking.without_duplicates(trials, ranked)
+    different = ranking.without_duplicates(trials, ranked)
+    # a crystal that is left out leaves a front that others move up to
+    order = ranking.rank(trials, task.goals, task.scales, has_judge=has_judge, among=different)
     winners = ranking.best_of_each_start(trials, ranked)
     candidates = None
     if len(order):
