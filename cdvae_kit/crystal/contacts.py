@@ -11,10 +11,10 @@ from cdvae_kit.crystal.periodic_images import pairs_within
 
 @lru_cache(maxsize=1)
 def covalent_radii() -> Tensor:
-    """(119,) angstrom by atomic number (Cordero et al., Dalton Trans. 2008, 2832), as ASE has them."""
+    """(119,) float64, angstrom by atomic number (Cordero et al., Dalton Trans. 2008, 2832), as ASE has them."""
     from ase.data import covalent_radii
 
-    return torch.as_tensor(covalent_radii, dtype=torch.float32)
+    return torch.as_tensor(covalent_radii, dtype=torch.float64)
 
 
 def closest_contacts(batch: CrystalBatch, within: float = 1.0) -> Tensor:

@@ -86,7 +86,7 @@ def start_from(model: CDVAE, init: str | os.PathLike[str], *, train: CrystalBatc
 
     Of tensors that grew with properties or with the number of atoms, the rows that both have are copied. The scales of
     lattices stay those of `init`, which its weights go with. Other statistics, and what is known of the training set,
-    are fitted to the new data afterwards.
+    are fitted to the new data afterwards, unless codes are kept (`TrainingConfig.codes`).
 
     Args:
         model: the model to be.
@@ -97,12 +97,16 @@ def start_from(model: CDVAE, init: str | os.PathLike[str], *, train: CrystalBatc
     """
     source = CDVAE.from_pretrained(init, device="cpu")
     config, other = source.config, source.state_dict()
+    # how much is known is the checkpoint's to say
+    model.known_elements = torch.empty_like(other["known_elements"])
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     by_name = () if config.properties == model.config.properties else _go_by_properties(model)
     fitting = {
         name: other[name]
         for name in own
-        if name in other and other[name].shape == own[name].shape and not name.startswith(by_name)
+        if name in other
+        and (other[name].shape == own[name].shape or name.startswith("prototypes."))
+        and not name.startswith(by_name)
     }
     if not fitting:
         raise ValueError(
@@ -121,7 +125,7 @@ def start_from(model: CDVAE, init: str | os.PathLike[str], *, train: CrystalBatc
             target[here.unsqueeze(-1), to] = source[there.unsqueeze(-1), origin]
     model.load_state_dict(own | fitting)
     model.lattice_coding.is_held = True
-    named = [name for name in fresh if name != "known_elements" and not name.startswith("prototypes.")]
+    named = [name for name in fresh if not name.startswith("prototypes.")]
     if named:
         logger.warning("%d of %d tensors do not come from %s: %s", len(named), len(own), init, ", ".join(named[:10]))
     if partly:
@@ -130,6 +134,19 @@ def start_from(model: CDVAE, init: str | os.PathLike[str], *, train: CrystalBatc
         known = other["known_elements"].tolist()
         _tell_elements(_introduce(model, known, train), known, train, init)
     return fresh
+
+
+def refuse_unknown(model: CDVAE, crystals: CrystalBatch) -> None:
+    """Raises `ValueError` where crystals hold elements that the model, whose encoder is not trained, has never seen."""
+    from ase.data import chemical_symbols
+
+    unknown = sorted(set(crystals.atomic_numbers.tolist()) - set(model.known_elements.tolist()))
+    if unknown:
+        symbols = ", ".join(chemical_symbols[number] for number in unknown)
+        raise ValueError(
+            f"codes=kept trains no encoder, and this model has never seen {symbols}: leave crystals of these elements "
+            "out, or train with codes=learned"
+        )
 
 
 _Pairs = list[tuple[int, int]]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets import load_dataset, split_crystals
 from cdvae_kit.datasets.registry import DATASETS, SPLITS
-from cdvae_kit.generation.fine_tuning import properties_of, settings_of
+from cdvae_kit.generation.fine_tuning import properties_of, refuse_unknown, settings_of
 from cdvae_kit.generation.fine_tuning import start_from as start_from  # its first home
 from cdvae_kit.models import CDVAE, CDVAEConfig
 from cdvae_kit.models.limits import NUM_ELEMENTS
@@ -70,13 +70,16 @@ def train_model(
     settings = apply_overrides(tables, list(overrides), model_schema=CDVAEConfig, source=source)
     config = TrainingConfig.model_validate(settings["training"])
     model_config = CDVAEConfig.model_validate(settings["model"])
-    if config.codes == "kept" and init is None:
-        raise ValueError("codes=kept trains the score network of a model that is there; name it with --init")
+    if config.codes == "kept" and (init is None or properties):
+        raise ValueError(
+            "codes=kept trains the score network of a model that is there: name it with --init, and no properties, "
+            "which stay those of the model"
+        )
     with reading() as progress:
         crystals, val, card = _load(
             data, config, model_config.max_atoms, strict=strict, lenient=lenient, progress=progress
         )
-    if init is not None and goes_on:
+    if init is not None and goes_on and config.codes == "learned":
         said = any(word.split("=")[0].strip() == "model.properties" for word in overrides)
         names = model_config.properties if said else properties_of(model_config.properties, properties, crystals, init)
         model_config = model_config.model_copy(update={"properties": names})
@@ -87,7 +90,9 @@ def train_model(
     model.card = {"preset": preset or (None if goes_on else DEFAULT_PRESET), "data": card}
     if init is not None:
         # of a run that is resumed, the state comes on top
-        start_from(model, init, train=crystals)
+        start_from(model, init, train=crystals if config.codes == "learned" else None)
+        if config.codes == "kept":
+            refuse_unknown(model, crystals)
         model.card["init"] = Path(init).name
     return fit(model, crystals, val, config, output, resume=resume, overwrite=overwrite, device=device)
 

@@ -192,7 +192,7 @@ def crystals_of(
             group than the wish asks for, are drawn anew, from ordinary noise, and decoded from blurred codes.
         num_steps: of the default sampler.
     """
-    if model.config.noise.types not in ("held", "exchanged"):
+    if not model.config.noise.keeps_composition:
         raise ValueError(
             f"elements of a model with noise.types={model.config.noise.types!r} are drawn anew on the way, so that a "
             "formula does not hold"

@@ -93,6 +93,11 @@ class NoiseConfig(_Settings):
         """
         return WITHOUT_SCORE if self.coordinates == "straight_path" else SAMPLERS
 
+    @property
+    def keeps_composition(self) -> bool:
+        """Whether a crystal ends with the composition that was read for it."""
+        return self.types in ("held", "exchanged")
+
 
 class LossWeights(_Settings):
     """Weights of the terms of the loss."""

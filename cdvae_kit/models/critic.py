@@ -73,26 +73,26 @@ def _anion_table() -> tuple[Tensor, Tensor]:
     from pymatgen.core import Element
 
     elements = [Element.from_Z(number) for number in range(1, NUM_ELEMENTS + 1)]
-    places = [0 if element.is_metal else 2 * element.group + int(element.row <= 2) for element in elements]
+    anions = [0 if element.is_metal else 2 * element.group + int(element.row <= 2) for element in elements]
     values = [_element_facts(element.Z)[2] for element in elements]
-    return torch.tensor(values), torch.tensor(places)
+    return torch.tensor(values), torch.tensor(anions)
 
 
 def chemical_kinds(counts: Tensor, facts: Tensor) -> Tensor:
     """(num_crystals,) long of counts (num_crystals, num_elements): which anion compositions have, and if they balance.
 
     The anion is the most electronegative element, by column of the table of elements and whether it is of the first two
-    rows (oxides and sulphides differ); metals alone have none. A composition balances where some neutral choice of
-    charges has every cation below every anion in electronegativity, or all of its elements are metals.
+    rows (oxides and sulphides differ); where it is a metal there is none. A composition balances where some neutral
+    choice of charges has every cation below every anion in electronegativity, or all of its elements are metals.
 
     Args:
         counts: (num_crystals, num_elements) long.
         facts: (num_crystals, NUM_FACTS) of `charge_facts`.
     """
-    electronegativity, places = (table.to(counts.device) for table in _anion_table())
+    electronegativity, anions = (table.to(counts.device) for table in _anion_table())
     anion = torch.where(counts > 0, electronegativity, -torch.inf).argmax(-1)
     balances = (facts[:, 2:] > 0.0).any(-1)
-    return 2 * places.index_select(0, anion) + balances.long()
+    return 2 * anions.index_select(0, anion) + balances.long()
 
 
 _ElementFacts = tuple[tuple[float, ...], tuple[float, ...], float, bool]

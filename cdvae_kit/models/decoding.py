@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 _PAIRS_AT_ONCE = 400_000
 """Pairs of atoms in a batch of the automatic size: some 2 GiB at the default width."""
 
-_KEPT = ("held", "exchanged")
-"""Processes of types under which a composition stays what it is."""
 _START_STREAM, _LATTICE_STREAM, _BLUR_STREAM = 1 << 41, 1 << 43, 1 << 45
 SOUND = 0.6
 """Least distance of two atoms over the sum of their covalent radii, below which a crystal is drawn anew."""
@@ -357,7 +355,7 @@ def to_crystals(noisy: NoisyCrystals) -> SymmetricCrystals:
 def _holds_compositions(model: CDVAE) -> bool:
     """Whether a prior can be told a composition, and crystals then have it."""
     config = model.config
-    whole = config.symmetry == "orbits" and config.composition == "counts" and config.noise.types in _KEPT
+    whole = config.symmetry == "orbits" and config.composition == "counts" and config.noise.keeps_composition
     return whole and model.prior is not None
 
 

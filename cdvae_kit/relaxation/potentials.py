@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cdvae_kit.crystal.batch import CrystalBatch
+from cdvae_kit.crystal.contacts import covalent_radii
 from cdvae_kit.crystal.lattice import volume
 from cdvae_kit.crystal.periodic_images import pairs_within
 
@@ -73,11 +74,9 @@ class LennardJones:
     ) -> None:
         if not 0 < onset < cutoff:
             raise ValueError(f"expected 0 < onset < cutoff in units of sigma, got {onset} and {cutoff}")
-        from ase.data import covalent_radii
-
         self.epsilon, self.cutoff, self.onset = epsilon, cutoff, onset
         self.device = torch.device(device)
-        radii = torch.as_tensor(covalent_radii, dtype=torch.float64)
+        radii = covalent_radii()
         # ASE writes 0.2 where no radius is known: in its older releases, of elements from berkelium on
         self._sizes = torch.where(radii > 0.2, radii / 2 ** (1 / 6), float("nan")).to(self.device)
 

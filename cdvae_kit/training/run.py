@@ -132,19 +132,22 @@ def _fit(
     module.cpu()
     set_precision(module, half=config.precision == "bf16-mixed")
     train, val = _prepared(model, train, "training"), _prepared(model, val, "validation")
-    model.fit_statistics(train)
+    if config.codes == "learned":
+        # codes that are kept go with the statistics that they were learnt with
+        model.fit_statistics(train)
     graphs = find_graph(model, train), find_graph(model, val)
     last = output / "state" / "last"
     state = load_state(last) if resume and last.is_dir() else None
     if resume and state is None and is_main:
         logger.warning("%s holds no state yet; training starts from the beginning", output)
     last_step = steps_done(state) if state else 0
+    learned = getattr(model.config, "properties", ()) if config.codes == "learned" else ()
     log = MetricsLog(output / "metrics.csv", last_step=last_step) if is_main else None
     training = TrainingModule(
         model,
         config,
         num_crystals=len(train),
-        digest=_digest(train, val, properties=getattr(model.config, "properties", ())),
+        digest=_digest(train, val, properties=learned),
         log=log,
         keep_best=lambda run: _keep_best(run, model, train, output),
         state_folder=str(last),

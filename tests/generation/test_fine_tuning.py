@@ -162,6 +162,39 @@ def test_a_model_goes_on_with_a_table_of_ones_own(checkpoint: Path, known: Cryst
     assert set(crystals.atomic_numbers.tolist()) <= set(few.atomic_numbers.tolist())
 
 
+def test_kept_codes_keep_all_that_was_known_but_the_score_network(
+    checkpoint: Path, known: CrystalBatch, tmp_path: Path
+) -> None:
+    """Statistics of other crystals would make other codes of every crystal; a few without properties show it."""
+    few = known.select(range(20))
+    write_crystals(few.replace(properties={}), tmp_path / "few.csv")
+    train_model(
+        data=tmp_path / "few.csv",
+        output=tmp_path / "run",
+        init=checkpoint,
+        overrides=["training.codes=kept", "max_steps=2", "check_every=2", "warmup_steps=1", "batch_size=8"],
+        device="cpu",
+    )
+    old = CDVAE.from_pretrained(checkpoint, device="cpu").state_dict()
+    new = CDVAE.from_pretrained(tmp_path / "run" / "model", device="cpu").state_dict()
+    assert set(few.atomic_numbers.tolist()) < set(old["known_elements"].tolist())
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert changed and all(name.startswith("score_network.") for name in changed)
+
+
+def test_kept_codes_refuse_what_their_encoder_does_not_know(
+    checkpoint: Path, known: CrystalBatch, tmp_path: Path
+) -> None:
+    strange = known.select(range(20))
+    strange = strange.replace(atomic_numbers=torch.full_like(strange.atomic_numbers, KRYPTON), properties={})
+    write_crystals(strange, tmp_path / "strange.csv")
+    words = {"output": tmp_path / "run", "overrides": ["training.codes=kept", "max_steps=2"], "device": "cpu"}
+    with pytest.raises(ValueError, match="never seen Kr"):
+        train_model(data=tmp_path / "strange.csv", init=checkpoint, **words)
+    with pytest.raises(ValueError, match="name it with --init"):
+        train_model(data=tmp_path / "strange.csv", **words)
+
+
 def test_training_ends_early_when_validation_no_longer_gains(
     checkpoint: Path, known: CrystalBatch, tmp_path: Path
 ) -> None:
