@@ -58,11 +58,11 @@ def _facts_of(composition: tuple[tuple[int, int], ...]) -> tuple[float, ...]:
         return 0.0, 0.0, 1.0, float(is_metal)
     least = []
     for kind in (0, 1):
-        charge = np.zeros(1)
+        # sets of a few dozen numbers: faster than arrays
+        charges = {0.0}
         for (_, count), facts in zip(composition, known, strict=True):
-            states = facts[0] if kind == 0 else facts[1]
-            charge = np.unique(charge[:, None] + count * np.array(states))
-        least.append(min(float(np.abs(charge).min()) / num_atoms, 1.0))
+            charges = {charge + count * state for charge in charges for state in facts[kind]}
+        least.append(min(min(map(abs, charges)) / num_atoms, 1.0))
     return least[0], least[1], float(least[1] == 0.0 and _is_ordered(composition, known)), float(is_metal)
 
 

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from cdvae_kit.models.cdvae import CDVAE
 
-_PAIRS_AT_ONCE = 400_000
-"""Pairs of atoms in a batch of the automatic size: some 2 GiB at the default width."""
+_PAIRS_AT_ONCE, _PAIRS_AT_ONCE_ON_CPU = 400_000, 10_000
+"""Pairs of atoms in a batch of the automatic size: some 2 GiB at the default width; on a CPU what its caches hold."""
 
 _START_STREAM, _LATTICE_STREAM, _BLUR_STREAM = 1 << 41, 1 << 43, 1 << 45
 SOUND = 0.6
@@ -268,7 +268,7 @@ def batches_by_size(num_atoms: Tensor, batch_size: int | None) -> Iterator[Tenso
         yield from order.split(batch_size)
         return
     pairs = num_atoms[order].square().cumsum(0)
-    group = (pairs - 1) // _PAIRS_AT_ONCE
+    group = (pairs - 1) // (_PAIRS_AT_ONCE_ON_CPU if pairs.device.type == "cpu" else _PAIRS_AT_ONCE)
     yield from order.split(torch.unique_consecutive(group, return_counts=True)[1].tolist())
 
 

@@ -7,6 +7,8 @@ from cdvae_kit.diffusion.types import draw_elements
 from cdvae_kit.models.limits import NUM_ELEMENTS, DecodingLimits
 from cdvae_kit.nn.mlp import ResidualMLP, mlp
 
+_CRYSTALS_AT_ONCE = 64
+
 
 class CompositionHead(nn.Module):
     """How many atoms of each element, exactly: a distribution over 0, 1, 2, ... for every element.
@@ -123,10 +125,36 @@ def most_probable_counts(log_p: Tensor, totals: Tensor) -> Tensor:
 
 
 def _by_dynamic_programming(log_p: Tensor, totals: Tensor) -> Tensor:
+    """As `most_probable_counts`, over the elements whose best count by itself can be given up at all.
+
+    What a count costs beside the element's best one is never regained elsewhere. So no count is taken that costs more
+    than the sum is mended for by changing a single element.
+    """
+    best, counts = log_p.max(dim=-1)
+    cost = best.unsqueeze(-1) - log_p
+    wanted = counts + (totals - counts.sum(-1)).unsqueeze(-1)
+    fits = (wanted >= 0) & (wanted < log_p.shape[-1])
+    mended = cost.gather(-1, wanted.clamp(0, log_p.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
+    # the same sum in another order must not be taken for a dearer one
+    most = mended.masked_fill(~fits, torch.inf).amin(-1) * (1.0 + 1e-6) + 1e-6
+    is_open = ((cost <= most.view(-1, 1, 1)).sum(-1) > 1) | (~most.isfinite()).unsqueeze(-1)
+    num_open = is_open.sum(-1)
+    # those with few open elements need not wait for those with many
+    for some in num_open.argsort().split(_CRYSTALS_AT_ONCE):
+        rows = is_open[some].long().argsort(dim=-1, descending=True, stable=True)[:, : int(num_open[some].max())]
+        # elements beyond those that are open are listed for some crystals, and may be chosen anew like them
+        left = totals[some] - counts[some].sum(-1) + counts[some].gather(1, rows).sum(-1)
+        listed = log_p[some].gather(1, rows.unsqueeze(-1).expand(-1, -1, log_p.shape[-1]))
+        counts[some] = counts[some].scatter(1, rows, _fill(listed, left))
+    return counts
+
+
+def _fill(log_p: Tensor, totals: Tensor) -> Tensor:
+    """The counts (num_crystals, num_elements) of the best sum, by dynamic programming over all elements."""
     num_crystals, num_elements, size = log_p.shape
     best = torch.full((num_crystals, size), -torch.inf, dtype=log_p.dtype, device=log_p.device)
     best[:, 0] = 0.0
-    # shifted[n, c] = n - c: what is left for the elements before
+    # left[n, c] = n - c: what is left for the elements before
     sums = torch.arange(size, device=log_p.device)
     left = sums.unsqueeze(1) - sums.unsqueeze(0)
     impossible = left < 0

@@ -210,16 +210,18 @@ class SymmetryHead(nn.Module):
         ranked = log_p.gather(-1, order).cpu().numpy()
         groups = order.cpu().numpy()
         open_crystals = list(range(len(z)))
-        for start in range(0, NUM_GROUPS + 1, _GROUPS_AT_ONCE):
+        start = 0
+        while open_crystals:
+            # the first is enough for most
+            after = start + (_GROUPS_AT_ONCE if start else 1)
             tried = [
                 (i, int(groups[i, k]), float(ranked[i, k]))
                 for i in open_crystals
-                for k in range(start, min(start + _GROUPS_AT_ONCE, NUM_GROUPS + 1))
+                for k in range(start, min(after, NUM_GROUPS + 1))
                 if np.isfinite(ranked[i, k]) and not _is_beaten(best[i], float(ranked[i, k]))
             ]
             if tried:
                 self._try(tried, z, counts, best, without)
-            after = start + _GROUPS_AT_ONCE
             open_crystals = [
                 i
                 for i in open_crystals
@@ -227,8 +229,7 @@ class SymmetryHead(nn.Module):
                 and np.isfinite(ranked[i, after])
                 and not _is_beaten(best[i], float(ranked[i, after]))
             ]
-            if not open_crystals:
-                break
+            start = after
         return _collect(best, z.device)
 
     def _try(

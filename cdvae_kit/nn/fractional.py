@@ -54,7 +54,7 @@ class FractionalLayer(nn.Module):
         normed = self.norm(h) * (1.0 + scale) + shift
         with torch.autocast(h.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             hidden = _hidden(self.target_and_source(normed), pairs, self.pair(pair_features))
-            messages = silu(self.message(hidden))
+            messages = silu(self.message(hidden), inplace=not torch.is_grad_enabled())
         received = scatter(messages.to(h.dtype), pairs[1], dim=0, dim_size=len(h), reduce="mean")
         return h + self.update(torch.cat([normed, received], dim=-1))
 
@@ -95,4 +95,4 @@ def _hidden(target_and_source: Tensor, pairs: Tensor, of_pair: Tensor) -> Tensor
     total = target.index_select(0, pairs[1])
     total += source.index_select(0, pairs[0])
     total += of_pair
-    return silu(total)
+    return silu(total, inplace=not torch.is_grad_enabled())

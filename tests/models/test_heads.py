@@ -65,6 +65,21 @@ def test_favourites_that_add_up_are_what_the_search_finds(monkeypatch: pytest.Mo
     assert 0 < asked[0] < 50
 
 
+@pytest.mark.parametrize("sharpness", [0.5, 3.0, 20.0])
+def test_elements_that_are_left_out_of_the_search_would_not_change_it(sharpness: float) -> None:
+    """Against the search over all elements, in several batches; some counts are impossible."""
+    generator = make_generator(3)
+    logits = sharpness * torch.randn(150, 30, 9, generator=generator, dtype=torch.float64)
+    logits[:, :, 0] += 2.0 * sharpness
+    logits[torch.rand(logits.shape, generator=generator) < 0.2] = -torch.inf
+    logits[:, :, 0] = logits[:, :, 0].clamp_min(-50.0)
+    log_p = torch.log_softmax(logits, dim=-1)
+    totals = torch.randint(1, 9, (150,), generator=generator)
+    found = heads._by_dynamic_programming(log_p, totals)
+    assert torch.equal(found.sum(-1), totals)
+    assert torch.equal(found, heads._fill(log_p, totals))
+
+
 def test_counts_that_cannot_be_are_never_taken() -> None:
     log_p = torch.full((1, 3, 4), -torch.inf)
     log_p[0, 0, 0] = log_p[0, 1, 3] = log_p[0, 2, 0] = 0.0
