@@ -61,7 +61,8 @@ def _facts_of(composition: tuple[tuple[int, int], ...]) -> tuple[float, ...]:
         # sets of a few dozen numbers: faster than arrays
         charges = {0.0}
         for (_, count), facts in zip(composition, known, strict=True):
-            charges = {charge + count * state for charge in charges for state in facts[kind]}
+            states = facts[0] if kind == 0 else facts[1]
+            charges = {charge + count * state for charge in charges for state in states}
         least.append(min(min(map(abs, charges)) / num_atoms, 1.0))
     return least[0], least[1], float(least[1] == 0.0 and _is_ordered(composition, known)), float(is_metal)
 
