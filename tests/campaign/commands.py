@@ -8,6 +8,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -236,6 +237,7 @@ def run(
     kill_at: int | None = None,
     kill_after: float | None = None,
     keep_imports: bool = False,
+    used: Path | None = None,
 ) -> Run:
     """Runs the command in a process of its own, in `folder`.
 
@@ -245,12 +247,13 @@ def run(
         kill_at: kill it right before it changes a file for the time of this number, counted from 0.
         kill_after: kill it after so many seconds of the processor's time.
         keep_imports: import here what the command imported there, so that the next ones start with it.
+        used: a file outside `folder` for the bytes that are taken in its file system before each change to a file.
     """
     context = multiprocessing.get_context("fork")
     count = context.Value(c_long, 0, lock=False)
     said = folder.parent / f"{folder.name}.said"
     imports = folder.parent / f"{folder.name}.imports" if keep_imports else None
-    process = context.Process(target=_child, args=(words, folder, said, count, kill_at, kill_after, imports))
+    process = context.Process(target=_child, args=(words, folder, said, count, kill_at, kill_after, imports, used))
     process.start()
     process.join(SECONDS)
     if process.is_alive():
@@ -275,6 +278,7 @@ def _child(
     kill_at: int | None,
     kill_after: float | None,
     imports: Path | None,
+    used: Path | None,
 ) -> None:
     from cdvae_kit.cli.main import main
 
@@ -288,6 +292,7 @@ def _child(
     os.chdir(folder)
     sys.argv = ["generate-crystals", *words]
     root = os.fsencode(folder) + b"/"
+    taken = None if used is None else os.open(used, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if not _changes(event, arguments, root):
@@ -295,6 +300,8 @@ def _child(
         if count.value == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         count.value += 1
+        if taken is not None:
+            os.write(taken, b"%d\n" % shutil.disk_usage(folder).used)
 
     sys.addaudithook(watch)
     if kill_after is not None:

@@ -11,6 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,14 +62,12 @@ class Unbroken(NamedTuple):
         truth: what it leaves.
         num_changes: how often it changes a file.
         names: of the files that it leaves.
-        num_bytes: of the memory that these files take, its cache included.
     """
 
     command: Command
     truth: Any
     num_changes: int
     names: list[str]
-    num_bytes: int
 
 
 def unbroken(command: Command, folder: Path, inputs: Path) -> Unbroken:
@@ -77,8 +76,7 @@ def unbroken(command: Command, folder: Path, inputs: Path) -> Unbroken:
     found = run(command.words, folder, keep_imports=True)
     if found.code:
         raise RuntimeError(f"{command.name} ended with {found.code}: {found.said[-2000:]}")
-    num_bytes = sum(-(-path.stat().st_size // PAGE) * PAGE for path in folder.rglob("*") if path.is_file())
-    return Unbroken(command, command.left(folder), found.num_changes, list(files_in(folder)), num_bytes)
+    return Unbroken(command, command.left(folder), found.num_changes, list(files_in(folder)))
 
 
 def some_places(num_changes: int, num: int, seed: int) -> list[int]:
@@ -135,6 +133,30 @@ def _go_on(end: Unbroken, folder: Path, what: str, figures: Figures) -> None:
         figures.add("gone on", told)
 
 
+def rooms_of_every_write(end: Unbroken, folder: Path, inputs: Path) -> list[int]:
+    """Bytes of room with which the disk is full at each change to a file, and half way between it and the next.
+
+    Args:
+        end: the command.
+        folder: where the small file system is mounted.
+        inputs: see `commands`.
+    """
+    _emptied(folder, inputs)
+    before = shutil.disk_usage(folder).used
+    record = folder.parent / "taken"
+    run(end.command.words, folder, used=record)
+    taken = [int(line) - before for line in record.read_text().split()] + [shutil.disk_usage(folder).used - before]
+    rooms = {max(0, room) // PAGE * PAGE for room in taken}
+    rooms |= {max(0, (first + second) // 2) // PAGE * PAGE for first, second in pairwise(taken)}
+    return sorted(rooms)
+
+
+def _emptied(folder: Path, inputs: Path) -> None:
+    for child in folder.iterdir():
+        shutil.rmtree(child) if child.is_dir() else child.unlink()
+    shutil.copy(inputs / "judges.py", folder)
+
+
 def fill(end: Unbroken, folder: Path, inputs: Path, room: Sequence[int]) -> Figures:
     """Runs the command in a small file system with so many bytes of room, then with all of it.
 
@@ -147,9 +169,7 @@ def fill(end: Unbroken, folder: Path, inputs: Path, room: Sequence[int]) -> Figu
     command = end.command
     figures = Figures()
     for num_bytes in room:
-        for child in folder.iterdir():
-            shutil.rmtree(child) if child.is_dir() else child.unlink()
-        shutil.copy(inputs / "judges.py", folder)
+        _emptied(folder, inputs)
         filler = folder / "filler"
         size = shutil.disk_usage(folder).free - num_bytes
         filler.write_bytes(bytes(max(size, 0)))

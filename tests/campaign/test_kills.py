@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaign.commands import commands
-from tests.campaign.kills import PAGE, Unbroken, fill, kill, some_places, some_times
+from tests.campaign.kills import Unbroken, fill, kill, rooms_of_every_write, some_places, some_times
 
 KILLS_OF_A_COMMAND = 6
 FILLINGS_OF_A_COMMAND = 5
@@ -53,9 +53,10 @@ def test_a_full_disk_leaves_no_half_file(
     name: str, ends: Callable[[str], Unbroken], inputs: Path, small_disk: Path, factor: float
 ) -> None:
     end = ends(name)
-    # what is written beside a file before it has its name needs room too
-    needed = end.num_bytes // PAGE + 4
-    num = min(round(FILLINGS_OF_A_COMMAND * factor), needed)
-    figures = fill(end, small_disk, inputs, [needed * i // num * PAGE for i in range(num)])
-    print(f"{name}: {needed * PAGE} bytes needed, {dict(figures.counts)}", *figures.examples, sep="\n")
+    # where it is full at a change to a file is where most is at stake; a longer campaign takes all of these places
+    rooms = rooms_of_every_write(end, small_disk, inputs)
+    num = min(round(FILLINGS_OF_A_COMMAND * factor), len(rooms))
+    chosen = sorted({rooms[round(i * (len(rooms) - 1) / max(num - 1, 1))] for i in range(num)})
+    figures = fill(end, small_disk, inputs, chosen)
+    print(f"{name}: full at {len(chosen)} of {len(rooms)} places, {dict(figures.counts)}", *figures.examples, sep="\n")
     assert not figures.num_faults, "\n".join(figures.examples[:5])
