@@ -1,13 +1,14 @@
 """What each choice of the default model is worth: small models of equal CPU time, one choice changed in each.
 
-OMP_NUM_THREADS=1 python -m tests.benchmarks.ablation MP_20_VAL.csv.gz --seconds 120 --seeds 0
+OMP_NUM_THREADS=1 python -m tests.benchmarks.ablation PEROV_5_VAL.csv.gz --seconds 90 --seeds 0
 python -m tests.benchmarks.ablation --table        # writes the table of what there is into ablation.md
 
-Every model is trained for the same seconds of the processor on nine tenths of MP-20's validation split, by the training
-command's own code, and judged on crystals of the tenth that this command holds back; the test split is not touched. How
-many steps the seconds give is found by timing a few of them first. One row a model and sampler is appended to
-ablation.csv as soon as it is known; models that are there already are skipped, so that a killed run goes on where it
-was. The learned prior is left out: crystals are judged as reconstructed.
+Every model is trained for the same seconds of the processor on nine tenths of Perov-5's validation split, by the
+training command's own code, and judged on the tenth that it holds back; the test split is not touched. How many steps
+the seconds give is found by timing a few of them first. One row a model and sampler is appended to ablation.csv as soon as
+it is known; models that are there already are skipped, so that a killed run goes on where it was. The learned prior is
+left out: crystals are judged as reconstructed. Perov-5 is what small models learn within minutes: with MP-20 they
+would still be learning compositions.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ from typing import Any
 
 import torch
 
-from cdvae_kit import CDVAE
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.batch import concatenate
-from cdvae_kit.datasets import load_dataset, split_crystals
+from cdvae_kit.crystal.symmetric import describe
+from cdvae_kit.datasets import split_crystals
 from cdvae_kit.diffusion.samplers import FlowSampler, LangevinSampler, Sampler
-from cdvae_kit.generation import train_model
 from cdvae_kit.io.atomic import atomic_file
 from cdvae_kit.metrics import reconstruction
-from tests.benchmarks.measure import reconstruction_numbers, validity_numbers
+from cdvae_kit.models import CDVAE
+from cdvae_kit.models.config import CDVAEConfig
+from cdvae_kit.seeding import seeded_weights
+from cdvae_kit.training.config import TrainingConfig, apply_overrides, load_preset
+from cdvae_kit.training.run import fit
+from tests.benchmarks.measure import load_crystals, reconstruction_numbers, validity_numbers
 
 RESULTS = Path(__file__).with_suffix(".csv")
 REPORT = Path(__file__).with_suffix(".md")
@@ -76,7 +81,6 @@ NOISY: dict[str, Sampler | BestOf] = {
     "predictor and corrector, 20 levels": LangevinSampler(num_levels=20, steps_per_level=1, predictor=True),
 }
 LANGEVIN: dict[str, Sampler | BestOf] = {"Langevin 10 x 10": LangevinSampler(num_levels=10, steps_per_level=10)}
-_UNNUMBERED = "model.numbered_orbits=false"
 
 
 @dataclass(frozen=True)
@@ -94,24 +98,22 @@ class Variant:
 
 VARIANTS = {
     "default": Variant((), FLOW | OTHERS),
-    "no substitutes": Variant(("training.substitution=0",), FLOW),
+    "orbits numbered": Variant(("model.numbered_orbits=true",), FLOW),
+    "substitutes for a half": Variant(("training.substitution=0.5",), FLOW),
     "code of 32": Variant(("model.latent_dim=32",), FLOW),
-    "code of 256": Variant(("model.latent_dim=256",), FLOW),
-    "coordinates weigh 1, not 3": Variant(("model.loss_weights.coordinates=1",), FLOW),
-    "coordinates weigh 10": Variant(("model.loss_weights.coordinates=10",), FLOW),
-    "KL weighs 1e-5, not 2e-3": Variant(("model.loss_weights.kl=1e-5",), FLOW),
+    "coordinates weigh 15, not 5": Variant(("model.loss_weights.coordinates=15",), FLOW),
+    "KL weighs 1e-5, not 5e-4": Variant(("model.loss_weights.kl=1e-5",), FLOW),
     "times uniform": Variant(("model.noise.time_power=1",), FLOW),
     "lattice held": Variant(("model.noise.lattice=held",), FLOW),
-    "orbits not numbered": Variant((_UNNUMBERED,), FLOW),
-    "no loss on sites": Variant((_UNNUMBERED, "model.loss_weights.sites=0"), FLOW),
-    "noise not matched": Variant((_UNNUMBERED, "model.noise.match_atoms=false"), FLOW),
-    "types exchanged": Variant((_UNNUMBERED, "model.noise.types=exchanged"), FLOW),
-    "types absorbing": Variant((_UNNUMBERED, "model.noise.types=absorbing"), FLOW),
-    "types as published": Variant((_UNNUMBERED, "model.noise.types=published", "model.composition=fractions"), FLOW),
-    "coordinates wrapped normal": Variant((_UNNUMBERED, "model.noise.coordinates=wrapped_normal"), FLOW | NOISY),
-    "coordinates Gaussian, as published": Variant((_UNNUMBERED, "model.noise.coordinates=gaussian"), LANGEVIN),
-    "no symmetry": Variant((_UNNUMBERED, "model.symmetry=none", "training.substitution=0"), FLOW),
-    "score network PaiNN": Variant((_UNNUMBERED, "model.score_network.kind=painn"), FLOW),
+    "no loss on sites": Variant(("model.loss_weights.sites=0",), FLOW),
+    "noise not matched": Variant(("model.noise.match_atoms=false",), FLOW),
+    "types exchanged": Variant(("model.noise.types=exchanged",), FLOW),
+    "types absorbing": Variant(("model.noise.types=absorbing",), FLOW),
+    "types as published": Variant(("model.noise.types=published", "model.composition=fractions"), FLOW),
+    "coordinates wrapped normal": Variant(("model.noise.coordinates=wrapped_normal",), FLOW | NOISY),
+    "coordinates Gaussian, as published": Variant(("model.noise.coordinates=gaussian",), LANGEVIN),
+    "no symmetry": Variant(("model.symmetry=none", "training.substitution=0"), FLOW),
+    "score network PaiNN": Variant(("model.score_network.kind=painn",), FLOW),
 }
 COLUMNS = (
     "variant",
@@ -140,7 +142,7 @@ def command(row: dict[str, str]) -> str:
     """The training command of a row."""
     words = " ".join([*SMALL, *row["overrides"].split()])
     return (
-        f"generate-crystals train --preset mp_20 --data val.csv.gz --output runs/variant {words} "
+        f"generate-crystals train --preset perov_5 --data val.csv.gz --output runs/variant {words} "
         f"{_length(int(row['steps']), int(row['batch_size']), int(row['seed']))}"
     )
 
@@ -152,12 +154,40 @@ def _length(steps: int, batch_size: int, seed: int) -> str:
     )
 
 
-def _train(folder: Path, data: Path, overrides: tuple[str, ...], steps: int, batch_size: int, seed: int) -> float:
-    """Seconds of the processor that a run of so many steps takes, which lies in `folder` afterwards."""
+@dataclass(frozen=True)
+class Data:
+    """What the variants share: crystals to train on, to choose with and to judge, and their canonical descriptions."""
+
+    train: CrystalBatch
+    val: CrystalBatch
+    described: tuple[CrystalBatch, CrystalBatch]
+
+    @property
+    def judged(self) -> CrystalBatch:
+        return self.val.select(torch.arange(min(NUM_JUDGED, len(self.val))))
+
+
+def load(path: Path, *, num_crystals: int | None, seed: int) -> Data:
+    """The first crystals of the file, split as the training command does; describing them takes longest."""
+    crystals = load_crystals(path, num_crystals=num_crystals, max_atoms=5)
+    train, val = split_crystals(crystals, (0.9, 0.1), seed=seed)
+    tolerance = load_preset("perov_5")["model"]["tolerance"]
+    return Data(train, val, (describe(train, tolerance=tolerance), describe(val, tolerance=tolerance)))
+
+
+def _train(
+    folder: Path, data: Data, overrides: tuple[str, ...], steps: int, batch_size: int, seed: int
+) -> tuple[CDVAE, float]:
+    """A model of so many steps, and how many seconds of the processor they took with what comes before and after."""
     words = [*SMALL, *overrides, *_length(steps, batch_size, seed).split()]
+    settings = apply_overrides(load_preset("perov_5"), words, model_schema=CDVAEConfig)
+    config = CDVAEConfig.model_validate(settings["model"])
+    with seeded_weights(seed):
+        model = CDVAE(config)
+    train, val = data.described if config.symmetry == "orbits" else (data.train, data.val)
     start = time.process_time()
-    train_model(preset="mp_20", data=data, output=folder, overrides=words, device="cpu")
-    return time.process_time() - start
+    fit(model, train, val, TrainingConfig.model_validate(settings["training"]), folder, device="cpu")
+    return model, time.process_time() - start
 
 
 def _decoded(model: CDVAE, crystals: CrystalBatch, sampler: Sampler | BestOf) -> CrystalBatch:
@@ -171,21 +201,16 @@ def _decoded(model: CDVAE, crystals: CrystalBatch, sampler: Sampler | BestOf) ->
     return concatenate([draw.plain() for draw in draws]).select(best)
 
 
-def run_variant(name: str, data: Path, *, seconds: float, batch_size: int, seed: int) -> list[dict[str, Any]]:
+def run_variant(name: str, data: Data, *, seconds: float, batch_size: int, seed: int) -> list[dict[str, Any]]:
     """Trains one model and judges it; one row a sampler."""
     variant = VARIANTS[name]
     with tempfile.TemporaryDirectory() as folder:
-        # the first run fills the cache of descriptions
         took = [
-            _train(Path(folder) / f"probe {i}", data, variant.overrides, steps, batch_size, seed)
-            for i, steps in enumerate((1, *PROBES))
+            _train(Path(folder) / f"{steps}", data, variant.overrides, steps, batch_size, seed)[1] for steps in PROBES
         ]
-        steps = max(1, round(seconds * (PROBES[1] - PROBES[0]) / max(took[2] - took[1], 1e-3)))
-        train_seconds = _train(Path(folder) / "run", data, variant.overrides, steps, batch_size, seed)
-        model = CDVAE.from_pretrained(Path(folder) / "run" / "model", device="cpu")
-    crystals = load_dataset(data, max_atoms=model.config.max_atoms).crystals
-    held_back = split_crystals(crystals, (0.9, 0.1), seed=seed)[1]
-    judged = held_back.select(torch.arange(min(NUM_JUDGED, len(held_back))))
+        steps = max(1, round(seconds * (PROBES[1] - PROBES[0]) / max(took[1] - took[0], 1e-3)))
+        model, train_seconds = _train(Path(folder) / "run", data, variant.overrides, steps, batch_size, seed)
+    judged = data.judged
     rows = []
     for sampler_name, sampler in variant.samplers.items():
         start = time.process_time()
@@ -256,8 +281,9 @@ def write_report(path: Path, rows: list[dict[str, str]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.ablation", description=__doc__)
-    parser.add_argument("data", type=Path, nargs="?", help="MP-20's validation split")
+    parser.add_argument("data", type=Path, nargs="?", help="Perov-5's validation split")
     parser.add_argument("--seconds", type=float, default=120.0, help="of the processor, for the steps of a model")
+    parser.add_argument("--num-crystals", type=int, help="the first ones of the file; all unless given")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS), default=list(VARIANTS))
@@ -266,16 +292,15 @@ def main() -> None:
     options = parser.parse_args()
     if not options.table:
         if options.data is None:
-            parser.error("name the file of MP-20's validation split, or ask for --table")
+            parser.error("name the file of Perov-5's validation split, or ask for --table")
         torch.set_num_threads(1)
+        data = {seed: load(options.data, num_crystals=options.num_crystals, seed=seed) for seed in options.seeds}
         for seed in options.seeds:
             for name in options.only:
                 done = {(row["variant"], row["seed"], row["seconds"]) for row in read_rows(options.results)}
                 if (name, str(seed), str(options.seconds)) in done:
                     continue
-                rows = run_variant(
-                    name, options.data, seconds=options.seconds, batch_size=options.batch_size, seed=seed
-                )
+                rows = run_variant(name, data[seed], seconds=options.seconds, batch_size=options.batch_size, seed=seed)
                 append_rows(options.results, rows)
                 print(
                     table([{key: str(value) for key, value in row.items()} for row in rows]).splitlines()[2:],
