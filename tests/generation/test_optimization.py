@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +151,17 @@ def test_a_killed_run_resumes_to_the_same_end(model: CDVAE, tmp_path: Path) -> N
     # as a failing disk leaves it
     (trials / "batch_0001.json").write_text('{"num_atoms": [3')
     assert same(run(model), run(model, output=tmp_path / "broken", resume=True))
+
+
+def test_tries_that_a_kill_left_behind_their_batch_are_removed(model: CDVAE, tmp_path: Path) -> None:
+    """A kill right after a batch has been kept, before all of its tries are gone."""
+    whole = run(model, output=tmp_path / "run")
+    trials = tmp_path / "run" / "trials"
+    tries = [trials / f"batch_0000_try_{i:03d}.json" for i in range(2)]
+    for path in tries:
+        shutil.copy(trials / "batch_0000.json", path)
+    assert same(whole, run(model, output=tmp_path / "run", resume=True))
+    assert not any(path.exists() for path in tries)
 
 
 def test_a_run_of_other_options_is_refused_and_left_as_it_is(model: CDVAE, tmp_path: Path) -> None:

@@ -209,7 +209,8 @@ def optimize(
                 if found is None:
                     found = _run_batch(task, codes[first : first + size], first, number)
                     files.keep(_name(number), found)
-                    files.forget(f"{_name(number)}_")
+                # also those that a run which was killed right here has left
+                files.forget(f"{_name(number)}_")
                 parts.append(found)
                 if progress is not None:
                     progress(min(first + size, len(codes)), len(codes))
