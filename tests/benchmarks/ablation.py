@@ -74,7 +74,7 @@ VARIANTS = {
     "types absorbing": Variant(("model.noise.types=absorbing",), FLOW),
     "types as published": Variant(("model.noise.types=published", "model.composition=fractions"), FLOW),
     "coordinates wrapped normal": Variant(("model.noise.coordinates=wrapped_normal",), FLOW | PLAIN),
-    "lattice held": Variant(("model.noise.lattice=held",), FLOW),
+    "lattice fixed": Variant(("model.noise.lattice=fixed",), FLOW),
     "times uniform": Variant(("model.noise.time_power=1",), FLOW),
     "coordinates Gaussian, as published": Variant(("model.noise.coordinates=gaussian",), LANGEVIN),
     "score network PaiNN": Variant(("model.score_network.kind=painn",), FLOW),
