@@ -27,7 +27,7 @@ _ROWS, _COLUMNS = 9.5, 18
 _NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86)
 
 
-def _place(atomic_number: int) -> tuple[float, int]:
+def _position(atomic_number: int) -> tuple[float, int]:
     row = sum(atomic_number > last for last in _NOBLE_GASES)
     place = atomic_number - _NOBLE_GASES[row - 1]
     if row == 1:
@@ -39,12 +39,15 @@ def _place(atomic_number: int) -> tuple[float, int]:
     return (row + 2.5, place) if place <= 17 else (row, place - 14)
 
 
-PLACES = {chemical_symbols[number]: _place(number) for number in range(1, 119)}
+POSITIONS = {chemical_symbols[number]: _position(number) for number in range(1, 119)}
 """Row (the f block below the rest, from 8.5) and column (from 1) of each element."""
 
 
 class Shares(NamedTuple):
-    """Per cent of the atoms that are of each element, all 118 in the order of `PLACES`; `reference` may be missing."""
+    """Per cent of the atoms that are of each element, all 118 in the order of `POSITIONS`.
+
+    There may be no `reference`.
+    """
 
     generated: np.ndarray
     reference: np.ndarray | None
@@ -69,9 +72,9 @@ def element_shares(distribution: Distribution) -> Shares:
 
     def share(labels: np.ndarray) -> np.ndarray:
         counts = Counter(str(label) for label in labels if label is not None)
-        if unknown := sorted(set(counts) - set(PLACES)):
+        if unknown := sorted(set(counts) - set(POSITIONS)):
             raise ValueError(f"one element symbol an atom is expected, got {', '.join(unknown[:5])}")
-        return 100 * np.array([counts[symbol] for symbol in PLACES]) / max(1, sum(counts.values()))
+        return 100 * np.array([counts[symbol] for symbol in POSITIONS]) / max(1, sum(counts.values()))
 
     return Shares(
         share(distribution.generated), None if distribution.reference is None else share(distribution.reference)
@@ -121,9 +124,9 @@ class _Box(NamedTuple):
 
 
 def _boxes(shares: Shares) -> list[_Box]:
-    """All 118 in the order of `PLACES`; an element that neither set holds has nothing below it."""
+    """All 118 in the order of `POSITIONS`; an element that neither set holds has nothing below it."""
     boxes = []
-    for i, (symbol, (row, column)) in enumerate(PLACES.items()):
+    for i, (symbol, (row, column)) in enumerate(POSITIONS.items()):
         below: tuple[str, ...] = ()
         ink = _ABSENT_INK
         if shares.present[i]:
@@ -138,7 +141,7 @@ def _interactive(shares: Shares) -> go.Figure:
     import plotly.graph_objects as go
 
     low, high, colors, title, ticks = _scale(shares)
-    rows = sorted({row for row, _ in PLACES.values()})
+    rows = sorted({row for row, _ in POSITIONS.values()})
     z = np.full((len(rows), _COLUMNS), np.nan)
     background, hover = np.full_like(z, np.nan), np.full(z.shape, "", dtype=object)
     notes = []

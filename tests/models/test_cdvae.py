@@ -102,7 +102,7 @@ def test_one_seed_gives_one_loss_and_touches_no_global_generator() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_the_kl_term_is_that_of_two_normal_laws() -> None:
+def test_the_kl_term_is_that_of_two_normal_distributions() -> None:
     model = tiny_model()
     crystals = model.prepare(some_crystals())
     with torch.no_grad():
