@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cdvae_kit.crystal.arrays import CrystalArrays
 from cdvae_kit.crystal.batch import CrystalBatch, ragged_index
+from cdvae_kit.missing import finite_or_none
 from cdvae_kit.relaxation.outcome import (
     CALCULATOR_ERRORS,
     NOT_FINITE,
@@ -328,8 +329,7 @@ def _result(
     kept = frames.pop(int(under_way.index[b]), [])
     steps, initial_energy = int(under_way.steps[b]), float(under_way.initial_energy[b])
     if (reason := values.reasons[b]) is not None:
-        known = initial_energy if np.isfinite(initial_energy) else None
-        return failure(start, reason, initial_energy=known, steps=steps, frames=kept)
+        return failure(start, reason, initial_energy=finite_or_none(initial_energy), steps=steps, frames=kept)
     atoms = under_way.batch == b
     return finished(
         start,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.symmetric import SymmetricCrystals
+from cdvae_kit.missing import finite_or_none
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.training.config import TrainingConfig
 from cdvae_kit.training.data import TrainingBatch, steps_per_epoch
@@ -270,7 +271,7 @@ class TrainingModule(pl.LightningModule):
             values = self._agree(*(self._sums / self._num_summed).tolist())
             means = dict(zip(["loss", *self._term_names], values, strict=True))
         self._sums, self._num_summed = None, 0
-        row = means | {"learning_rate": learning_rate, "gradient_norm": norm if math.isfinite(norm) else None}
+        row = means | {"learning_rate": learning_rate, "gradient_norm": finite_or_none(norm)}
         self._write("train", row | {"skipped_steps": self.skipped_steps})
 
     def _write(self, split: str, values: Mapping[str, float | None]) -> None:
