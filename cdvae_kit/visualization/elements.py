@@ -114,26 +114,33 @@ def _scale(shares: Shares) -> tuple[float, float, tuple[tuple[float, str], ...],
 
 
 class _Box(NamedTuple):
-    """One element of the table: where it stands, what is written below its symbol, and the colour of both."""
+    """One element of the table.
+
+    Attributes:
+        symbol: of the element.
+        row: see `POSITIONS`.
+        column: likewise.
+        value: of `Shares.colored_by`, which the box is coloured by.
+        below: what is written below the symbol; nothing for an element that neither set holds.
+        ink: the colour of what is written.
+    """
 
     symbol: str
     row: float
     column: int
+    value: float
     below: tuple[str, ...]
     ink: str
 
 
 def _boxes(shares: Shares) -> list[_Box]:
-    """All 118 in the order of `POSITIONS`; an element that neither set holds has nothing below it."""
+    """All 118 in the order of `POSITIONS`."""
+    sets = [values for values in (shares.generated, shares.reference) if values is not None]
+    columns = zip(POSITIONS.items(), shares.present, shares.colored_by, zip(*sets, strict=True), strict=True)
     boxes = []
-    for i, (symbol, (row, column)) in enumerate(POSITIONS.items()):
-        below: tuple[str, ...] = ()
-        ink = _ABSENT_INK
-        if shares.present[i]:
-            sets = (shares.generated, shares.reference)
-            below = tuple(_share_in_words(values[i]) for values in sets if values is not None)
-            ink = _ink(shares.colored_by[i], shares)
-        boxes.append(_Box(symbol, row, column, below, ink))
+    for (symbol, (row, column)), is_present, value, percent in columns:
+        below = tuple(map(_share_in_words, percent)) if is_present else ()
+        boxes.append(_Box(symbol, row, column, value, below, _ink(value, shares) if is_present else _ABSENT_INK))
     return boxes
 
 
@@ -147,7 +154,7 @@ def _interactive(shares: Shares) -> go.Figure:
     notes = []
     for i, box in enumerate(_boxes(shares)):
         at = rows.index(box.row), box.column - 1
-        z[at], background[at] = shares.colored_by[i], 0.0
+        z[at], background[at] = box.value, 0.0
         hover[at] = f"<b>{box.symbol}</b><br>generated {shares.generated[i]:.2f} % of atoms"
         if shares.reference is not None:
             hover[at] += f"<br>reference {shares.reference[i]:.2f} %"
@@ -221,9 +228,11 @@ def _static(shares: Shares) -> Figure:
     axes = figure.subplots()
     axes.set_axis_off()
     axes.set(xlim=(0.4, _COLUMNS + 0.6), ylim=(_ROWS + 0.6, 0.4), aspect="equal")
-    for i, box in enumerate(_boxes(shares)):
-        face = mapping.to_rgba(shares.colored_by[i]) if box.below else _EMPTY
-        axes.add_patch(Rectangle((box.column - 0.47, box.row - 0.47), 0.94, 0.94, facecolor=face))
+    boxes = _boxes(shares)
+    faces = mapping.to_rgba(np.array([box.value for box in boxes]))
+    for box, face in zip(boxes, faces, strict=True):
+        color = face if box.below else _EMPTY
+        axes.add_patch(Rectangle((box.column - 0.47, box.row - 0.47), 0.94, 0.94, facecolor=color))
         centred: dict[str, Any] = {"ha": "center", "va": "center", "color": box.ink}
         height = box.row - (0.2 if box.below else 0)
         axes.text(box.column, height, box.symbol, fontsize=9, weight="bold", **centred)
