@@ -1,6 +1,7 @@
 """Generate crystals with the Crystal Diffusion Variational Autoencoder, and go beyond it.
 
-Names are loaded on first use, so that ``import cdvae_kit`` costs next to nothing.
+Names are loaded on first use, so that ``import cdvae_kit`` costs next to nothing. The sub-packages leave this to
+lazy_loader, which gives a name as its module calls it; here `train` is `train_model` and `write` is `write_crystals`.
 """
 
 import sys

@@ -160,7 +160,7 @@ def sample(
     from cdvae_kit.cli.table import print_crystals
     from cdvae_kit.generation import conditions_from, sample_to_file, seeds_of
     from cdvae_kit.generation.conditions import parse_sites
-    from cdvae_kit.generation.drawing import Draws, wishes_held
+    from cdvae_kit.generation.drawing import Draws, wishes_fulfilled
     from cdvae_kit.generation.sampling_parts import PART_SIZE, sample_to_parts
     from cdvae_kit.models import CDVAE
 
@@ -237,7 +237,7 @@ def sample(
         print_written(output)
         return
     print_crystals(crystals)
-    for column, fulfilled in wishes_held(crystals).items():
+    for column, fulfilled in wishes_fulfilled(crystals).items():
         print_result(f"asked for, {column}: {fulfilled} of {len(crystals)} crystals")
     print_written(output)
     if relax is not None:

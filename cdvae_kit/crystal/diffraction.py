@@ -64,9 +64,10 @@ class PowderPatterns:
 
 
 def powder_patterns(crystals: CrystalBatch, grid: DiffractionGrid | None = None) -> PowderPatterns:
-    """The powder pattern of each crystal, peaks as Gaussians; one that fails is told, not raised.
+    """The powder pattern of each crystal, peaks as Gaussians.
 
-    Some 10 ms for a cell of ten atoms.
+    Where one cannot be computed it is NaN and `reasons` says why; nothing is raised. A cell of ten atoms takes
+    some 10 ms.
 
     Args:
         crystals: fully occupied, as batches are.

@@ -15,8 +15,8 @@ _SHELLS = "spdf"
 
 
 @lru_cache(maxsize=1)
-def places_in_pettifors_order() -> tuple[int, ...]:
-    """Where each element, by atomic number, stands in Pettifor's order, the most electronegative ones first; 0 for 0.
+def pettifor_ranks() -> tuple[int, ...]:
+    """The rank of each element, by atomic number, in Pettifor's order, the most electronegative ones first; 0 for 0.
 
     What is alike in chemistry is close in it, so that the descriptions of alike compounds are alike.
     Source: Pettifor, Solid State Commun. 51, 31 (1984), as pymatgen has it.
@@ -25,14 +25,14 @@ def places_in_pettifors_order() -> tuple[int, ...]:
 
     # beyond lawrencium it has nothing
     listed = sorted(range(1, 104), key=lambda number: -Element.from_Z(number).mendeleev_no)
-    places = {number: place for place, number in enumerate([*listed, *range(104, 119)], start=1)}
-    return (0, *(places[number] for number in range(1, 119)))
+    ranks = {number: rank for rank, number in enumerate([*listed, *range(104, 119)], start=1)}
+    return (0, *(ranks[number] for number in range(1, 119)))
 
 
 @lru_cache(maxsize=8)
 def chemical_order(device: torch.device) -> Tensor:
-    """(119,) long: `places_in_pettifors_order`, on a device."""
-    return torch.tensor(places_in_pettifors_order(), device=device)
+    """(119,) long: `pettifor_ranks`, on a device."""
+    return torch.tensor(pettifor_ranks(), device=device)
 
 
 def element_features() -> Tensor:

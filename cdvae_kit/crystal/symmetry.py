@@ -134,7 +134,9 @@ def space_group(crystals: CrystalBatch, symprec: float = 0.1) -> list[SpaceGroup
 @overload
 def space_group(crystals: Structure, symprec: float = 0.1) -> SpaceGroup: ...
 def space_group(crystals: Structure | CrystalBatch, symprec: float = 0.1) -> SpaceGroup | list[SpaceGroup]:
-    """The space group of a structure, or of each crystal of a batch; a failed search is told, not raised.
+    """The space group of a structure, or of each crystal of a batch.
+
+    Where none is found, `number` and `symbol` are None and `reason` says why; nothing is raised.
 
     Args:
         crystals: a pymatgen structure or a batch.

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cdvae_kit.crystal.elements import places_in_pettifors_order
+from cdvae_kit.crystal.elements import pettifor_ranks
 from cdvae_kit.crystal.symmetry import symmetry_of
 from cdvae_kit.crystal.wyckoff import all_positions, parse_coordinates, position_of, primitive_operations, wyckoff_table
 
@@ -62,7 +62,7 @@ def describe_one(
         tolerance: angstrom; halved as long as moyopy finds no group at it.
     """
     elements = [int(number) for number in atomic_numbers]
-    kinds = [places_in_pettifors_order()[element] for element in elements]
+    kinds = [pettifor_ranks()[element] for element in elements]
     while tolerance > _SMALLEST_TOLERANCE:
         rough = symmetry_of(lattice.tolist(), frac_coords.tolist(), kinds, tolerance)
         if rough is not None:
@@ -114,7 +114,7 @@ def _canonical(found: Any, tolerance: float) -> Description:
     return Description(
         number,
         [position for _, position, _ in rows],
-        [places_in_pettifors_order().index(kind) for kind, _, _ in rows],
+        [pettifor_ranks().index(kind) for kind, _, _ in rows],
         [u.tolist() for _, _, u in rows],
         np.linalg.inv(linear).T @ lattice,
         tolerance,

@@ -133,8 +133,8 @@ def _find(name_or_path: str | os.PathLike[str], split: str | None, folder: str |
         if split is not None:
             raise ValueError(f"{path} is a single file and has no split {split!r}; leave the split out")
         return path
-    places = name if folder is None else f"{name} or {home / name}"
-    raise FileNotFoundError(f"there is no file or folder {places}, and {UnknownDatasetError(name)}")
+    looked_for = name if folder is None else f"{name} or {home / name}"
+    raise FileNotFoundError(f"there is no file or folder {looked_for}, and {UnknownDatasetError(name)}")
 
 
 def _find_registered(name: str, split: str | None, home: Path) -> Path:

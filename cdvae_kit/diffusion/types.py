@@ -56,7 +56,7 @@ class TypeProcess(Protocol):
         ...
 
 
-class HeldTypes:
+class FixedTypes:
     """Elements come from the predicted counts and stay what they are: no noise."""
 
     is_learned = False

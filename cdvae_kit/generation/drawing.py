@@ -102,13 +102,13 @@ def column_of(wish: str) -> str:
     return f"{_HOLDS}{wish.replace(' ', '_')}"
 
 
-def wishes_held(crystals: CrystalBatch) -> dict[str, int]:
+def wishes_fulfilled(crystals: CrystalBatch) -> dict[str, int]:
     """How many crystals are what was asked for, wish by wish, by the columns of `checks_as_properties`.
 
     >>> cell = torch.eye(3).expand(2, 3, 3)
     >>> two = CrystalBatch(torch.zeros(2, 3), cell, torch.tensor([29, 29]), torch.tensor([1, 1]),
     ...     properties={"holds_space_group": torch.tensor([1.0, 0.0])})
-    >>> wishes_held(two)
+    >>> wishes_fulfilled(two)
     {'space group': 1}
     """
     return {

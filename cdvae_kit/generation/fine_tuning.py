@@ -124,7 +124,7 @@ def start_from(model: CDVAE, init: str | os.PathLike[str], *, train: CrystalBatc
             to, origin = (torch.tensor(index, dtype=torch.long) for index in zip(*columns, strict=True))
             target[here.unsqueeze(-1), to] = source[there.unsqueeze(-1), origin]
     model.load_state_dict(own | fitting)
-    model.lattice_coding.is_held = True
+    model.lattice_coding.is_fixed = True
     named = [name for name in fresh if not name.startswith("prototypes.")]
     if named:
         logger.warning("%d of %d tensors do not come from %s: %s", len(named), len(own), init, ", ".join(named[:10]))

@@ -24,6 +24,7 @@ from cdvae_kit.metrics.properties import property_names
 from cdvae_kit.metrics.protocols import protocol_of
 from cdvae_kit.metrics.registry import FAMILIES
 from cdvae_kit.metrics.relaxing import StabilityRequest
+from cdvae_kit.missing import nan_as_none
 
 if TYPE_CHECKING:
     from cdvae_kit.io.results.store import ResultStore
@@ -185,18 +186,14 @@ def _rows(evidence: Evidence, columns: Sequence[Columns]) -> list[CrystalRow]:
             formula(crystal.reduced_composition) if len(crystal.atomic_numbers) else "",
             len(crystal.atomic_numbers),
             evidence.groups[i],
-            _or_none(density[i]),
-            _or_none(volume[i]),
+            nan_as_none(density[i]),
+            nan_as_none(volume[i]),
             {name: flags[i] for name, flags in verdicts.items()},
-            {name: _or_none(numbers[i]) for name, numbers in values.items()},
+            {name: nan_as_none(numbers[i]) for name, numbers in values.items()},
             "; ".join(dict.fromkeys(text for part in columns if part.reasons and (text := part.reasons[i]))) or None,
         )
         for i, crystal in enumerate(evidence.ours)
     ]
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _about(evidence: Evidence) -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cdvae_kit.metrics.evidence import Evidence
 
 EXACT_SYMPREC = 0.01
-"""Angstrom; at the usual 0.1 crystals count as symmetric whose atoms are only near their places."""
+"""Angstrom; at the usual 0.1 crystals count as symmetric whose atoms are only near their symmetric positions."""
 
 _OURS = "this package"
 _JENSEN_SHANNON = "Lin, IEEE Trans. Inf. Theory 37, 145 (1991), doi:10.1109/18.61115"

@@ -10,6 +10,7 @@ import numpy as np
 
 from cdvae_kit.io.functions import load_function
 from cdvae_kit.metrics.metric import Measured, Metric, mean, missing, number
+from cdvae_kit.missing import finite_or_none
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -60,7 +61,7 @@ def metric_of(function: StructureFunction, name: str, *, source: str = "") -> Me
             logger.warning("metric %s raised %s: %s", name, type(error).__name__, error)
             return missing(f"it raised {type(error).__name__}: {error}")
         if np.ndim(given) == 0:
-            return number(_finite(values[0]), len(usable), note="of all crystals that can be used")
+            return number(finite_or_none(values[0]), len(usable), note="of all crystals that can be used")
         if values.shape != (len(usable),):
             return missing(f"it gave {len(values)} values for {len(usable)} crystals; expected one each, or one number")
         every = np.full(len(evidence.ours), np.nan)
@@ -70,7 +71,3 @@ def metric_of(function: StructureFunction, name: str, *, source: str = "") -> Me
 
     label = name.replace("_", " ")
     return Metric(name, label, "other", None, "", source or getattr(function, "__module__", "") or name, (), compute)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

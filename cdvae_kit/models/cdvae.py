@@ -57,7 +57,7 @@ class CDVAE(pretrained.PretrainedModule):
 
     >>> model = CDVAE(CDVAEConfig(max_atoms=4, latent_dim=8))
     >>> model.config.noise.types
-    'held'
+    'fixed'
     """
 
     _EARLIER_NAMES: ClassVar[Mapping[str, str]] = {"property_deviation": "property_std"}

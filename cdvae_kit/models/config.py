@@ -77,12 +77,18 @@ class NoiseConfig(_Settings):
     """Smallest noise on coordinates, angstrom (not for `straight_path`)."""
     sigma_max: float = Field(10.0, gt=0.0)
     """Largest noise on coordinates, angstrom; a cell that is uniform earlier stops there (not for `straight_path`)."""
-    types: Literal["held", "exchanged", "absorbing", "published"] = "held"
-    """`held`: types come from what the heads read and stay; `exchanged`: they come from there, and orbits of one
+    types: Literal["fixed", "exchanged", "absorbing", "published"] = "fixed"
+    """`fixed`: types come from what the heads read and stay; `exchanged`: they come from there, and orbits of one
     multiplicity may exchange them; `absorbing`: masked and revealed; `published`: drawn from the composition, more so
     the higher the level, set to the argmax at every step."""
-    lattice: Literal["path", "held"] = "path"
-    """`path`: denoised together with the coordinates; `held`: the head's prediction is kept, as published."""
+    lattice: Literal["path", "fixed"] = "path"
+    """`path`: denoised together with the coordinates; `fixed`: the head's prediction is kept, as published."""
+
+    @field_validator("types", "lattice", mode="before")
+    @classmethod
+    def _earlier_values(cls, value: Any) -> Any:
+        # what checkpoints and presets of earlier versions say
+        return "fixed" if value == "held" else value
 
     @property
     def samplers(self) -> tuple[SamplerName, ...]:
@@ -96,7 +102,7 @@ class NoiseConfig(_Settings):
     @property
     def keeps_composition(self) -> bool:
         """Whether a crystal ends with the composition that was read for it."""
-        return self.types in ("held", "exchanged")
+        return self.types in ("fixed", "exchanged")
 
 
 class LossWeights(_Settings):
@@ -199,10 +205,10 @@ class CDVAEConfig(_Settings):
             )
         if self.symmetry == "orbits" and self.lattice != "log_stretch":
             raise ValueError("symmetry='orbits' needs lattice='log_stretch', in which the crystal families are planes")
-        if self.has_numbers and self.noise.types != "held":
+        if self.has_numbers and self.noise.types != "fixed":
             raise ValueError(
                 f"numbered orbits are in the order of their elements, which noise.types={self.noise.types!r} takes "
-                "away; set numbered_orbits=false or noise.types=held"
+                "away; set numbered_orbits=false or noise.types=fixed"
             )
         return self
 

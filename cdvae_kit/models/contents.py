@@ -120,7 +120,7 @@ def read_contents(
     sizes = read_num_atoms(model, z, limits) if num_atoms is None else num_atoms
     if not isinstance(model.composition_head, CompositionHead) or model.config.symmetry == "none":
         if counts is not None:
-            raise ValueError("compositions are held by models with symmetry='orbits' and composition='counts' alone")
+            raise ValueError("compositions can be fixed only in models with symmetry='orbits' and composition='counts'")
         return _drawn(model, z, sizes, seed=seed, crystal_ids=crystal_ids, limits=limits)
     settled = counts
     counts, log_p = _first_counts(model, z, sizes, limits, settled)
@@ -136,8 +136,8 @@ def read_contents(
         fixed = None if num_atoms is None else int(num_atoms[i])
         own = limits
         if settled is not None:
-            held = tuple(composition_of(settled[i].cpu().numpy()).items())
-            own = replace(limits or DecodingLimits(), composition=held, units=(1,))
+            composition = tuple(composition_of(settled[i].cpu().numpy()).items())
+            own = replace(limits or DecodingLimits(), composition=composition, units=(1,))
         found[i] = _search(model, z[i : i + 1], own, groups, fixed)
         if found[i] is None:
             raise NothingFitsError(_explain(model, limits, int(crystal_ids[i])))
@@ -169,7 +169,7 @@ def _drawn(
     """Without the search: of models without symmetry, or whose elements are drawn atom by atom."""
     if limits is not None and (limits.composition is not None or limits.space_groups is not None):
         raise ValueError(
-            "formula and space group can be held by models with symmetry='orbits' and composition='counts' alone; this "
+            "formula and space group can be fixed only in models with symmetry='orbits' and composition='counts'; this "
             f"one has symmetry={model.config.symmetry!r} and composition={model.config.composition!r}"
         )
     uniform = CrystalNoise(seed, crystal_ids, sizes).uniform_per_row(1, stream=_ELEMENT_STREAM).squeeze(-1)

@@ -90,8 +90,8 @@ def _batch_of_objects(crystals: Sequence[Structure | Atoms]) -> CrystalBatch:
 def default_sampler(model: CDVAE, num_steps: int | None) -> Sampler:
     """The sampler that suits the model's noise, in `num_steps` steps: the probability-flow ODE.
 
-    The published Gaussian score is none of the torus, so that it goes with the published sampler: annealed Langevin
-    dynamics of `num_steps` levels.
+    The published Gaussian score is that of a normal distribution in free space, not on the torus. It therefore goes
+    with the published sampler, annealed Langevin dynamics of `num_steps` levels.
     """
     steps = num_steps if num_steps is not None else model.config.num_steps
     if model.config.noise.coordinates == "gaussian":

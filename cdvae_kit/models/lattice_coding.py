@@ -30,7 +30,7 @@ class LatticeCoding(RenamedModule):
     def __init__(self, kind: Literal["log_stretch", "lengths_angles"]) -> None:
         super().__init__()
         self.kind = kind
-        self.is_held = False
+        self.is_fixed = False
         """Whether `fit` leaves the scales as they are, because trained weights go with them."""
         self.register_buffer("mean", torch.zeros(6))
         self.register_buffer("std", torch.ones(6))
@@ -40,7 +40,7 @@ class LatticeCoding(RenamedModule):
 
         Of `log_stretch`, the diagonal entries share theirs, and so do the others, about 0: a family stays a plane.
         """
-        if self.is_held:
+        if self.is_fixed:
             return
         raw = self._raw(lattice, orbits)
         if self.kind == "lengths_angles":

@@ -4,7 +4,7 @@ from torch import nn
 
 from cdvae_kit.diffusion.coordinates import CoordinateProcess, StraightPath, WrappedNormal
 from cdvae_kit.diffusion.lattice import FixedLattice, LatticePath, LatticeProcess
-from cdvae_kit.diffusion.types import AbsorbingTypes, ExchangedTypes, HeldTypes, PublishedTypes, TypeProcess
+from cdvae_kit.diffusion.types import AbsorbingTypes, ExchangedTypes, FixedTypes, PublishedTypes, TypeProcess
 from cdvae_kit.models.config import CDVAEConfig, NoiseConfig
 from cdvae_kit.models.encoder import EquivariantEncoder
 from cdvae_kit.models.fractional import FractionalScoreNetwork
@@ -65,7 +65,7 @@ def build_coordinate_process(config: CDVAEConfig) -> CoordinateProcess:
 def build_type_process(noise: NoiseConfig) -> TypeProcess:
     """The process that `noise.types` names."""
     processes: dict[str, type[TypeProcess]] = {
-        "held": HeldTypes,
+        "fixed": FixedTypes,
         "exchanged": ExchangedTypes,
         "absorbing": AbsorbingTypes,
         "published": PublishedTypes,

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cdvae_kit.crystal.elements import places_in_pettifors_order
+from cdvae_kit.crystal.elements import pettifor_ranks
 from cdvae_kit.crystal.symmetric import SymmetricCrystals
 from cdvae_kit.crystal.wyckoff import wyckoff_table
 
@@ -130,9 +130,9 @@ class KnownPrototypes(nn.Module):
         known = self._known().get(tuple(counts[number] for number in order))
         if known is None:
             return []
-        place = np.array(places_in_pettifors_order())
+        rank = np.array(pettifor_ranks())
         # of elements of equal numbers, both in Pettifor's order, to pair them in this order is nearest
-        distance = np.abs(place[list(order)] - place[known.elements]).sum(-1)
+        distance = np.abs(rank[list(order)] - rank[known.elements]).sum(-1)
         votes: dict[tuple[int, tuple[tuple[int, int], ...]], float] = defaultdict(float)
         nearest: dict[tuple[int, tuple[tuple[int, int], ...]], int] = {}
         groups = wyckoff_table().space_group
@@ -189,5 +189,5 @@ class _Known:
 
 def _in_slots(counts: Mapping[int, int]) -> tuple[int, ...]:
     """Atomic numbers, the rarest first, then in Pettifor's order."""
-    place = places_in_pettifors_order()
-    return tuple(sorted(counts, key=lambda number: (counts[number], place[number])))
+    ranks = pettifor_ranks()
+    return tuple(sorted(counts, key=lambda number: (counts[number], ranks[number])))

@@ -1,4 +1,4 @@
-"""Places within z for the parameters of each orbit of a crystal, by the orbit's number in the canonical description.
+"""Slots within z for the parameters of each orbit of a crystal, by the orbit's number in the canonical description.
 
 What the encoder writes into z is linear in sines and cosines of the parameters, and so is what the decoder reads first:
 a code of ordered numbers is learnt at once, where a mean over orbits has to be taken apart again.

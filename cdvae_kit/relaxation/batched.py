@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cdvae_kit.crystal.arrays import CrystalArrays
 from cdvae_kit.crystal.batch import CrystalBatch, ragged_index
+from cdvae_kit.missing import finite_or_none
 from cdvae_kit.relaxation.outcome import (
     CALCULATOR_ERRORS,
     NOT_FINITE,
@@ -47,7 +48,7 @@ _OF_ATOMS = ("atomic_numbers", "coords", "velocity")
 class _UnderWay:
     """The crystals that are being relaxed; one row a crystal, but for `_OF_ATOMS`, which have one an atom."""
 
-    place: Tensor  # in the list of starts
+    index: Tensor  # in the list of starts
     num_atoms: Tensor
     cell: Tensor  # (num_crystals, 3, 3), the first one
     strain: Tensor  # logarithm of the deformation, times num_atoms
@@ -97,7 +98,7 @@ def iter_relax_batched(
     *,
     atoms_at_once: int = ATOMS_AT_ONCE,
 ) -> Iterator[tuple[int, Relaxation]]:
-    """(place, result) as crystals are done; those that are leave, and the next ones take their room."""
+    """(index, result) as crystals are done; those that are leave, and the next ones take their room."""
     waiting = []
     for i, start in enumerate(starts):
         if start.fault is None:
@@ -108,17 +109,17 @@ def iter_relax_batched(
     under_way = _enter([], starts)
     frames: dict[int, list[Frame]] = {}
     operations: dict[int, Operations] = {}
-    while waiting or len(under_way.place):
+    while waiting or len(under_way.index):
         room = atoms_at_once - len(under_way.coords)
-        entering = _take(waiting, starts, room, alone=not len(under_way.place))
+        entering = _take(waiting, starts, room, alone=not len(under_way.index))
         if entering:
             under_way = under_way.join(_enter(entering, starts))
             if settings.keep_symmetry:
-                operations.update((place, operations_of(starts[place])) for place in entering)
+                operations.update((i, operations_of(starts[i])) for i in entering)
         crystals = under_way.crystals()
         values = _evaluate(crystals, under_way, potential, settings)
         if settings.keep_symmetry:
-            _symmetrise(values, crystals, [operations[place] for place in under_way.place.tolist()])
+            _symmetrise(values, crystals, [operations[i] for i in under_way.index.tolist()])
         first = under_way.steps == 0
         under_way = replace(under_way, initial_energy=torch.where(first, values.energies, under_way.initial_energy))
         if settings.keep_trajectory:
@@ -128,9 +129,9 @@ def iter_relax_batched(
         failed = torch.tensor([reason is not None for reason in values.reasons])
         done = failed | (largest < settings.fmax) | (under_way.steps >= settings.max_steps)
         for b in torch.nonzero(done).squeeze(1).tolist():
-            place = int(under_way.place[b])
+            index = int(under_way.index[b])
             converged = bool(largest[b] < settings.fmax)
-            yield place, _result(b, starts[place], under_way, crystals, values, converged, settings, frames)
+            yield index, _result(b, starts[index], under_way, crystals, values, converged, settings, frames)
         under_way = _step(under_way, coords_force, strain_force).select(~done)
 
 
@@ -154,8 +155,8 @@ def _take(waiting: list[int], starts: Sequence[CrystalArrays], room: int, *, alo
     return taken
 
 
-def _enter(places: Sequence[int], starts: Sequence[CrystalArrays]) -> _UnderWay:
-    chosen = [starts[place] for place in places]
+def _enter(indices: Sequence[int], starts: Sequence[CrystalArrays]) -> _UnderWay:
+    chosen = [starts[i] for i in indices]
     cells = np.array([start.lattice for start in chosen], dtype=np.float64).reshape(-1, 3, 3)
     coords = [start.frac_coords @ start.lattice for start in chosen]
     numbers = [start.atomic_numbers for start in chosen]
@@ -163,7 +164,7 @@ def _enter(places: Sequence[int], starts: Sequence[CrystalArrays]) -> _UnderWay:
     zero = torch.zeros(count, dtype=torch.float64)
     flat = torch.from_numpy(np.concatenate([np.zeros((0, 3)), *coords]))
     return _UnderWay(
-        place=torch.tensor(places, dtype=torch.long),
+        index=torch.tensor(indices, dtype=torch.long),
         num_atoms=torch.tensor([len(start.atomic_numbers) for start in chosen], dtype=torch.long),
         cell=torch.from_numpy(cells),
         strain=torch.zeros(count, 3, 3, dtype=torch.float64),
@@ -231,7 +232,7 @@ def _attempt(crystals: CrystalBatch, potential: BatchedPotential) -> PotentialVa
 
 def _of_crystals(atoms: Tensor, under_way: _UnderWay) -> Tensor:
     """(num_crystals,) bool: any of its atoms."""
-    found = torch.zeros(len(under_way.place), dtype=torch.bool)
+    found = torch.zeros(len(under_way.index), dtype=torch.bool)
     found[under_way.batch[atoms]] = True
     return found
 
@@ -309,10 +310,10 @@ def _keep_frames(
     frames: dict[int, list[Frame]], under_way: _UnderWay, crystals: CrystalBatch, values: PotentialValues
 ) -> None:
     parts = under_way.frac_coords.split(under_way.num_atoms.tolist())
-    for b, (place, frac_coords) in enumerate(zip(under_way.place.tolist(), parts, strict=True)):
+    for b, (index, frac_coords) in enumerate(zip(under_way.index.tolist(), parts, strict=True)):
         if values.reasons[b] is None:
             frame = Frame(crystals.lattice[b].numpy(), frac_coords.numpy(), float(values.energies[b]))
-            frames.setdefault(place, []).append(frame)
+            frames.setdefault(index, []).append(frame)
 
 
 def _result(
@@ -325,11 +326,10 @@ def _result(
     settings: RelaxationSettings,
     frames: dict[int, list[Frame]],
 ) -> Relaxation:
-    kept = frames.pop(int(under_way.place[b]), [])
+    kept = frames.pop(int(under_way.index[b]), [])
     steps, initial_energy = int(under_way.steps[b]), float(under_way.initial_energy[b])
     if (reason := values.reasons[b]) is not None:
-        known = initial_energy if np.isfinite(initial_energy) else None
-        return failure(start, reason, initial_energy=known, steps=steps, frames=kept)
+        return failure(start, reason, initial_energy=finite_or_none(initial_energy), steps=steps, frames=kept)
     atoms = under_way.batch == b
     return finished(
         start,

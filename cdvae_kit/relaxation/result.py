@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args, runtim
 
 import numpy as np
 
+from cdvae_kit.missing import nan_as_none
+
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
@@ -180,9 +182,7 @@ def encode(relaxation: Relaxation) -> tuple[dict[str, np.ndarray], str | None]:
 
 def decode(arrays: Mapping[str, np.ndarray], text: str | None) -> Relaxation:
     """The relaxation that `encode` was given, bit for bit."""
-    energy, initial_energy, max_force, max_stress = (
-        None if math.isnan(number) else number for number in arrays["numbers"].tolist()
-    )
+    energy, initial_energy, max_force, max_stress = map(nan_as_none, arrays["numbers"].tolist())
     frames: tuple[Frame, ...] = ()
     if "trajectory_energy" in arrays:
         parts = (arrays["trajectory_lattice"], arrays["trajectory_frac_coords"], arrays["trajectory_energy"].tolist())

@@ -57,9 +57,9 @@ class WeightAverage:
         """Exchanges averages and parameters; twice is nothing."""
         self._move_to_parameters()
         for name, parameter in self._parameters.items():
-            held = parameter.detach().clone()
+            before = parameter.detach().clone()
             parameter.copy_(self._averages[name])
-            self._averages[name] = held
+            self._averages[name] = before
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages by name; not to be written to."""

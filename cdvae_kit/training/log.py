@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import logging
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from cdvae_kit.io.atomic import atomic_file, errors_naming
 from cdvae_kit.io.results.files import DamagedResultError
+from cdvae_kit.missing import is_finite
 from cdvae_kit.training.config import LoggerName
 
 logger = logging.getLogger(__name__)
@@ -183,6 +183,6 @@ def plot_losses(
 
 
 def _line(panel: Any, points: Sequence[tuple[float, float | None]], *, label: str) -> None:
-    there = [(x, y) for x, y in points if y is not None and math.isfinite(y)]
+    there = [(x, y) for x, y in points if is_finite(y)]
     if there:
         panel.plot(*zip(*there, strict=True), label=label, marker="." if len(there) < 30 else None)

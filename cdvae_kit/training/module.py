@@ -10,10 +10,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.symmetric import SymmetricCrystals
+from cdvae_kit.missing import finite_or_none
 from cdvae_kit.seeding import make_generator
 from cdvae_kit.training.config import TrainingConfig
 from cdvae_kit.training.data import TrainingBatch, steps_per_epoch
@@ -269,7 +271,7 @@ class TrainingModule(pl.LightningModule):
             values = self._agree(*(self._sums / self._num_summed).tolist())
             means = dict(zip(["loss", *self._term_names], values, strict=True))
         self._sums, self._num_summed = None, 0
-        row = means | {"learning_rate": learning_rate, "gradient_norm": norm if math.isfinite(norm) else None}
+        row = means | {"learning_rate": learning_rate, "gradient_norm": finite_or_none(norm)}
         self._write("train", row | {"skipped_steps": self.skipped_steps})
 
     def _write(self, split: str, values: Mapping[str, float | None]) -> None:
@@ -369,11 +371,11 @@ class TrainingModule(pl.LightningModule):
         self._is_restored = True
 
     def _refuse_other_settings(self, state: Mapping[str, Any]) -> None:
-        now = self._trainable.config.model_dump(mode="json")
-        changed = sorted(name for name in now if now[name] != state["model_config"].get(name))
+        before, now = self._model_settings(state), self._trainable.config.model_dump(mode="json")
+        changed = sorted(name for name in now if now[name] != before.get(name))
         if changed:
             raise ResumeError(
-                f"this run's model differs in {', '.join(changed)}: {[state['model_config'].get(c) for c in changed]} "
+                f"this run's model differs in {', '.join(changed)}: {[before.get(c) for c in changed]} "
                 f"then, {[now[c] for c in changed]} now; resume with the settings that it was started with"
             )
         if set(state["average"]) != set(self.average.state_dict()):
@@ -392,6 +394,16 @@ class TrainingModule(pl.LightningModule):
             )
         for name in changed:
             logger.warning("resumed with %s=%r; the run was started with %r", name, now[name], before.get(name))
+
+    def _model_settings(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The model's settings of a state, their values in the words of this version."""
+        stored = dict(state["model_config"])
+        try:
+            read = type(self._trainable.config).model_validate(stored)
+        except ValidationError:
+            return stored
+        # a setting that the state does not name stays out
+        return dict(read.model_dump(mode="json", exclude_unset=True))
 
 
 def _plain(crystals: CrystalBatch) -> CrystalBatch:

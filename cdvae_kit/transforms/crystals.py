@@ -149,18 +149,18 @@ class OrderedSubstitution(Transform[CrystalBatch]):
         old = batch.atomic_numbers
         elements = torch.tensor(self.elements, device=old.device)
         elements = elements[chemical_order(old.device)[elements].argsort()]
-        place = torch.full((MAX_ATOMIC_NUMBER + 1,), -1, dtype=torch.long, device=old.device)
-        place[elements] = torch.arange(len(elements), device=old.device)
-        own = place[old]
+        rank = torch.full((MAX_ATOMIC_NUMBER + 1,), -1, dtype=torch.long, device=old.device)
+        rank[elements] = torch.arange(len(elements), device=old.device)
+        own = rank[old]
         known = own >= 0
         present = torch.zeros_like(draws, dtype=torch.bool)
         present[batch.batch[known], own[known]] = True
-        new_place = self._drawn_places(present, draws)
-        new = elements[new_place[batch.batch, own.clamp_min(0)]]
+        new_rank = self._drawn_ranks(present, draws)
+        new = elements[new_rank[batch.batch, own.clamp_min(0)]]
         new = torch.where(known & chosen[batch.batch], new, old)
         return _with_elements(batch, new)
 
-    def _drawn_places(self, present: Tensor, draws: Tensor) -> Tensor:
+    def _drawn_ranks(self, present: Tensor, draws: Tensor) -> Tensor:
         """(num_crystals, num_elements) long: where each present element goes; between the middles to its neighbours."""
         size = present.shape[1]
         here = torch.arange(size, device=present.device).expand_as(present)

@@ -27,7 +27,7 @@ _ROWS, _COLUMNS = 9.5, 18
 _NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86)
 
 
-def _place(atomic_number: int) -> tuple[float, int]:
+def _position(atomic_number: int) -> tuple[float, int]:
     row = sum(atomic_number > last for last in _NOBLE_GASES)
     place = atomic_number - _NOBLE_GASES[row - 1]
     if row == 1:
@@ -39,12 +39,15 @@ def _place(atomic_number: int) -> tuple[float, int]:
     return (row + 2.5, place) if place <= 17 else (row, place - 14)
 
 
-PLACES = {chemical_symbols[number]: _place(number) for number in range(1, 119)}
+POSITIONS = {chemical_symbols[number]: _position(number) for number in range(1, 119)}
 """Row (the f block below the rest, from 8.5) and column (from 1) of each element."""
 
 
 class Shares(NamedTuple):
-    """Per cent of the atoms that are of each element, all 118 in the order of `PLACES`; `reference` may be missing."""
+    """Per cent of the atoms that are of each element, all 118 in the order of `POSITIONS`.
+
+    There may be no `reference`.
+    """
 
     generated: np.ndarray
     reference: np.ndarray | None
@@ -69,9 +72,9 @@ def element_shares(distribution: Distribution) -> Shares:
 
     def share(labels: np.ndarray) -> np.ndarray:
         counts = Counter(str(label) for label in labels if label is not None)
-        if unknown := sorted(set(counts) - set(PLACES)):
+        if unknown := sorted(set(counts) - set(POSITIONS)):
             raise ValueError(f"one element symbol an atom is expected, got {', '.join(unknown[:5])}")
-        return 100 * np.array([counts[symbol] for symbol in PLACES]) / max(1, sum(counts.values()))
+        return 100 * np.array([counts[symbol] for symbol in POSITIONS]) / max(1, sum(counts.values()))
 
     return Shares(
         share(distribution.generated), None if distribution.reference is None else share(distribution.reference)
@@ -111,26 +114,33 @@ def _scale(shares: Shares) -> tuple[float, float, tuple[tuple[float, str], ...],
 
 
 class _Box(NamedTuple):
-    """One element of the table: where it stands, what is written below its symbol, and the colour of both."""
+    """One element of the table.
+
+    Attributes:
+        symbol: of the element.
+        row: see `POSITIONS`.
+        column: likewise.
+        value: of `Shares.colored_by`, which the box is coloured by.
+        below: what is written below the symbol; nothing for an element that neither set holds.
+        ink: the colour of what is written.
+    """
 
     symbol: str
     row: float
     column: int
+    value: float
     below: tuple[str, ...]
     ink: str
 
 
 def _boxes(shares: Shares) -> list[_Box]:
-    """All 118 in the order of `PLACES`; an element that neither set holds has nothing below it."""
+    """All 118 in the order of `POSITIONS`."""
+    sets = [values for values in (shares.generated, shares.reference) if values is not None]
+    columns = zip(POSITIONS.items(), shares.present, shares.colored_by, zip(*sets, strict=True), strict=True)
     boxes = []
-    for i, (symbol, (row, column)) in enumerate(PLACES.items()):
-        below: tuple[str, ...] = ()
-        ink = _ABSENT_INK
-        if shares.present[i]:
-            sets = (shares.generated, shares.reference)
-            below = tuple(_share_in_words(values[i]) for values in sets if values is not None)
-            ink = _ink(shares.colored_by[i], shares)
-        boxes.append(_Box(symbol, row, column, below, ink))
+    for (symbol, (row, column)), is_present, value, percent in columns:
+        below = tuple(map(_share_in_words, percent)) if is_present else ()
+        boxes.append(_Box(symbol, row, column, value, below, _ink(value, shares) if is_present else _ABSENT_INK))
     return boxes
 
 
@@ -138,13 +148,13 @@ def _interactive(shares: Shares) -> go.Figure:
     import plotly.graph_objects as go
 
     low, high, colors, title, ticks = _scale(shares)
-    rows = sorted({row for row, _ in PLACES.values()})
+    rows = sorted({row for row, _ in POSITIONS.values()})
     z = np.full((len(rows), _COLUMNS), np.nan)
     background, hover = np.full_like(z, np.nan), np.full(z.shape, "", dtype=object)
     notes = []
     for i, box in enumerate(_boxes(shares)):
         at = rows.index(box.row), box.column - 1
-        z[at], background[at] = shares.colored_by[i], 0.0
+        z[at], background[at] = box.value, 0.0
         hover[at] = f"<b>{box.symbol}</b><br>generated {shares.generated[i]:.2f} % of atoms"
         if shares.reference is not None:
             hover[at] += f"<br>reference {shares.reference[i]:.2f} %"
@@ -218,9 +228,11 @@ def _static(shares: Shares) -> Figure:
     axes = figure.subplots()
     axes.set_axis_off()
     axes.set(xlim=(0.4, _COLUMNS + 0.6), ylim=(_ROWS + 0.6, 0.4), aspect="equal")
-    for i, box in enumerate(_boxes(shares)):
-        face = mapping.to_rgba(shares.colored_by[i]) if box.below else _EMPTY
-        axes.add_patch(Rectangle((box.column - 0.47, box.row - 0.47), 0.94, 0.94, facecolor=face))
+    boxes = _boxes(shares)
+    faces = mapping.to_rgba(np.array([box.value for box in boxes]))
+    for box, face in zip(boxes, faces, strict=True):
+        color = face if box.below else _EMPTY
+        axes.add_patch(Rectangle((box.column - 0.47, box.row - 0.47), 0.94, 0.94, facecolor=color))
         centred: dict[str, Any] = {"ha": "center", "va": "center", "color": box.ink}
         height = box.row - (0.2 if box.below else 0)
         axes.text(box.column, height, box.symbol, fontsize=9, weight="bold", **centred)

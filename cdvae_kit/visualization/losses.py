@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cdvae_kit.missing import is_finite
 from cdvae_kit.training.log import FIRST_COLUMNS, LAST_COLUMNS, read_metrics
 from cdvae_kit.visualization.crystals.canvas import new_figure
 
@@ -40,7 +40,7 @@ def plot_loss(metrics: str | os.PathLike[str]) -> Figure:
     left, right = figure.subplots(1, 2)
     for split, color in (("train", "tab:blue"), ("val", "tab:orange")):
         _line(left, rows, split, "loss", label={"train": "training", "val": "validation"}[split], color=color)
-    checks = [row for row in rows if row["split"] == "val" and _is_finite(row["loss"])]
+    checks = [row for row in rows if row["split"] == "val" and is_finite(row["loss"])]
     if checks:
         best = min(checks, key=lambda row: row["loss"])
         left.plot(best["step"], best["loss"], "*", color="tab:red", markersize=11, label=f"best: step {best['step']}")
@@ -64,10 +64,6 @@ def plot_loss(metrics: str | os.PathLike[str]) -> Figure:
 def _line(
     axes: Axes, rows: Sequence[Mapping[str, Any]], split: str, column: str, *, label: str, color: str | None
 ) -> None:
-    points = [(row["step"], row[column]) for row in rows if row["split"] == split and _is_finite(row[column])]
+    points = [(row["step"], row[column]) for row in rows if row["split"] == split and is_finite(row[column])]
     if points:
         axes.plot(*zip(*points, strict=True), label=label, color=color, marker="." if len(points) < 30 else None)
-
-
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

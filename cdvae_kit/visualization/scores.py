@@ -40,8 +40,12 @@ def plot_metrics(
         interactive: a figure of plotly's.
     """
     shown = rates_of(metrics)
-    beside = [entry for entry in published if entry.metric in {metric.name for metric in shown}]
     rates = _rates(shown)
+    beside = [
+        _Published(entry.metric, 100 * entry.value, f"{entry.model}, {entry.protocol}")
+        for entry in published
+        if entry.metric in rates
+    ]
     return _interactive(rates, beside) if interactive else _static(rates, beside)
 
 
@@ -60,6 +64,14 @@ class _Rate(NamedTuple):
     num_crystals: int
 
 
+class _Published(NamedTuple):
+    """One diamond: the metric's name, per cent, and where it is printed."""
+
+    metric: str
+    percent: float
+    source: str
+
+
 def _rates(shown: Sequence[MetricValue]) -> dict[str, _Rate]:
     """By the metric's name, in the order of the rows."""
     return {
@@ -74,13 +86,13 @@ def _rates(shown: Sequence[MetricValue]) -> dict[str, _Rate]:
     }
 
 
-def _interactive(rates: Mapping[str, _Rate], beside: Sequence[PublishedResult]) -> go.Figure:
+def _interactive(rates: Mapping[str, _Rate], beside: Sequence[_Published]) -> go.Figure:
     import plotly.graph_objects as go
 
     labels = {name: theme.plain(rate.label) for name, rate in rates.items()}
     traces = [
         go.Scatter(
-            x=[100 * entry.value for entry in beside],
+            x=[entry.percent for entry in beside],
             y=[labels[entry.metric] for entry in beside],
             mode="markers",
             name="published",
@@ -90,7 +102,7 @@ def _interactive(rates: Mapping[str, _Rate], beside: Sequence[PublishedResult]) 
                 "color": theme.PUBLISHED_COLOR,
                 "line": {"width": 1.6, "color": theme.PUBLISHED_COLOR},
             },
-            customdata=[f"{entry.model}, {entry.protocol}" for entry in beside],
+            customdata=[entry.source for entry in beside],
             hovertemplate="%{customdata}: %{x:.2f} %<extra></extra>",
             visible=bool(beside),
         ),
@@ -128,7 +140,7 @@ def _interactive(rates: Mapping[str, _Rate], beside: Sequence[PublishedResult]) 
     return go.Figure(traces, layout)
 
 
-def _static(rates: Mapping[str, _Rate], beside: Sequence[PublishedResult]) -> Figure:
+def _static(rates: Mapping[str, _Rate], beside: Sequence[_Published]) -> Figure:
     from cdvae_kit.visualization.crystals.canvas import new_figure
 
     figure = new_figure(5.6, 0.9 + 0.28 * max(1, len(rates)))
@@ -136,7 +148,7 @@ def _static(rates: Mapping[str, _Rate], beside: Sequence[PublishedResult]) -> Fi
     rows = {name: row for row, name in enumerate(rates)}
     if beside:
         axes.plot(
-            [100 * entry.value for entry in beside],
+            [entry.percent for entry in beside],
             [rows[entry.metric] for entry in beside],
             "D",
             color=theme.PUBLISHED_COLOR,

@@ -34,7 +34,7 @@ PUBLISHED = CDVAEConfig(
     score_network=ScoreNetworkConfig(
         kind="gemnet", width=128, num_layers=3, num_basis=128, cutoff=7.0, max_neighbors=20, knows_noise_level=False
     ),
-    noise=NoiseConfig(coordinates="gaussian", types="published", lattice="held"),
+    noise=NoiseConfig(coordinates="gaussian", types="published", lattice="fixed"),
     prior=None,
 )
 MODELS = {

@@ -141,7 +141,7 @@ def test_all_atoms_of_an_orbit_have_its_metric() -> None:
     assert float((of_atom + fixed[orbits.of_atom] - orbits.metric(stretched)[orbits.of_atom]).abs().max()) > 0.05
 
 
-def test_the_conventional_cell_holds_the_primitive_one_a_whole_number_of_times() -> None:
+def test_the_conventional_cell_holds_the_primitive_one_an_integer_number_of_times() -> None:
     crystals = general_and_special(seed=14)
     orbits = crystals.orbits
     conventional = orbits.primitive_to_conventional(crystals.lattice)

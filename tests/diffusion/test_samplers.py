@@ -24,7 +24,7 @@ from cdvae_kit.diffusion.samplers import (
     make_sampler,
 )
 from cdvae_kit.diffusion.state import MASKED, NoisyCrystals, ScoreOutput
-from cdvae_kit.diffusion.types import AbsorbingTypes, HeldTypes, PublishedTypes, TypeProcess
+from cdvae_kit.diffusion.types import AbsorbingTypes, FixedTypes, PublishedTypes, TypeProcess
 from cdvae_kit.seeding import CrystalNoise, make_generator
 
 NUM_ELEMENTS = 5
@@ -63,7 +63,7 @@ def processes(
     coordinates: CoordinateProcess, types: TypeProcess | None = None, *, denoises_lattice: bool = False
 ) -> Processes:
     lattice = LatticePath(Cubes()) if denoises_lattice else FixedLattice(Cubes())
-    return Processes(coordinates, types if types is not None else HeldTypes(), lattice)
+    return Processes(coordinates, types if types is not None else FixedTypes(), lattice)
 
 
 def said(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cdvae_kit.diffusion.state import MASKED
-from cdvae_kit.diffusion.types import AbsorbingTypes, ExchangedTypes, HeldTypes, PublishedTypes, draw_elements
+from cdvae_kit.diffusion.types import AbsorbingTypes, ExchangedTypes, FixedTypes, PublishedTypes, draw_elements
 from cdvae_kit.seeding import make_generator
 
 NUM_ELEMENTS = 5
@@ -173,11 +173,11 @@ def test_exchanges_start_from_the_assignment_of_the_heads_and_have_a_loss_everyw
     torch.testing.assert_close(ExchangedTypes().loss(logits, numbers, numbers, torch.zeros(2)), expected)
 
 
-# -- held, and the draw ----------------------------------------------------------------------------------------------
+# -- fixed, and the draw ---------------------------------------------------------------------------------------------
 
 
-def test_held_types_are_left_alone_and_cost_nothing() -> None:
-    numbers, process, t = torch.tensor([3, 1]), HeldTypes(), torch.ones(2)
+def test_fixed_types_are_left_alone_and_cost_nothing() -> None:
+    numbers, process, t = torch.tensor([3, 1]), FixedTypes(), torch.ones(2)
     logits = torch.zeros(2, NUM_ELEMENTS)
     assert torch.equal(process.perturb(numbers, t, NONE, alike=NONE, generator=None), numbers)
     uniform = torch.full((2, 2), 0.5)

@@ -85,11 +85,11 @@ def test_the_total_holds_every_term_with_its_weight() -> None:
 
 
 @pytest.mark.parametrize("composition", ["counts", "fractions"])
-@pytest.mark.parametrize("types", ["held", "absorbing", "published"])
+@pytest.mark.parametrize("types", ["fixed", "absorbing", "published"])
 def test_only_what_is_learned_has_a_term(types: str, composition: str) -> None:
-    model = tiny_model(noise=NoiseConfig(types=types, lattice="held"), composition=composition)
+    model = tiny_model(noise=NoiseConfig(types=types, lattice="fixed"), composition=composition)
     terms = losses(model, some_crystals())
-    assert ("types" in terms) == (types != "held")
+    assert ("types" in terms) == (types != "fixed")
     assert "lattice" not in terms
     assert "property" not in terms
     assert bool(model.total_loss(terms).isfinite())
@@ -102,7 +102,7 @@ def test_one_seed_gives_one_loss_and_touches_no_global_generator() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_the_kl_term_is_that_of_two_normal_laws() -> None:
+def test_the_kl_term_is_that_of_two_normal_distributions() -> None:
     model = tiny_model()
     crystals = model.prepare(some_crystals())
     with torch.no_grad():
@@ -257,16 +257,16 @@ def test_crystals_larger_than_the_model_takes_are_refused(model: CDVAE, zoo: Cry
     ("coordinates", "types", "lattice"),
     list(
         itertools.product(
-            ("straight_path", "wrapped_normal", "gaussian"), ("held", "absorbing", "published"), ("path", "held")
+            ("straight_path", "wrapped_normal", "gaussian"), ("fixed", "absorbing", "published"), ("path", "fixed")
         )
     ),
 )
 def test_every_kind_of_noise_trains_and_samples_crystals(coordinates: str, types: str, lattice: str) -> None:
     noise = NoiseConfig(coordinates=coordinates, types=types, lattice=lattice)
     composition = "fractions" if types == "published" else "counts"
-    coding = "lengths_angles" if lattice == "held" else "log_stretch"
+    coding = "lengths_angles" if lattice == "fixed" else "log_stretch"
     # published lattices go without symmetry alone
-    symmetry = "none" if lattice == "held" else "orbits"
+    symmetry = "none" if lattice == "fixed" else "orbits"
     model = tiny_model(noise=noise, composition=composition, lattice=coding, symmetry=symmetry)
     model.total_loss(losses(model, some_crystals())).backward()
     for name, parameter in model.named_parameters():

@@ -1,21 +1,25 @@
 """Weights that were stored under earlier names: the package's own, and those of users."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from cdvae_kit import CDVAE
 from cdvae_kit.crystal.symmetric import describe
 from cdvae_kit.io.checkpoint import CheckpointError, save_checkpoint
 from cdvae_kit.models import pretrained
+from cdvae_kit.models.config import NoiseConfig
 from cdvae_kit.models.latent_predictor import LatentPredictor
 from cdvae_kit.models.networks import build_score_network
 from cdvae_kit.models.property_predictor import PropertyPredictor
 from tests.models.crystals import cast, codes, noisy, ordinary_crystals, small_config
+from tests.models.tiny import tiny_model
 
 SCORE = "score_network."
 CONDITIONING = ("sites.", "count.", "group.", "condition.")
@@ -95,6 +99,34 @@ def test_a_model_that_was_saved_before_is_loaded_and_saved_under_the_names_of_no
     stored = safetensors.torch.load_file(tmp_path / "new" / "model.safetensors")
     assert set(stored) == set(model.state_dict())
     assert torch.equal(stored["property_std"], model.property_std)
+
+
+@pytest.mark.parametrize("name", pretrained.pretrained_names())
+def test_a_carried_configuration_is_read_in_the_words_of_now(name: str) -> None:
+    stored = json.loads((Path(pretrained.__file__).parent / "weights" / name / "config.json").read_text())
+    assert stored["metadata"]["config"]["noise"]["types"] in ("held", "fixed")
+    assert pretrained.load(name)[0].noise.types == "fixed"
+
+
+def test_a_setting_in_an_earlier_word_is_the_same_setting_and_is_saved_in_the_word_of_now(tmp_path: Path) -> None:
+    model = tiny_model(noise=NoiseConfig(lattice="fixed"))
+    config = model.config.model_dump(mode="json")
+    assert (config["noise"]["types"], config["noise"]["lattice"]) == ("fixed", "fixed")
+    config["noise"] |= {"types": "held", "lattice": "held"}
+    save_checkpoint(tmp_path / "old", model.state_dict(), {"config": config, "card": {}})
+    loaded = CDVAE.from_pretrained(tmp_path / "old", device="cpu")
+    assert loaded.config == model.config
+    first, second = model.sample(3, seed=1, num_steps=2), loaded.sample(3, seed=1, num_steps=2)
+    assert torch.equal(first.frac_coords, second.frac_coords) and torch.equal(first.lattice, second.lattice)
+    loaded.save_pretrained(tmp_path / "new")
+    assert "held" not in (tmp_path / "new" / "config.json").read_text()
+
+
+def test_a_word_that_never_was_a_setting_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'fixed', 'exchanged', 'absorbing' or 'published'"):
+        NoiseConfig.model_validate({"types": "kept"})
+    with pytest.raises(ValidationError, match="path"):
+        NoiseConfig.model_validate({"lattice": ["held"]})
 
 
 def test_an_earlier_name_with_another_shape_is_told(tmp_path: Path) -> None:

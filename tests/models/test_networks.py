@@ -278,7 +278,7 @@ def test_gradient_of_each_head_reaches_all_of_it_and_the_encoder(term: str) -> N
 
 
 def test_gradient_of_the_whole_loss_reaches_all_but_the_types_and_the_prior() -> None:
-    """Types are held by default, so that their logits are not asked for; the prior is fitted afterwards."""
+    """Types are fixed by default, so that their logits are not asked for; the prior is fitted afterwards."""
     model, crystals = whole_model()
     total = model.total_loss(model.loss(crystals, model.graph(crystals), generator=make_generator(1)))
     missing = without_gradient(model, total)
@@ -292,7 +292,7 @@ def test_published_choices_give_finite_losses_and_gradients(kind: str) -> None:
         score_network=ScoreNetworkConfig.model_validate(
             {"kind": kind, "width": 16, "num_layers": 1, "num_basis": 8, "knows_noise_level": False}
         ),
-        noise=NoiseConfig(coordinates="gaussian", types="published", lattice="held"),
+        noise=NoiseConfig(coordinates="gaussian", types="published", lattice="fixed"),
         symmetry="none",
         composition="fractions",
         lattice="lengths_angles",

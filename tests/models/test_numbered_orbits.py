@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdvae_kit.crystal.elements import places_in_pettifors_order
+from cdvae_kit.crystal.elements import pettifor_ranks
 from cdvae_kit.crystal.orbits import Orbits
 from cdvae_kit.crystal.symmetric import SymmetricCrystals, describe
 from cdvae_kit.diffusion.coordinates import StraightPath
@@ -37,7 +37,7 @@ def crystals() -> SymmetricCrystals:
 
 def kinds(orbits: Orbits, elements: Tensor) -> list[tuple[int, int, int]]:
     """Crystal, place of the element in Pettifor's order, position."""
-    places = [places_in_pettifors_order()[number] for number in elements.tolist()]
+    places = [pettifor_ranks()[number] for number in elements.tolist()]
     return list(zip(orbits.batch.tolist(), places, orbits.position.tolist(), strict=True))
 
 

@@ -224,7 +224,7 @@ def test_magnitudes_have_a_gradient_where_they_are_learnt(magnitudes: Any) -> No
 
 
 class Jump(Push):
-    """A push by a whole number of steps, through which no gradient comes."""
+    """A push by an integer number of steps, through which no gradient comes."""
 
     differentiable = False
 

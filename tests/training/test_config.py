@@ -28,13 +28,20 @@ def test_every_preset_is_valid(name: str) -> None:
 def test_the_paper_preset_makes_the_published_choices() -> None:
     model = CDVAEConfig.model_validate(load_preset("paper")["model"])
     assert (model.latent_dim, model.encoder.kind, model.score_network.kind) == (256, "dimenet++", "gemnet")
-    assert (model.noise.coordinates, model.noise.types, model.noise.lattice) == ("gaussian", "published", "held")
+    assert (model.noise.coordinates, model.noise.types, model.noise.lattice) == ("gaussian", "published", "fixed")
     assert (model.composition, model.lattice, model.prior) == ("fractions", "lengths_angles", None)
     assert model.symmetry == "none"
     assert (model.draws_per_crystal, model.score_network.knows_noise_level) == (1, False)
     weights = model.loss_weights
     assert (weights.num_atoms, weights.lattice_head, weights.composition) == (1.0, 10.0, 1.0)
     assert (weights.coordinates, weights.types, weights.property, weights.kl) == (10.0, 1.0, 1.0, 0.01)
+
+
+def test_a_preset_that_says_held_is_read_as_fixed() -> None:
+    words = ["model.noise.types=held", "model.noise.lattice=held"]
+    settings = apply_overrides(load_preset("perov_5"), words, model_schema=CDVAEConfig)
+    noise = CDVAEConfig.model_validate(settings["model"]).noise
+    assert (noise.types, noise.lattice) == ("fixed", "fixed")
 
 
 def test_symmetry_none_is_a_choice_of_its_own() -> None:

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from cdvae_kit.graph import PeriodicGraph
 from cdvae_kit.io.checkpoint import load_checkpoint
 from cdvae_kit.io.result_folder import InUseError, result_folder
 from cdvae_kit.models import CDVAE, CDVAEConfig
+from cdvae_kit.models.config import NoiseConfig
 from cdvae_kit.training import FitResult, TrainingConfig, TrainingDivergedError, fit, seeded_weights
 from cdvae_kit.training.errors import ResumeError
 from cdvae_kit.training.log import read_metrics
 from cdvae_kit.training.state import load_state, save_state
-from tests.training.toy import ToyModel, make_crystals, make_toy, toy_config
+from tests.training.toy import ToyConfig, ToyModel, make_crystals, make_toy, toy_config
 
 TRAIN, VAL = make_crystals(18, seed=1), make_crystals(7, seed=2)
 ROOT = Path(__file__).resolve().parents[2]
@@ -308,6 +310,31 @@ def test_a_run_is_not_resumed_as_another_one(
     run(make_toy(), tmp_path / "run", toy_config(max_steps=5))
     with pytest.raises(ResumeError, match=message):
         fit(make_toy(), crystals, VAL, toy_config(**changes), tmp_path / "run", resume=True, device="cpu")
+
+
+class NoisyConfig(ToyConfig):
+    """With a table of settings of which a value once had another name."""
+
+    noise: NoiseConfig = NoiseConfig(lattice="fixed")
+
+
+@pytest.mark.parametrize(("stored", "message"), [("held", None), ("path", "differs in noise")])
+def test_a_run_whose_state_has_a_setting_in_an_earlier_word_is_resumed(
+    tmp_path: Path, stored: str, message: str | None
+) -> None:
+    def noisy() -> ToyModel:
+        model = make_toy()
+        model.config = NoisyConfig()
+        return model
+
+    run(noisy(), tmp_path / "run", toy_config(max_steps=5))
+    last = tmp_path / "run" / "state" / "last"
+    state = load_state(last)
+    assert state["cdvae_kit"]["model_config"]["noise"]["lattice"] == "fixed"
+    state["cdvae_kit"]["model_config"]["noise"]["lattice"] = stored
+    save_state(last, state)
+    with pytest.raises(ResumeError, match=message) if message else nullcontext():
+        assert run(noisy(), tmp_path / "run", resume=True).steps == 12
 
 
 def test_a_run_of_a_version_with_other_parts_is_not_resumed(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_second_draw_is_another_one() -> None:
     assert not torch.equal(uniform(source, 2, 4), uniform(source, 2, 4))
 
 
-def test_draws_by_index_follow_their_law() -> None:
+def test_draws_by_index_follow_their_distribution() -> None:
     source = IndexedDraws(0, torch.arange(20000))
     u, n = uniform(source, 20000, 2), normal(source, 20000, 2)
     assert u.mean().item() == pytest.approx(0.5, abs=0.01) and u.var().item() == pytest.approx(1 / 12, rel=0.03)

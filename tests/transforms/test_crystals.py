@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cdvae_kit.crystal import CrystalBatch
-from cdvae_kit.crystal.elements import places_in_pettifors_order
+from cdvae_kit.crystal.elements import pettifor_ranks
 from cdvae_kit.crystal.lattice import volume
 from cdvae_kit.graph import neighbor_list
 from cdvae_kit.seeding import make_generator
@@ -199,7 +199,7 @@ def test_a_mask_that_makes_no_sense_is_refused(options: dict[str, float]) -> Non
 
 
 def test_substitutes_keep_the_order_of_the_elements(crystals: CrystalBatch) -> None:
-    place = torch.tensor(places_in_pettifors_order())
+    place = torch.tensor(pettifor_ranks())
     swap = OrderedSubstitution(1.0, ALL_ELEMENTS, reach=5)
     moved = 0
     for seed in range(20):
@@ -222,7 +222,7 @@ def test_a_crystal_of_one_element_may_become_any_within_reach() -> None:
 
 
 def test_neighbours_in_the_order_stay_and_unknown_elements_too() -> None:
-    by_place = sorted(ALL_ELEMENTS, key=lambda number: places_in_pettifors_order()[number])
+    by_place = sorted(ALL_ELEMENTS, key=lambda number: pettifor_ranks()[number])
     pair = torch.tensor(by_place[40:42])
     crystal = CrystalBatch(torch.tensor([[0.0] * 3, [0.5] * 3]), 4.0 * torch.eye(3)[None], pair, torch.tensor([2]))
     many = crystal.select([0] * 200)

@@ -19,7 +19,7 @@ from cdvae_kit.visualization import (
     space_groups,
 )
 from cdvae_kit.visualization.distributions import bin_values
-from cdvae_kit.visualization.elements import PLACES, element_shares
+from cdvae_kit.visualization.elements import POSITIONS, element_shares
 from cdvae_kit.visualization.latent import MOST_POINTS, project_codes
 from tests.visualization.evaluations import evaluation, labels, metric
 
@@ -66,7 +66,7 @@ def test_few_or_equal_values_have_bins_too(values: list[float]) -> None:
     assert binned.generated.sum() == pytest.approx(1.0)
 
 
-def test_whole_numbers_have_one_bin_each() -> None:
+def test_integers_have_one_bin_each() -> None:
     binned = bin_values(continuous([2, 3, 3, 5], [1], name="num_elems"))
     assert binned.edges.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
     assert binned.generated.tolist() == [0, 0.25, 0.5, 0, 0.25]
@@ -121,8 +121,8 @@ def test_screen_and_paper_show_the_same_shares() -> None:
 
 
 def test_every_element_has_one_place() -> None:
-    assert list(PLACES) == chemical_symbols[1:119]
-    assert len(set(PLACES.values())) == 118
+    assert list(POSITIONS) == chemical_symbols[1:119]
+    assert len(set(POSITIONS.values())) == 118
 
 
 @pytest.mark.parametrize(
@@ -139,12 +139,12 @@ def test_every_element_has_one_place() -> None:
     ],
 )
 def test_an_element_stands_where_the_table_has_it(symbol: str, place: tuple[float, int]) -> None:
-    assert PLACES[symbol] == place
+    assert POSITIONS[symbol] == place
 
 
 def test_an_element_is_coloured_by_the_ratio_of_its_shares() -> None:
     shares = element_shares(labels("element", ["O", "O", "Ti", "H"], ["O", "O", "Ti", "Ti"]))
-    colors = dict(zip(PLACES, shares.colored_by, strict=True))
+    colors = dict(zip(POSITIONS, shares.colored_by, strict=True))
     assert colors["O"] == pytest.approx(0.0)
     assert colors["Ti"] == pytest.approx(np.log2(25.1 / 50.1))
     assert colors["H"] == 2.0 and np.isnan(colors["He"])

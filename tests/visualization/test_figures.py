@@ -19,8 +19,8 @@ from cdvae_kit.diffusion.state import MASKED, NoisyCrystals
 from cdvae_kit.models import decoding
 from cdvae_kit.training.log import MetricsLog
 from cdvae_kit.visualization import plot_denoising, plot_grid, plot_loss, plot_structure
-from cdvae_kit.visualization.crystals.canvas import camera, frame_of
 from cdvae_kit.visualization.crystals.interactive import unit_sphere
+from cdvae_kit.visualization.crystals.projection import camera, frame_of
 from cdvae_kit.visualization.crystals.scene import element_radius, make_scene
 from cdvae_kit.visualization.crystals.structures import ATOM_SCALE, VIEW
 from tests.models.tiny import some_crystals, tiny_model

@@ -9,6 +9,7 @@ from pymatgen.core import Lattice, Structure
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.crystal.lattice import lattice_parameters, plane_spacings
 from cdvae_kit.metrics.crystals import CrystalArrays, unusable
+from cdvae_kit.visualization.crystals.projection import project
 from cdvae_kit.visualization.crystals.scene import (
     FACE_TOLERANCE,
     Scene,
@@ -45,6 +46,20 @@ def test_an_atom_is_drawn_on_all_faces_edges_or_corners_alike(coords: list[float
     scene = make_scene(cubic([coords]))
     assert len(scene.positions) == num_drawn
     assert int(scene.is_image.sum()) == num_drawn - 1
+
+
+def test_a_line_between_two_atoms_is_painted_after_the_farther_and_before_the_nearer() -> None:
+    scene = make_scene(cubic([[0.5, 0.2, 0.5], [0.5, 0.8, 0.5]], numbers=[29, 8]))
+    # the eye looks along b, from below it
+    seen = project(scene, (0.0, -90.0), 0.4)
+    assert seen.order.tolist() == [1, 0] and seen.atoms[0, 2] > seen.atoms[1, 2]
+    assert seen.radii.tolist() == [0.4 * element_radius(29), 0.4 * element_radius(8)]
+    between, painted_before = seen.pieces(scene.positions[None])
+    assert 0 < len(between) < 24 and set(painted_before.tolist()) == {1}
+    beyond = scene.positions[1] + np.array([[[0.0, 0.5, 0.0], [0.0, 0.7, 0.0]]])
+    assert set(seen.pieces(beyond)[1].tolist()) == {0}
+    in_front = scene.positions[0] - np.array([[[0.0, 0.7, 0.0], [0.0, 0.9, 0.0]]])
+    assert set(seen.pieces(in_front)[1].tolist()) == {2}
 
 
 def test_images_differ_from_their_atom_by_lattice_vectors_and_lie_on_the_border(zoo: CrystalBatch) -> None:

@@ -257,8 +257,8 @@ class GuidedSearch:
             pool, pool_losses = torch.cat([pool, whitened], dim=1), torch.cat([pool_losses, losses], dim=1)
             # where too few crystals have passed, the start goes again
             best = pool_losses.topk(min(self.num_paths, pool_losses.shape[1]), dim=1, largest=False)
-            best_places = torch.where(best.values.isfinite(), best.indices, 0)
-            w = pool.gather(1, best_places.unsqueeze(-1).expand(-1, -1, latent_dim)).flatten(0, 1)
+            best_indices = torch.where(best.values.isfinite(), best.indices, 0)
+            w = pool.gather(1, best_indices.unsqueeze(-1).expand(-1, -1, latent_dim)).flatten(0, 1)
 
     def _level(self, cycle: int) -> float:
         share = cycle / max(1, self.num_cycles - 1)

@@ -9,7 +9,6 @@ import csv
 import hashlib
 import json
 import logging
-import math
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -33,6 +32,7 @@ from cdvae_kit.io.results.files import (
     write_json,
 )
 from cdvae_kit.metrics.crystals import as_arrays, formula
+from cdvae_kit.missing import nan_as_none
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ def history(trials: Trials, start_names: list[str]) -> dict[str, list[Any]]:
         elif name in ("valid", "allowed", "submitted", "relaxed"):
             columns[name] = (column == 1).tolist()
         else:
-            columns[name] = [None if math.isnan(value) else value for value in column.tolist()]
+            columns[name] = [nan_as_none(value) for value in column.tolist()]
     columns["reason"] = list(trials.reasons)
     return columns
 

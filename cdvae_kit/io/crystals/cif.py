@@ -209,7 +209,7 @@ def _sites(block: CifBlock, lattice: np.ndarray, notes: list[str]) -> Sites:
     heavy = {types[i] for i in rows if types[i] not in NULLS and is_heavy_hydrogen(types[i])}
     if heavy or any(types[i] in NULLS and re.match(r"D(?![a-z])", labels[i]) for i in rows):
         notes.append("deuterium and tritium (D, T) are read as hydrogen")
-    frac_coords, unit = _places(block, lattice, labels, rows, notes)
+    frac_coords, unit = _coordinates(block, lattice, labels, rows, notes)
     return Sites([labels[i] for i in rows], np.array(numbers, dtype=np.int64), frac_coords, np.array(rows), unit)
 
 
@@ -257,7 +257,7 @@ def _refuse_counted_hydrogens(block: CifBlock, labels: Sequence[str], rows: Sequ
             )
 
 
-def _places(
+def _coordinates(
     block: CifBlock, lattice: np.ndarray, labels: Sequence[str], rows: Sequence[int], notes: list[str]
 ) -> tuple[np.ndarray, float]:
     """Fractional coordinates of the rows, and the worth of their last digit."""

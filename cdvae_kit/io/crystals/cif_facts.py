@@ -137,14 +137,14 @@ def _has_deuterium(block: CifBlock) -> bool:
 
 def _of_multiplicities(block: CifBlock, built: Built) -> str | None:
     rows = built.rows
-    stated = _whole_numbers(block, _MULTIPLICITIES, rows)
+    stated = _integers(block, _MULTIPLICITIES, rows)
     # an old version of SHELX wrote the order of the site's symmetry under this tag
     if stated is not None and not (
         (stated == built.counts).all() or (stated * built.counts == built.num_operations).all()
     ):
         place = int((stated != built.counts).argmax())
         return _of_site(block, rows[place], "multiplicity", stated[place], built.counts[place])
-    orders = _whole_numbers(block, ("_atom_site_site_symmetry_order",), rows)
+    orders = _integers(block, ("_atom_site_site_symmetry_order",), rows)
     if orders is not None and not (orders * built.counts == built.num_operations).all():
         place = int((orders * built.counts != built.num_operations).argmax())
         order = built.num_operations // int(built.counts[place])
@@ -157,7 +157,7 @@ def _of_site(block: CifBlock, row: int, what: str, stated: int, found: int) -> s
     return f"the {what} of the site {labels[row]} is stated as {stated}, and the operations give {found}"
 
 
-def _whole_numbers(block: CifBlock, tags: Sequence[str], rows: np.ndarray) -> np.ndarray | None:
+def _integers(block: CifBlock, tags: Sequence[str], rows: np.ndarray) -> np.ndarray | None:
     """A column of the sites as integers; None where one of them is not stated."""
     column = block.column(*tags)
     if column is None or len(column) <= int(rows.max()):

@@ -14,7 +14,7 @@ import numpy as np
 from cdvae_kit.crystal.errors import EmptyCrystalError, MissingCellError, UnknownElementError
 from cdvae_kit.crystal.species import LAST_ELEMENT, element_of_type, is_heavy_hydrogen
 from cdvae_kit.io.crystals.limits import current_reader_limits
-from cdvae_kit.io.crystals.records import ReadFailure, Record, RecordError, whole_number
+from cdvae_kit.io.crystals.records import ReadFailure, Record, RecordError, integer_of
 
 _COUNT = re.compile(r"\s*\d+\s*$")
 # key=value, where either may stand in quotes, and a value in brackets too
@@ -58,7 +58,7 @@ def _frame_end(lines: list[str], start: int) -> tuple[str, int]:
     """Why the frame at `start` is broken ("" if it is not), and the line after it."""
     try:
         most = current_reader_limits().max_listed_atoms
-        num_atoms = whole_number(lines[start], "a number of atoms", most=most, limit="max_listed_atoms")
+        num_atoms = integer_of(lines[start], "a number of atoms", most=most, limit="max_listed_atoms")
     except ValueError as error:
         return str(error), _next_frame(lines, start + 1)
     first = start + 2
@@ -160,7 +160,7 @@ def _columns(layout: str | None) -> tuple[int, int]:
         raise RecordError(f"expected name:type:count of each column as Properties, got {layout[:80]!r}")
     for name, kind, count in zip(words[::3], words[1::3], words[2::3], strict=True):
         try:
-            width = whole_number(count, "a number of columns")
+            width = integer_of(count, "a number of columns")
         except ValueError as error:
             raise RecordError(f"Properties: {error}") from error
         columns.setdefault(name.lower(), (place, kind.upper(), width))

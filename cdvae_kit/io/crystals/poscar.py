@@ -14,7 +14,7 @@ import numpy as np
 from cdvae_kit.crystal.errors import MissingCellError, UnknownElementError
 from cdvae_kit.crystal.species import element_of_type, is_heavy_hydrogen
 from cdvae_kit.io.crystals.limits import current_reader_limits, how_to_raise
-from cdvae_kit.io.crystals.records import RecordError, whole_number
+from cdvae_kit.io.crystals.records import RecordError, integer_of
 
 
 class PoscarCrystal(NamedTuple):
@@ -97,7 +97,7 @@ def _counts(lines: list[str], place: int, symbols: list[str] | None) -> list[int
         words.append(word)
     most = current_reader_limits().max_listed_atoms
     try:
-        counts = [whole_number(word, "a number of atoms", most=most, limit="max_listed_atoms") for word in words]
+        counts = [integer_of(word, "a number of atoms", most=most, limit="max_listed_atoms") for word in words]
     except ValueError as error:
         raise RecordError(f"line {place + 1}: {error}") from error
     if sum(counts) > most:

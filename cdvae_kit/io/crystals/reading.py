@@ -158,8 +158,8 @@ def read_crystals(
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     try:
         most = current_max_bytes() if max_bytes is None else max_bytes
-        held = current_reader_limits() if record_limits is None else record_limits
-        with bytes_limit(most), reader_limits(held):
+        within = current_reader_limits() if record_limits is None else record_limits
+        with bytes_limit(most), reader_limits(within):
             if query is None:
                 records = list(records_of(Path(path), format, id_column, max_bytes=most))
             else:
@@ -167,7 +167,7 @@ def read_crystals(
     except UnreadableSourceError as error:
         raise ReadError(f"cannot read {query or path}: it {_predicate(str(error))}") from error
     cells = current_limits() if limits is None else limits
-    options = ParseOptions(max_atoms, min_distance, reduce, cells, lenient, held)
+    options = ParseOptions(max_atoms, min_distance, reduce, cells, lenient, within)
     runs: list[list[ReadFailure] | ParsedRecords] = []
     num_done = 0
     if progress is not None:

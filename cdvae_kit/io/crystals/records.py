@@ -145,7 +145,7 @@ def decode(content: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def whole_number(text: str, what: str, *, most: int = 10**9, limit: str = "") -> int:
+def integer_of(text: str, what: str, *, most: int = 10**9, limit: str = "") -> int:
     """A count in a file; `ValueError` where it is none, or too large to be one.
 
     Args:

@@ -225,10 +225,10 @@ def _full_names(tokens: list[str], setting: Setting) -> Iterator[str]:
     choices = [[token] for token in axes]
     if number in _E_GROUPS and len(axes) == 3 and lattice in "abc":
         # two glides stand across this axis: old symbols name one of them, those since 1992 say e
-        place = "abc".index(lattice)
-        choices[place].append("e")
-    for place in _places_of_planes(number, len(axes)):
-        choices[place] = [f"{axis}{token}" for token in choices[place] for axis in ("", *_axes_across(number, place))]
+        choices["abc".index(lattice)].append("e")
+    for position in _positions_of_planes(number, len(axes)):
+        across = ("", *_axes_across(number, position))
+        choices[position] = [f"{axis}{token}" for token in choices[position] for axis in across]
     if number in range(200, 207) or number in range(221, 231):
         # "m3m" until 1983
         choices[1].append(choices[1][0].removeprefix("-"))
@@ -238,14 +238,14 @@ def _full_names(tokens: list[str], setting: Setting) -> Iterator[str]:
             yield "h" + "".join(chosen)
 
 
-def _places_of_planes(number: int, num_axes: int) -> tuple[int, ...]:
+def _positions_of_planes(number: int, num_axes: int) -> tuple[int, ...]:
     """Which parts of a symbol are planes whose axis the full symbol names too."""
     if number in range(47, 75):
         return (0, 1, 2)
     if number in range(123, 143) or number in range(191, 195):
         return (1, 2)
     if number in range(162, 168):
-        return tuple(place for place in range(1, num_axes) if num_axes == 2 or place == _PLANE_OF_TRIGONAL[number])
+        return tuple(i for i in range(1, num_axes) if num_axes == 2 or i == _PLANE_OF_TRIGONAL[number])
     if number in range(200, 207):
         return (0,)
     return (0, 2) if number in range(221, 231) else ()
@@ -254,7 +254,7 @@ def _places_of_planes(number: int, num_axes: int) -> tuple[int, ...]:
 _PLANE_OF_TRIGONAL = {162: 2, 163: 2, 164: 1, 165: 1}
 
 
-def _axes_across(number: int, place: int) -> tuple[str, ...]:
+def _axes_across(number: int, position: int) -> tuple[str, ...]:
     if number in range(221, 231):
-        return ("4/", "41/", "42/", "43/") if place == 0 else ("2/",)
+        return ("4/", "41/", "42/", "43/") if position == 0 else ("2/",)
     return ("2/",) if number in range(162, 168) else ("2/", "21/")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cdvae_kit.io.atomic import atomic_file
+from cdvae_kit.missing import finite_or_none
 
 _SEAL = "digest"
 
@@ -134,9 +134,7 @@ def plain(content: Any) -> Any:
         return {str(key): plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
         return [plain(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content
+    return finite_or_none(content) if isinstance(content, float) else content
 
 
 def inert(text: str) -> str:

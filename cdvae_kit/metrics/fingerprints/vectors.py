@@ -113,8 +113,8 @@ def fingerprint(crystal: CrystalArrays) -> Fingerprint:
 @lru_cache(maxsize=100_000)
 def composition_fingerprint(composition: Composition) -> np.ndarray:
     """(132,) magpie statistics, standardised; where an element has no value, the mean over elements stands for it."""
-    means, deviations = composition_scaler()
-    standardised = (element_statistics(composition) - means) / deviations
+    means, stds = composition_scaler()
+    standardised = (element_statistics(composition) - means) / stds
     # every caller gets the same array
     standardised.setflags(write=False)
     return standardised
@@ -122,7 +122,7 @@ def composition_fingerprint(composition: Composition) -> np.ndarray:
 
 @cache
 def composition_scaler() -> tuple[np.ndarray, np.ndarray]:
-    """Means and deviations (132,) of the published protocol."""
+    """Means and standard deviations (132,) of the published protocol."""
     text = files("cdvae_kit.metrics.fingerprints").joinpath("composition_scaler.json").read_text(encoding="utf-8")
     content = json.loads(text)
     return np.array(content["means"]), np.array(content["stds"])

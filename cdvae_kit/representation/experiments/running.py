@@ -229,9 +229,9 @@ def run_experiments(
         draw: called with each experiment that is run, its result and its folder.
         progress: told how much of the work is done and how much there is, all experiments counting alike.
     """
-    places = {experiment.name: Path(folder) / experiment.name for experiment in experiments}
-    there = [one for one in experiments if not overwrite and (places[one.name] / RESULTS).exists()]
-    found = {one.name: _finished(places[one.name], one, seeds=seeds, quick=quick) for one in there}
+    folders = {experiment.name: Path(folder) / experiment.name for experiment in experiments}
+    there = [one for one in experiments if not overwrite and (folders[one.name] / RESULTS).exists()]
+    found = {one.name: _finished(folders[one.name], one, seeds=seeds, quick=quick) for one in there}
     finished = {name: result for name, result in found.items() if not result.left_out}
     Path(folder).mkdir(exist_ok=True)
     total = 100 * len(experiments)
@@ -241,7 +241,7 @@ def run_experiments(
             finished[name] = run_experiment(
                 experiment,
                 seeds=seeds,
-                folder=places[name],
+                folder=folders[name],
                 quick=quick,
                 overwrite=overwrite,
                 num_workers=num_workers,

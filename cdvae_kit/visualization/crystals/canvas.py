@@ -16,15 +16,14 @@ from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cdvae_kit.visualization.crystals.scene import Scene, element_color, element_radius, element_symbol
+from cdvae_kit.visualization.crystals.projection import project
+from cdvae_kit.visualization.crystals.scene import Scene, element_color, element_symbol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LEGEND_ENTRY = 0.75
 """Inches."""
-_PIECES = 24
-"""Pieces of an edge, each of which is before or behind an atom."""
 _SHADES = 14
 _MARGIN = 1.22
 """How far the picture reaches to the left and down where it shows the axes, over half its side."""
@@ -37,24 +36,6 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
-
-
-def camera(view: tuple[float, float]) -> np.ndarray:
-    """(3, 3) rows: to the right, up, towards the eye; `view` is elevation and azimuth in degrees."""
-    elevation, azimuth = np.deg2rad(view)
-    towards = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
-    right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
-    return np.stack([right, np.cross(towards, right), towards])
-
-
-def frame_of(scenes: Sequence[Scene], view: tuple[float, float], atom_scale: float) -> float:
-    """Half the side, in angstrom, of the square that each of the scenes fits into, its cell in the middle."""
-    half = 0.0
-    for scene in scenes:
-        points, radii = _points_and_radii(scene, atom_scale)
-        seen = (points - scene.lattice.sum(0) / 2) @ camera(view)[:2].T
-        half = max(half, float((np.abs(seen) + radii[:, None]).max()))
-    return 1.04 * half
 
 
 def draw(
@@ -70,31 +51,23 @@ def draw(
         half_side: of the square that is shown, angstrom.
         axis_names: show where a, b and c point, in a margin at the lower left.
     """
-    basis = camera(view)
-    middle = scene.lattice.sum(0) / 2
-    positions = scene.positions - middle
-    seen = positions @ basis.T
-    radii = np.array([atom_scale * element_radius(number) for number in scene.atomic_numbers.tolist()])
-    pieces = visible_pieces(scene.edges - middle, positions, radii)
-    seen_pieces = pieces @ basis.T
-    depth_of_piece = seen_pieces[..., 2].mean(-1)
-    order = np.argsort(seen[:, 2], kind="stable")
-    # pieces behind the first atom, between the first and the second, and so on
-    slot = np.searchsorted(seen[order, 2], depth_of_piece)
-    for rank in range(len(order) + 1):
-        behind = seen_pieces[slot == rank][..., :2]
+    seen = project(scene, view, atom_scale)
+    pieces, painted_before = seen.pieces(scene.edges)
+    for rank in range(len(seen.order) + 1):
+        behind = pieces[painted_before == rank][..., :2]
         if len(behind):
             lines = LineCollection(list(behind), colors=[_EDGE_COLOR], linewidths=0.9, capstyle="round")
             lines.set(zorder=2 * rank, gid="cell")
             axes.add_collection(lines, autolim=False)
-        if rank < len(order):
-            atom = int(order[rank])
-            sphere = _sphere(axes, seen[atom, :2], radii[atom], element_color(int(scene.atomic_numbers[atom])))
+        if rank < len(seen.order):
+            atom = int(seen.order[rank])
+            color = element_color(int(scene.atomic_numbers[atom]))
+            sphere = _sphere(axes, seen.atoms[atom, :2], seen.radii[atom], color)
             sphere.set(zorder=2 * rank + 1, gid="image" if scene.is_image[atom] else "atom")
             axes.add_collection(sphere, autolim=False)
     low = -half_side
     if axis_names:
-        _triad(axes, scene.lattice, basis, half_side)
+        _triad(axes, scene.lattice, seen.basis, half_side)
         low *= _MARGIN
     axes.set(xlim=(low, half_side), ylim=(low, half_side), aspect="equal")
     axes.set_axis_off()
@@ -120,24 +93,6 @@ def add_legend(figure: Figure, elements: Sequence[int]) -> None:
     figure.legend(
         handles=marks, loc="outside lower center", ncols=min(len(marks), in_a_row), frameon=False, handletextpad=0.1
     )
-
-
-def _points_and_radii(scene: Scene, atom_scale: float) -> tuple[np.ndarray, np.ndarray]:
-    corners = scene.edges.reshape(-1, 3)
-    radii = [atom_scale * element_radius(number) for number in scene.atomic_numbers.tolist()]
-    return np.concatenate([scene.positions, corners]), np.array([*radii, *([0.0] * len(corners))])
-
-
-def visible_pieces(edges: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """(num_pieces, 2, 3): the edges in short pieces, without those inside a sphere.
-
-    What is left is before or behind a sphere's centre as it is before or behind the whole sphere.
-    """
-    share = np.linspace(0.0, 1.0, _PIECES + 1)[None, :, None]
-    points = edges[:, :1] + share * (edges[:, 1:] - edges[:, :1])
-    pieces = np.stack([points[:, :-1], points[:, 1:]], axis=2).reshape(-1, 2, 3)
-    distances = np.linalg.norm(pieces.mean(1)[:, None] - centres[None], axis=-1)
-    return pieces[(distances >= radii[None]).all(-1)]
 
 
 def _sphere(axes: Axes, centre: np.ndarray, radius: float, color: tuple[float, float, float]) -> EllipseCollection:

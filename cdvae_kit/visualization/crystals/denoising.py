@@ -9,7 +9,8 @@ import numpy as np
 
 from cdvae_kit.crystal.batch import CrystalBatch
 from cdvae_kit.diffusion.state import NoisyCrystals
-from cdvae_kit.visualization.crystals.canvas import add_legend, draw, frame_of, new_figure
+from cdvae_kit.visualization.crystals.canvas import add_legend, draw, new_figure
+from cdvae_kit.visualization.crystals.projection import frame_of
 from cdvae_kit.visualization.crystals.scene import corner_atom, make_scene
 from cdvae_kit.visualization.crystals.structures import ATOM_SCALE, VIEW, Origin, check_options, elements_of
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdvae_kit.visualization.crystals.canvas import camera
+from cdvae_kit.visualization.crystals.projection import camera
 from cdvae_kit.visualization.crystals.scene import Scene, element_color, element_radius, element_symbol
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def interactive_figure(scene: Scene, *, title: str, view: tuple[float, float], a
     """One mesh for all spheres of an element, which a click in the legend hides, and a line for the cell's edges."""
     import plotly.graph_objects as go
 
-    traces = [_mesh(scene, number, atom_scale) for number in scene.elements]
+    traces = [_mesh(scene, number, members, atom_scale) for number, members in scene.by_element.items()]
     eye = 1.8 * camera(view)[2]
     hidden = {"visible": False}
     return go.Figure(
@@ -41,11 +41,10 @@ def interactive_figure(scene: Scene, *, title: str, view: tuple[float, float], a
     )
 
 
-def _mesh(scene: Scene, atomic_number: int, atom_scale: float) -> go.Mesh3d:
+def _mesh(scene: Scene, atomic_number: int, members: np.ndarray, atom_scale: float) -> go.Mesh3d:
     import plotly.graph_objects as go
 
     vertices, faces = unit_sphere()
-    members = np.flatnonzero(scene.atomic_numbers == atomic_number)
     centres = scene.positions[members]
     points = (centres[:, None] + atom_scale * element_radius(atomic_number) * vertices[None]).reshape(-1, 3)
     corners = (faces[None] + len(vertices) * np.arange(len(members))[:, None, None]).reshape(-1, 3)

@@ -1,6 +1,7 @@
 """What a picture of a crystal holds, before anything is drawn: atoms, their images on the faces, edges of the cell.
 
-Plain arrays in angstrom. How they are put on paper is in `canvas`, how on a screen in `interactive`.
+Plain arrays in angstrom. How they are seen from one side is in `projection`; `canvas` draws them on paper,
+`interactive` on a screen.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ class Scene(NamedTuple):
         """(num_drawn, 3), angstrom."""
         return self.frac_coords @ self.lattice
 
+    def radii(self, scale: float) -> np.ndarray:
+        """(num_drawn,), angstrom: `scale` times the covalent radii."""
+        return np.array([scale * element_radius(number) for number in self.atomic_numbers.tolist()])
+
     @property
     def edges(self) -> np.ndarray:
         """(12, 2, 3): both ends of each edge of the cell, angstrom."""
@@ -78,7 +83,7 @@ class Scene(NamedTuple):
         positions = self.positions
         if not 1 < len(positions) <= MOST_BONDED:
             return np.zeros((0, 2, 3))
-        radii = np.array([element_radius(number) for number in self.atomic_numbers.tolist()])
+        radii = self.radii(1.0)
         distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
         # an atom itself, and one on top of another
         distances[distances < 0.1] = np.inf
@@ -93,6 +98,11 @@ class Scene(NamedTuple):
     def elements(self) -> list[int]:
         """The atomic numbers that occur, rising."""
         return sorted(set(self.atomic_numbers.tolist()))
+
+    @property
+    def by_element(self) -> dict[int, np.ndarray]:
+        """The indices of the atoms of each of the `elements`."""
+        return {number: np.flatnonzero(self.atomic_numbers == number) for number in self.elements}
 
 
 def element_color(atomic_number: int) -> tuple[float, float, float]:

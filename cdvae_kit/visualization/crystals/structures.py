@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args, overload
 
 from cdvae_kit.crystal.batch import CrystalBatch
 from cdvae_kit.crystal.symmetry import space_group
-from cdvae_kit.visualization.crystals.canvas import add_legend, draw, frame_of, new_figure
+from cdvae_kit.visualization.crystals.canvas import add_legend, draw, new_figure
+from cdvae_kit.visualization.crystals.projection import frame_of
 from cdvae_kit.visualization.crystals.scene import Scene, corner_atom, make_scene, one_crystal, several_crystals
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 from cdvae_kit.crystal.batch import CrystalBatch
 from cdvae_kit.crystal.symmetry import symmetry_of
 from cdvae_kit.metrics.crystals import CrystalArrays
-from cdvae_kit.visualization.crystals.canvas import camera, frame_of, visible_pieces
+from cdvae_kit.visualization.crystals.projection import camera, frame_of, project
 from cdvae_kit.visualization.crystals.scene import (
     Scene,
     corner_atom,
@@ -74,33 +74,26 @@ def picture(scene: Scene, label: str) -> str:
         scene: the crystal.
         label: read out by a screen reader.
     """
-    basis = camera(VIEW)
-    middle = scene.lattice.sum(0) / 2
+    seen = project(scene, VIEW, ATOM_SCALE)
     zoom = SIDE / 2 / frame_of([scene], VIEW, ATOM_SCALE)
-    positions = scene.positions - middle
-    radii = np.array([ATOM_SCALE * element_radius(number) for number in scene.atomic_numbers.tolist()])
 
     def on_paper(points: np.ndarray) -> np.ndarray:
-        seen = points @ basis.T
-        seen[..., :2] = SIDE / 2 + zoom * seen[..., :2] * np.array([1.0, -1.0])
-        return seen
+        return SIDE / 2 + zoom * points[..., :2] * np.array([1.0, -1.0])
 
-    atoms = on_paper(positions)
-    order = np.argsort(atoms[:, 2], kind="stable")
     drawn: dict[int, str] = {}
     for lines, kind in ((scene.bonds, "bond"), (scene.edges, "edge")):
-        pieces = on_paper(visible_pieces(lines - middle, positions, radii))
-        slots = np.searchsorted(atoms[order, 2], pieces[..., 2].mean(-1))
-        for rank in np.unique(slots).tolist():
-            drawn[rank] = drawn.get(rank, "") + _lines(pieces[slots == rank], kind)
+        pieces, painted_before = seen.pieces(lines)
+        for rank in np.unique(painted_before).tolist():
+            drawn[rank] = drawn.get(rank, "") + _lines(on_paper(pieces[painted_before == rank]), kind)
+    centres = on_paper(seen.atoms)
     parts = []
-    for rank in range(len(order) + 1):
+    for rank in range(len(seen.order) + 1):
         parts.append(drawn.get(rank, ""))
-        if rank < len(order):
-            i = int(order[rank])
-            x, y = atoms[i, :2]
+        if rank < len(seen.order):
+            i = int(seen.order[rank])
+            (x, y), radius = centres[i], zoom * seen.radii[i]
             parts.append(
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{zoom * radii[i]:.1f}" fill="url(#e{scene.atomic_numbers[i]})"/>'
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="url(#e{scene.atomic_numbers[i]})"/>'
             )
     return (
         f'<svg class="still" viewBox="0 0 {SIDE} {SIDE}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
@@ -111,8 +104,7 @@ def _lines(pieces: np.ndarray, kind: str) -> str:
     """Pieces of one depth as one path; those that go on where the last one ended are joined."""
     if not len(pieces):
         return ""
-    starts = pieces[:, 0, :2]
-    ends = pieces[:, 1, :2]
+    starts, ends = pieces[:, 0], pieces[:, 1]
     run = np.cumsum([True, *(np.abs(starts[1:] - ends[:-1]).max(-1) > 1e-6)])
     path = []
     for _, members in groupby(range(len(pieces)), key=lambda i: run[i]):
@@ -143,8 +135,7 @@ def turning(scene: Scene) -> dict[str, Any]:
             "at": scene.positions[members].round(3).tolist(),
             "where": scene.frac_coords[members].round(3).tolist(),
         }
-        for number in scene.elements
-        for members in [np.flatnonzero(scene.atomic_numbers == number)]
+        for number, members in scene.by_element.items()
     ]
     return {
         "atoms": atoms,
@@ -160,7 +151,7 @@ def _aspect(scene: Scene) -> np.ndarray:
 
     plotly's orthographic camera sees a height of `_HEIGHT_SEEN` such units from wherever it stands.
     """
-    radii = np.array([[ATOM_SCALE * element_radius(number)] for number in scene.atomic_numbers.tolist()])
+    radii = scene.radii(ATOM_SCALE)[:, None]
     corners = scene.edges.reshape(-1, 3)
     points = np.concatenate([scene.positions - radii, scene.positions + radii, corners])
     return np.ptp(points, axis=0) * _HEIGHT_SEEN / (2 * frame_of([scene], VIEW, ATOM_SCALE))

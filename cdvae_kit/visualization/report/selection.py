@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 from ase.data import chemical_symbols
 
 from cdvae_kit.metrics.evaluation_result import CrystalRow
+from cdvae_kit.missing import is_finite
 
 Group: TypeAlias = Literal["best", "worst", "odd"]
 
@@ -140,7 +141,7 @@ def _passes(row: CrystalRow) -> bool:
 
 
 def _finite(value: float | None, otherwise: float = -math.inf) -> float:
-    return otherwise if value is None or not math.isfinite(value) else value
+    return value if is_finite(value) else otherwise
 
 
 def _minus(value: float | None) -> float | None:

@@ -201,15 +201,15 @@ def train_arm(
 
 
 def accuracy_by_class(model: nn.Module, data: Labelled) -> list[list[float]]:
-    """The accuracy on each class, on the samples at even places and on those at odd ones.
+    """The accuracy on each class, on the samples of even index and on those of odd index.
 
     On two halves, so that how hard a class is and how much it gains can be asked of different samples.
     """
     samples, labels = data
     right = embed(model, samples).argmax(1) == labels
-    place = torch.arange(len(labels)) % 2
+    parity = torch.arange(len(labels)) % 2
     return [
-        [float(right[(labels == label) & (place == half)].double().mean()) for label in labels.unique().tolist()]
+        [float(right[(labels == label) & (parity == half)].double().mean()) for label in labels.unique().tolist()]
         for half in (0, 1)
     ]
 

@@ -356,13 +356,13 @@ def compare_transfer(setup: Setup, seed: int, progress: ShareDone | None = None)
     for ground, (seen, unseen) in grounds.items():
         networks = {name: bench.train(seen, [name]) for name in names} | {"none": bench.train(seen, [])}
         stranger = next(name for name in grounds if name != ground)
-        places = {"seen": seen, "unseen": unseen, stranger: grounds[stranger][0]}
-        for place, pasted in places.items():
+        tested = {"seen": seen, "unseen": unseen, stranger: grounds[stranger][0]}
+        for other, pasted in tested.items():
             pairs = {name: bench.pairs(pasted, [name]) for name in names}
             table = sensitivity_of_pairs(networks, pairs, generator=make_generator(seed, 41))
             for kind, value in own_other_without(table).items():
-                values[f"trained on {ground}, {place}: {kind}"] = value
-            details[f"{ground}, {place}"] = _plain(table)
+                values[f"trained on {ground}, {other}: {kind}"] = value
+            details[f"{ground}, {other}"] = _plain(table)
     return PartResult(values, details)
 
 

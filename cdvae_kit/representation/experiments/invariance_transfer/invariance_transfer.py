@@ -206,13 +206,13 @@ def _sweeps(result: ExperimentResult) -> Lines:
 
 def _sensitivity(result: ExperimentResult) -> Bars:
     values = {}
-    for ground, places in (
+    for ground, tested in (
         ("objects", ("seen", "unseen", "random pixels")),
         ("random pixels", ("seen", "unseen", "objects")),
     ):
-        for place in places:
+        for other in tested:
             for kind in ("own", "other", "without"):
-                values[f"{ground} → {place}: {kind}"] = result.per_seed(f"trained on {ground}, {place}: {kind}")
+                values[f"{ground} → {other}: {kind}"] = result.per_seed(f"trained on {ground}, {other}: {kind}")
     return Bars("sensitivity to a transform", "0 invariant, 1 as two images", values)
 
 

@@ -154,10 +154,10 @@ def stitch_crystals(sizes: CrystalSizes, seed: int, progress: ShareDone | None) 
         values[f"crystals: {name}, stitched, median"] = float(off_diagonal(matrix).median())
     values |= compare_all("crystals, absolute spaces", [space for _, space in spaces])
     values |= compare_all("crystals, centred cosines", [space for _, space in project(spaces, chosen, "cosine", True)])
-    of_types, chance = _stitch_types(spaces, train, test, chosen, sizes, seed)
+    of_types, commonest = _stitch_types(spaces, train, test, chosen, sizes, seed)
     for name, matrix in of_types.items():
         values |= own_and_stitched(f"{TYPES}{name}", matrix)
-    values[f"{TYPES}commonest"] = chance
+    values[f"{TYPES}commonest"] = commonest
     names = train.material_ids or []
     details = {
         "effective ranks": ranks,

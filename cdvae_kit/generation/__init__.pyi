@@ -1,0 +1,11 @@
+from .codes_and_properties import latent_codes as latent_codes
+from .conditions import check_crystals as check_crystals
+from .conditions import check_possible as check_possible
+from .conditions import conditions_from as conditions_from
+from .model_training import train_model as train_model
+from .nearby import sample_near as sample_near
+from .nearby import seeds_of as seeds_of
+from .reconstruction import interpolate as interpolate
+from .reconstruction import reconstruct as reconstruct
+from .sampling import sample_to_file as sample_to_file
+from .structure_prediction import predict_structures as predict_structures
