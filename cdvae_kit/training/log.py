@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ class MetricsLog:
             if rows:
                 self._columns = list(rows[0])
                 with atomic_file(self.path, overwrite=True) as temporary:
-                    self._write(temporary, rows, mode="w")
+                    temporary.write_bytes(self._text(rows, header=True).encode("utf-8"))
             else:
                 self.path.unlink()
 
@@ -54,16 +56,26 @@ class MetricsLog:
         if self._columns is None:
             terms = sorted(set(row) - set(FIRST_COLUMNS) - set(LAST_COLUMNS))
             self._columns = [*FIRST_COLUMNS, *terms, *LAST_COLUMNS]
-        self._write(self.path, [row], mode="w" if first else "a")
+        text = self._text([row], header=first)
+        size = 0 if first else self.path.stat().st_size
+        try:
+            with errors_naming(self.path), self.path.open("wb" if first else "ab") as file:
+                file.write(text.encode("utf-8"))
+        except OSError:
+            # on a full disk: no row that is cut short
+            with suppress(OSError):
+                self.path.unlink() if first else os.truncate(self.path, size)
+            raise
 
-    def _write(self, path: Path, rows: Sequence[Mapping[str, Any]], *, mode: str) -> None:
+    def _text(self, rows: Sequence[Mapping[str, Any]], *, header: bool) -> str:
         assert self._columns is not None
-        with errors_naming(self.path), path.open(mode, encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
-            if mode == "w":
-                writer.writeheader()
-            for row in rows:
-                writer.writerow({key: "" if row.get(key) is None else row[key] for key in self._columns})
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns, restval="", extrasaction="ignore")
+        if header:
+            writer.writeheader()
+        for row in rows:
+            writer.writerow({key: "" if row.get(key) is None else row[key] for key in self._columns})
+        return text.getvalue()
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -138,7 +150,27 @@ def _make_logger(folder: str | os.PathLike[str], name: LoggerName, last_step: in
 
     if name == "wandb":
         return loggers.WandbLogger(project="cdvae_kit", name=Path(folder).name, save_dir=str(folder))
-    return loggers.TensorBoardLogger(save_dir=str(folder), name="tensorboard", version="", purge_step=last_step + 1)
+
+    class TensorBoardLogger(loggers.TensorBoardLogger):
+        """Whose errors name its folder: a thread of TensorBoard's writes, and leaves the name out."""
+
+        def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+            with errors_naming(self.log_dir):
+                super().log_metrics(metrics, step)
+
+        def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+            with errors_naming(self.log_dir):
+                super().log_hyperparams(*args, **kwargs)
+
+        def save(self) -> None:
+            with errors_naming(self.log_dir):
+                super().save()
+
+        def finalize(self, status: str) -> None:
+            with errors_naming(self.log_dir):
+                super().finalize(status)
+
+    return TensorBoardLogger(save_dir=str(folder), name="tensorboard", version="", purge_step=last_step + 1)
 
 
 def plot_losses(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +38,38 @@ def test_half_a_line_is_left_out_and_mended(tmp_path: Path) -> None:
     assert [row["step"] for row in read_metrics(path)] == [1, 2]
     write(MetricsLog(path, last_step=2), 3)
     assert [row["step"] for row in read_metrics(path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("rows_before", [0, 2])
+def test_a_full_disk_leaves_no_half_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_before: int) -> None:
+    path = tmp_path / "metrics.csv"
+    log = MetricsLog(path)
+    write(log, *range(rows_before))
+    before = path.read_bytes() if rows_before else None
+
+    class HalfFull(io.FileIO):
+        def write(self, content: Any) -> int:
+            super().write(content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda self, mode: HalfFull(self, mode.replace("b", "")))
+    with pytest.raises(OSError, match="No space left") as caught:
+        write(log, 5)
+    assert caught.value.filename == str(path)
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_errors_of_tensorboard_name_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    (logger,) = make_loggers(tmp_path, ["tensorboard"])
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(logger.experiment), "add_scalar", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        logger.log_metrics({"loss": 1.0}, 1)
+    assert str(caught.value.filename).startswith(str(tmp_path / "tensorboard"))
 
 
 def test_a_log_from_the_beginning_forgets_the_old_one(tmp_path: Path) -> None:
