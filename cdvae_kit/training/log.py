@@ -156,7 +156,13 @@ def _make_logger(folder: str | os.PathLike[str], name: LoggerName, last_step: in
 
         def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
             with errors_naming(self.log_dir):
-                super().log_metrics(metrics, step)
+                try:
+                    super().log_metrics(metrics, step)
+                except ValueError as error:
+                    # Lightning takes every error for one of the value
+                    if isinstance(error.__cause__, OSError):
+                        raise error.__cause__ from None
+                    raise
 
         def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
             with errors_naming(self.log_dir):
