@@ -53,6 +53,13 @@ def test_a_killed_dask_worker_loses_nothing(dask_cluster):
     assert killed[0] in processes and os.getpid() not in processes and len(set(processes)) >= 2
 
 
+def test_a_cluster_that_is_named_is_used_whole_whatever_the_number_of_workers_says(dask_cluster):
+    """One worker is what commands ask for by default: everything was computed here, and nobody was told."""
+    with workers("dask", address=dask_cluster.scheduler_address, num_workers=1):
+        answers = map_crystals(slow_square_and_process, range(200))
+    assert os.getpid() not in {process for _, process in answers}
+
+
 def test_what_a_cluster_computed_is_kept_by_the_caller(dask_cluster, tmp_path):
     calls = tmp_path / "calls"
     items = [Counted(i % 50, str(calls)) for i in range(100)]

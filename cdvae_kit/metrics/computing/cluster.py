@@ -55,7 +55,8 @@ def workers(backend: Backend = "processes", *, address: str | None = None, num_w
             _use_ray(stack, address, num_workers)
         else:
             _use_backend(stack, "loky")
-        token = context_workers.set(num_workers)
+        # whoever names a cluster wants all of it, and not the one process that commands take by default
+        token = context_workers.set(num_workers if address is None else -1)
         stack.callback(context_workers.reset, token)
         yield
 
