@@ -80,6 +80,11 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
     exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
 
 
+@pytest.mark.slow
+def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_the_code_of_a_page_runs(ROOT / "README.md", tmp_path, monkeypatch)
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_the_commands_of_a_page_are_those_of_the_package(page: Path) -> None:
     found = [words for text in blocks(page, "console") for words in commands(text)]
