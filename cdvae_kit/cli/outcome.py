@@ -158,7 +158,8 @@ def describe(error: Exception) -> tuple[int, str, str | None]:
             hints = _NOT_A_PREDICTOR if error.expected != "CDVAE" else _NOT_AN_AUTOENCODER
             return WRONG_USE, message, hints.get(error.found)
         case FileExistsError():
-            return WRONG_USE, _system_message(error), "Here that is --overwrite." if "overwriting" in message else None
+            is_named = "overwriting" not in message or "--overwrite" in message
+            return WRONG_USE, _system_message(error), None if is_named else "Here that is --overwrite."
         case FileNotFoundError() | IsADirectoryError() | NotADirectoryError():
             return WRONG_USE, _system_message(error), None
         case OSError():

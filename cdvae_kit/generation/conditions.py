@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -178,7 +179,8 @@ def parse_formula(formula: str) -> dict[int, int]:
     counts: dict[int, int] = {}
     for species, amount in composition.items():
         if not isinstance(species, Element) or species.symbol in ("D", "T"):
-            raise ValueError(f"{formula!r} holds {species}, which is no element of the models")
+            symbol = re.sub(r"[^A-Za-z].*", "", str(species))
+            raise ValueError(f"{formula[:80]!r} holds {symbol}, which is no element of the models")
         if not 0.5 <= amount < math.inf or abs(amount - round(amount)) > 1e-6:
             raise ValueError(f"{formula[:80]!r} has {amount:g} {species}; integers are expected")
         counts[species.Z] = round(amount)

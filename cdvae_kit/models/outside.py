@@ -30,7 +30,8 @@ class OutsideModelError(ValueError):
         more = f"; and {len(said) - 3} more" if len(said) > 3 else ""
         super().__init__(
             f"{len(said)} of {len(reasons)} crystals lie outside the model: {'; '.join(said[:3])}{more}. Leave them "
-            "out, take a model that was trained on such crystals, or allow crystals outside the model"
+            "out, take a model that was trained on such crystals, or allow crystals outside the model "
+            "(allow_outside=True)"
         )
 
 

@@ -5,9 +5,9 @@ python -m tests.benchmarks.ablation --table        # writes the table of what th
 
 Every model is trained for the same seconds of the processor on nine tenths of Perov-5's validation split, by the
 training command's own code, and judged on the tenth that it holds back; the test split is not touched. How many steps
-the seconds give is found by timing a few of them first. One row a model and sampler is appended to ablation.csv as soon as
-it is known; models that are there already are skipped, so that a killed run goes on where it was. The learned prior is
-left out: crystals are judged as reconstructed. Perov-5 is what small models learn within minutes: with MP-20 they
+the seconds give is found by timing a few of them first. One row a model and sampler is appended to ablation.csv as soon
+as it is known; models that are there already are skipped, so that a killed run goes on where it was. The learned prior
+is left out: crystals are judged as reconstructed. Perov-5 is what small models learn within minutes: with MP-20 they
 would still be learning compositions.
 """
 
