@@ -154,6 +154,12 @@ def _make_logger(folder: str | os.PathLike[str], name: LoggerName, last_step: in
     class TensorBoardLogger(loggers.TensorBoardLogger):
         """Whose errors name its folder: a thread of TensorBoard's writes, and leaves the name out."""
 
+        @property
+        def experiment(self) -> Any:
+            # the file is made, and first written, when it is asked for first
+            with errors_naming(self.log_dir):
+                return super().experiment
+
         def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
             with errors_naming(self.log_dir):
                 try:

@@ -72,6 +72,21 @@ def test_errors_of_tensorboard_name_its_folder(tmp_path: Path, monkeypatch: pyte
     assert str(caught.value.filename).startswith(str(tmp_path / "tensorboard"))
 
 
+def test_a_log_of_tensorboard_that_cannot_be_begun_names_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = pytest.importorskip("torch.utils.tensorboard.writer")
+    (logger,) = make_loggers(tmp_path, ["tensorboard"])
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer, "FileWriter", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        _ = logger.experiment
+    assert str(caught.value.filename).startswith(str(tmp_path / "tensorboard"))
+
+
 def test_a_log_from_the_beginning_forgets_the_old_one(tmp_path: Path) -> None:
     write(MetricsLog(tmp_path / "metrics.csv"), 1, 2)
     write(MetricsLog(tmp_path / "metrics.csv"), 1)
