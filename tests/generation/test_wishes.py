@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets import load_dataset
 from cdvae_kit.generation import check_crystals, check_possible, conditions_from
+from cdvae_kit.generation.conditions import parse_formula
 from cdvae_kit.generation.wishes import sample_each, wishes_of
 from cdvae_kit.models import CDVAE, decoding
 from cdvae_kit.models.conditions import Conditions
@@ -171,3 +172,8 @@ def test_what_cannot_be_is_refused(model: CDVAE) -> None:
         sample_each(model, [])
     with pytest.raises(NothingFitsError):
         sample_each(model, [Conditions(composition={22: 1, 8: 4}, units=(1,), space_group=225)], num_steps=1)
+
+
+def test_what_is_no_element_is_named_as_it_was_written() -> None:
+    with pytest.raises(ValueError, match="holds Xx, which is no element"):
+        parse_formula("BaTi7Xx3")
