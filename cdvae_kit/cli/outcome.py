@@ -149,6 +149,8 @@ def describe(error: Exception) -> tuple[int, str, str | None]:
 
     >>> describe(FileExistsError("a.cif exists already; choose another path or allow overwriting"))
     (2, 'a.cif exists already; choose another path or allow overwriting', 'Here that is --overwrite.')
+    >>> describe(FileExistsError("a.cif exists already; allow overwriting (--overwrite)"))
+    (2, 'a.cif exists already; allow overwriting (--overwrite)', None)
     """
     message = str(error)
     match error:

@@ -120,7 +120,10 @@ def sample(
         BackendName, typer.Option(rich_help_panel=_MANY, help="Where these processes are.")
     ] = "processes",
     address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", rich_help_panel=_MANY, help="Of the cluster's scheduler.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", rich_help_panel=_MANY, help="Of the cluster's scheduler; all its cores work."
+        ),
     ] = None,
     output: Output = DEFAULT_OUTPUT,
     format: Format = "auto",

@@ -14,6 +14,7 @@ from cdvae_kit.datasets import load_dataset, split_crystals
 from cdvae_kit.datasets.registry import DATASETS, SPLITS
 from cdvae_kit.generation.fine_tuning import properties_of, refuse_unknown, settings_of
 from cdvae_kit.generation.fine_tuning import start_from as start_from  # its first home
+from cdvae_kit.io.crystals.reading import ReadError
 from cdvae_kit.models import CDVAE, CDVAEConfig
 from cdvae_kit.models.limits import NUM_ELEMENTS
 from cdvae_kit.training import TrainingConfig, apply_overrides, fit, load_preset, seeded_weights
@@ -109,12 +110,17 @@ def _load(
     """Training and validation crystals, and what the model card says of them."""
     path = Path(data)
     has_splits = str(data) in DATASETS or (path.is_dir() and any(_is_split(child) for child in path.iterdir()))
-    results = [
-        load_dataset(
-            data, split=split, max_atoms=max_atoms, strict=strict, lenient=lenient, progress=progress
-        ).with_elements_up_to(NUM_ELEMENTS, str(data))
-        for split in (("train", "val") if has_splits else (None,))
-    ]
+    try:
+        results = [
+            load_dataset(
+                data, split=split, max_atoms=max_atoms, strict=strict, lenient=lenient, progress=progress
+            ).with_elements_up_to(NUM_ELEMENTS, str(data))
+            for split in (("train", "val") if has_splits else (None,))
+        ]
+    except ReadError as error:
+        if path.is_dir() and not has_splits:
+            error.add_note("a folder to train on holds the splits train.csv and val.csv, or crystals in files")
+        raise
     for failure in (failure for result in results for failure in result.failures):
         logger.warning("left out: %s", failure)
     for note in (note for result in results for note in result.notes):

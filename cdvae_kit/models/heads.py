@@ -8,6 +8,7 @@ from cdvae_kit.models.limits import NUM_ELEMENTS, DecodingLimits
 from cdvae_kit.nn.mlp import ResidualMLP, mlp
 
 _CRYSTALS_AT_ONCE = 64
+"""Of those with about as many elements that may change, in the search for the most probable composition."""
 
 
 class CompositionHead(nn.Module):

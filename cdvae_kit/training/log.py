@@ -57,14 +57,14 @@ class MetricsLog:
             terms = sorted(set(row) - set(FIRST_COLUMNS) - set(LAST_COLUMNS))
             self._columns = [*FIRST_COLUMNS, *terms, *LAST_COLUMNS]
         text = self._text([row], header=first)
-        size = 0 if first else self.path.stat().st_size
+        size = 0 if first or not self.path.exists() else self.path.stat().st_size
         try:
             with errors_naming(self.path), self.path.open("wb" if first else "ab") as file:
                 file.write(text.encode("utf-8"))
         except OSError:
             # on a full disk: no row that is cut short
             with suppress(OSError):
-                self.path.unlink() if first else os.truncate(self.path, size)
+                os.truncate(self.path, size) if size else self.path.unlink()
             raise
 
     def _text(self, rows: Sequence[Mapping[str, Any]], *, header: bool) -> str:

@@ -282,7 +282,7 @@ def write_report(path: Path, rows: list[dict[str, str]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.ablation", description=__doc__)
     parser.add_argument("data", type=Path, nargs="?", help="Perov-5's validation split")
-    parser.add_argument("--seconds", type=float, default=120.0, help="of the processor, for the steps of a model")
+    parser.add_argument("--seconds", type=float, default=90.0, help="of the processor, for the steps of a model")
     parser.add_argument("--num-crystals", type=int, help="the first ones of the file; all unless given")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

@@ -144,7 +144,9 @@ def rooms_of_every_write(end: Unbroken, folder: Path, inputs: Path) -> list[int]
     _emptied(folder, inputs)
     before = shutil.disk_usage(folder).used
     record = folder.parent / "taken"
-    run(end.command.words, folder, used=record)
+    found = run(end.command.words, folder, used=record)
+    if found.code:
+        raise RuntimeError(f"{end.command.name} needs a larger file system, it ended with {found.code}: {found.said}")
     taken = [int(line) - before for line in record.read_text().split()] + [shutil.disk_usage(folder).used - before]
     rooms = {max(0, room) // PAGE * PAGE for room in taken}
     rooms |= {max(0, (first + second) // 2) // PAGE * PAGE for first, second in pairwise(taken)}

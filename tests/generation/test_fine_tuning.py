@@ -11,7 +11,7 @@ from cdvae_kit.crystal import CrystalBatch
 from cdvae_kit.datasets import load_dataset
 from cdvae_kit.generation import train_model
 from cdvae_kit.generation.fine_tuning import FINE_TUNING, nearest_relative, properties_of, settings_of, start_from
-from cdvae_kit.io import write_crystals
+from cdvae_kit.io import ReadError, write_crystals
 from cdvae_kit.models import CDVAE
 from cdvae_kit.models.conditions import Conditions
 from cdvae_kit.seeding import make_generator
@@ -206,3 +206,12 @@ def test_training_ends_early_when_validation_no_longer_gains(
         data=tmp_path / "mine.csv", output=tmp_path / "run", init=checkpoint, overrides=words, device="cpu"
     )
     assert result.steps < 40
+
+
+def test_a_folder_without_splits_and_crystals_is_told_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "table.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ReadError) as caught:
+        train_model(data=tmp_path / "data", output=tmp_path / "run", device="cpu")
+    assert any("train.csv and val.csv" in note for note in caught.value.__notes__)
+    assert not (tmp_path / "run").exists()

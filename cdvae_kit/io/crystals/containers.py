@@ -181,7 +181,7 @@ def _tell_ignored(path: str, num_found: int, num_ignored: int) -> None:
     if not num_found:
         raise UnreadableSourceError(
             f"holds no CIF, POSCAR or extxyz file among {num_ignored} files; "
-            "tables, databases and JSON are given one by one, and a folder to train on holds train.csv and val.csv"
+            "tables, databases and JSON are given one by one"
         )
     if num_ignored:
         logger.info("%s: %d files that are not CIF, POSCAR or extxyz are passed over", path, num_ignored)
